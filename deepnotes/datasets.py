@@ -1211,7 +1211,7 @@ def _is_number(text):
 
 def _number(name, line, column, names, text):
     "`text` as a number that float32 can hold."
-    if _is_number(text) and abs(float(text)) <= np.finfo(np.float32).max:
+    if _is_number(text) and abs(float(text)) <= float(np.finfo(np.float32).max):
         return float(text)
     where = f"column {column}" + (f" ({names[column]!r})" if names else "")
     raise ValueError(f"{name}, line {line}, {where}: expected a finite number, got {text!r}.")

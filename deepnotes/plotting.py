@@ -151,7 +151,7 @@ def scatter(X, y=None, *, classes=None, size=16, legend=True, ax=None):
     ax = _axes(ax, (4.2, 3.6))
     for k, name in enumerate(names):
         ax.scatter(*X[y == k].T, s=size, color=COLORS[k % len(COLORS)], marker=MARKERS[k % len(MARKERS)],
-                   edgecolors="white", linewidths=0.4, label=name, zorder=3)
+                   edgecolors="white", linewidths=0.4 if size > 12 else 0.0, label=name, zorder=3)
     if legend and len(names) > 1:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handletextpad=0.2)
     return ax
@@ -344,7 +344,7 @@ def folded_grid(layers, X, y=None, *, titles=None, lines=17, size=8, columns=4, 
         raise ValueError(f"folded_grid: {len(layers)} layers need {len(points)} axes, got {len(axes)}.")
     titles = ["input"] + [f"layer {i}" for i in range(1, len(points))] if titles is None else titles
     for ax, title, p, g in zip(axes, titles, points, grid, strict=True):
-        for part, color in ((g[:lines], COLORS[5]), (g[lines:], COLORS[4])):
+        for part, color in ((g[:lines], INK), (g[lines:], COLORS[3])):
             ax.add_collection(LineCollection(part, colors=color, linewidths=0.7, alpha=0.75, zorder=1))
         scatter(p, y, size=size, legend=False, ax=ax)
         ax.autoscale_view()
@@ -405,7 +405,7 @@ class Unfolding:
             frames.append(np.rint(place).astype(int).ravel().tolist())
         n, (count, length, _) = len(self.y), self.grid[0].shape
         data = {"n": n, "lines": count, "length": length, "y": self.y.tolist(), "frames": frames,
-                "titles": self.titles, "colors": COLORS, "grid": [COLORS[5], COLORS[4]]}
+                "titles": self.titles, "colors": COLORS, "grid": [INK, COLORS[3]]}
         text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
         label = self.label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
         last = len(frames) - 1
