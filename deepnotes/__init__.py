@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _MODULES = ("activations", "autograd", "initialization", "kernels", "layers", "optimizers", "outputs", "training")
 _NAMES = {
-    "Tensor": "autograd", "no_grad": "autograd", "grad": "autograd", "grad_check": "autograd", "draw": "autograd",
+    "Tensor": "autograd", "no_grad": "autograd", "grad": "autograd", "grad_check": "autograd",
     "backend": "kernels", "show_config": "kernels",
     "MLP": "layers",
     "Trainer": "training",

@@ -398,7 +398,8 @@ class MLP(Sequential):
     def __init__(self, in_features, hidden_features, out_features, activation="relu", weight_init=None, rng=None,
                  dtype=np.float32):
         if np.ndim(hidden_features) != 1:
-            raise TypeError(f"MLP: hidden_features must be a list of widths such as [128], got {hidden_features!r}.")
+            raise TypeError(f"MLP: hidden_features must be a list of widths such as [128], got {hidden_features!r}. "
+                            "See the chapter Layers, section Stacking.")
         if not callable(activation) and activation not in _ACTIVATIONS:
             raise ValueError(f"MLP: activation must be one of {', '.join(_ACTIVATIONS)}, or callable; got {activation!r}. "
                              "See the chapter Activation functions.")

@@ -146,7 +146,8 @@ class Trainer:
 
     Notes
     -----
-    Inputs are converted to the dtype of the model's parameters; class labels are kept, other targets are converted alike.
+    Inputs are converted to the dtype of the model's parameters, and so are the targets of "mse_loss" and
+    "binary_cross_entropy_with_logits" and all floating-point targets; class labels stay integers.
     The same seed, model and data give the same numbers bit for bit on the same machine; across machines the last digits
     may differ, because matrix products add in another order there.
 
@@ -179,7 +180,7 @@ class Trainer:
     def _data(self, name, X, y):
         "Inputs and targets as arrays that fit together."
         X, y = self._inputs(X), np.asarray(y)
-        if self._loss is not outputs.cross_entropy and y.dtype.kind in "buif":
+        if y.dtype.kind == "f" or self._loss in (outputs.mse_loss, outputs.binary_cross_entropy_with_logits):
             y = y.astype(self._dtype)
         if X.ndim < 1 or y.ndim < 1 or len(X) != len(y) or len(X) == 0:
             raise ValueError(f"Trainer.{name}: X and y need the same number of examples, at least one; got shapes "

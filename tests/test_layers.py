@@ -51,6 +51,7 @@ def test_mlp_gradient_by_finite_differences(activation):
     model = MLP(3, [5, 4], 2, activation=activation, rng=0, dtype="float64")
     x = Tensor(np.random.default_rng(0).normal(size=(4, 3)), requires_grad=True)
     grad_check(lambda x: (model(x) * model(x)).sum(), x)
+    model.zero_grad()
     weight, values = model[0].weight, model[0].weight.numpy().copy()
 
     def loss(w):
