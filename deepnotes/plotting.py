@@ -7,7 +7,7 @@ __all__ = ['INK', 'COLORS', 'MARKERS', 'DASHES', 'rc_params', 'style', 'scatter'
            'Unfolding', 'learned_features', 'images', 'layer_histograms', 'loss_surface', 'trajectory',
            'learning_curves']
 
-# %% ../nbs/01b_plotting.ipynb #ffd66ff0
+# %% ../nbs/01b_plotting.ipynb #1a029597
 import functools
 import json
 import math
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-# %% ../nbs/01b_plotting.ipynb #eacf5c8d
+# %% ../nbs/01b_plotting.ipynb #a0b224cc
 #| code-fold: show
 INK = "#797979"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
@@ -69,7 +69,7 @@ def style():
     finally:
         rcParams.update(before)
 
-# %% ../nbs/01b_plotting.ipynb #3468b81d
+# %% ../nbs/01b_plotting.ipynb #54acfac1
 #| code-fold: true
 def _styled(draw):
     "`draw`, run in the book's look."
@@ -117,7 +117,7 @@ def _classes(op, y, n, classes):
         raise ValueError(f"{op}: y holds class {k - 1}, but only {len(names)} class names were given.")
     return y, names
 
-# %% ../nbs/01b_plotting.ipynb #8a30d385
+# %% ../nbs/01b_plotting.ipynb #842c24e4
 #| code-fold: show
 @_styled
 def scatter(X, y=None, *, classes=None, size=16, legend=True, ax=None):
@@ -213,7 +213,7 @@ def decision_regions(predict, X, y=None, *, classes=None, threshold=0.0, resolut
         scatter(X, y, classes=classes, size=size, legend=legend, ax=ax)
     return ax
 
-# %% ../nbs/01b_plotting.ipynb #9a738457
+# %% ../nbs/01b_plotting.ipynb #900926b1
 #| code-fold: true
 def _answers(op, scores, n, threshold):
     "One class index per point out of what `predict` returned."
@@ -225,7 +225,7 @@ def _answers(op, scores, n, threshold):
     raise ValueError(f"{op}: predict must return class indices ({n},) or scores ({n}, k), "
                      f"got {scores.dtype} of shape {scores.shape}. See chapter 'Pictures'.")
 
-# %% ../nbs/01b_plotting.ipynb #4e013887
+# %% ../nbs/01b_plotting.ipynb #c2660ba6
 #| code-fold: show
 def stages(layers, X, *, lines=17, points_per_line=61, padding=0.1):
     """Where a network takes points and the lines of a grid: two coordinates per stage, ready to draw.
@@ -351,7 +351,7 @@ def folded_grid(layers, X, y=None, *, titles=None, lines=17, size=8, columns=4, 
         ax.set(title=title, xticks=[], yticks=[])
     return axes
 
-# %% ../nbs/01b_plotting.ipynb #b94684f3
+# %% ../nbs/01b_plotting.ipynb #dd88277f
 #| code-fold: true
 class Unfolding:
     """A folded grid that the reader moves through, shown in notebooks and pages as one piece of HTML.
@@ -435,7 +435,7 @@ range.addEventListener('input',()=>{stop();draw()});button.addEventListener('cli
 if(+range.value>=+range.max)range.value=0;button.textContent='Pause';timer=setInterval(()=>{
 range.value=+range.value+.02;draw();if(+range.value>=+range.max)stop()},33)});draw()})()"""
 
-# %% ../nbs/01b_plotting.ipynb #4313642c
+# %% ../nbs/01b_plotting.ipynb #43412e7b
 #| code-fold: show
 @_styled
 def learned_features(W, shape=None, *, columns=8, order=None, ax=None):
@@ -518,7 +518,7 @@ def images(X, labels=None, shape=None, *, columns=10, ax=None):
     ax.set_axis_off()
     return ax
 
-# %% ../nbs/01b_plotting.ipynb #54b1b327
+# %% ../nbs/01b_plotting.ipynb #f049aa10
 #| code-fold: true
 def _height_width(op, pixels, shape):
     "Height and width of pictures with so many pixels."
@@ -539,7 +539,7 @@ def _mosaic(op, rows, shape, columns, above=1):
         picture[i // columns, above:, i % columns, :width] = row.reshape(height, width)
     return picture.reshape(lines * (height + above), columns * (width + 1))[:, :-1]
 
-# %% ../nbs/01b_plotting.ipynb #41ce90f9
+# %% ../nbs/01b_plotting.ipynb #609aec3d
 #| code-fold: show
 @_styled
 def layer_histograms(values, names=None, *, bins=60, log=False, limits=None, xlabel="value", ax=None):
@@ -617,7 +617,7 @@ def _remark(whole, finite, log):
         text += f", {whole.size - finite.size} not finite"
     return text
 
-# %% ../nbs/01b_plotting.ipynb #495ba507
+# %% ../nbs/01b_plotting.ipynb #71be80b5
 #| code-fold: show
 @_styled
 def loss_surface(loss, xlim=(-1.0, 1.0), ylim=(-1.0, 1.0), *, resolution=101, levels=18, log=False, vectorized=True,
@@ -732,7 +732,7 @@ def trajectory(path, *, label=None, color=None, every=1, ax=None):
         ax.set(xlim=limits[0], ylim=limits[1])
     return ax
 
-# %% ../nbs/01b_plotting.ipynb #aab85e19
+# %% ../nbs/01b_plotting.ipynb #de759902
 #| code-fold: show
 @_styled
 def learning_curves(runs, x=None, *, band="range", log=False, xlabel="epoch", ylabel="loss", ax=None):
