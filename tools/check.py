@@ -62,15 +62,24 @@ def hand_edited(name, text, ledger):
     return sha(text) != ledger.get(name) and text != committed(name)
 
 
+def shown(tool):
+    """A tool of the environment as a reader would type it in the project's folder."""
+    path = TOOLS / tool
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def update(name):
+    return f"{shown('nbdev_update')} --fname deepnotes/{name}"
+
+
 def notebook_of(text):
     found = re.search(r"File to edit: \.\./(nbs/[^\s]+\.ipynb)", text)
     return found.group(1) if found else "its notebook"
 
 
 def carry_back(name, text):
-    return (f"deepnotes/{name} was edited by hand. "
-            f"Carry the edit back into {notebook_of(text)} with `.venv/bin/nbdev_update --fname deepnotes/{name}`, or drop it with `git checkout deepnotes/{name}`; "
-            "then run `make export`.")
+    return (f"deepnotes/{name} was edited by hand. Carry the edit back into {notebook_of(text)} with "
+            f"`{update(name)}`, or drop it with `git checkout deepnotes/{name}`; then run `make export`.")
 
 
 def write_export():
@@ -107,7 +116,7 @@ def check_export():
             yield carry_back(name, text)
         elif fresh[name] != text:
             yield (f"deepnotes/{name} is not what {notebook_of(text)} exports: run `make export` and commit both. "
-                   f"If the module is the newer one, `.venv/bin/nbdev_update --fname deepnotes/{name}` carries it back.")
+                   f"If the module is the newer one, `{update(name)}` carries it back.")
     for name in fresh.keys() - now.keys():
         yield f"deepnotes/{name} is missing: run `make export` and commit it."
 
@@ -124,10 +133,10 @@ def check_clean():
             name = path.relative_to(ROOT).as_posix()
             book = json.loads(path.read_text(encoding="utf-8"))
             if any(cell.get("outputs") or cell.get("execution_count") for cell in book["cells"]):
-                yield (f"{name} holds outputs: `.venv/bin/jupyter nbconvert --clear-output --inplace {name}` clears them; "
-                       "the book makes its own.")
+                yield (f"{name} holds outputs, which the book makes itself: clear them with "
+                       f"`{shown('jupyter')} nbconvert --clear-output --inplace {name}`.")
             elif book != json.loads((folder / path.relative_to(ROOT)).read_text(encoding="utf-8")):
-                yield f"{name} is not clean: run `.venv/bin/nbdev_clean`."
+                yield f"{name} is not clean: run `{shown('nbdev_clean')}`."
             ids = [cell.get("id") for cell in book["cells"]]
             if None in ids or len(set(ids)) < len(ids):
                 yield f"{name} has cells without an id of their own: open it in Jupyter and save it."
@@ -137,7 +146,7 @@ def check_ruff():
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "-q", "--output-format", "concise", "."], cwd=ROOT,
                           capture_output=True, text=True)
     if done.returncode:
-        yield "ruff: `.venv/bin/ruff check --fix .` mends what it can of\n" + done.stdout + done.stderr
+        yield f"`{shown('ruff')} check --fix .` mends what it can of\n{done.stdout}{done.stderr}"
 
 
 def toc_entries(node):
