@@ -198,7 +198,7 @@ def lock():
     VENV = ROOT / ".cache" / "lock-environment"
     BIN, STAMP = VENV / BIN.name, VENV / STAMP.name
     shutil.rmtree(VENV, ignore_errors=True)
-    environment("dev,lab")
+    environment()
     frozen = subprocess.run([str(BIN / "python"), "-m", "pip", "freeze", "--exclude-editable"], check=True,
                             capture_output=True, text=True).stdout
     head = (ROOT / "constraints.txt").read_text().split("\n\n")[0]
@@ -217,8 +217,7 @@ def main():
     tasks = "env export book test check serve lab bench dist lock clean".split()
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to pytest or the benchmarks")
-    options = parser.parse_args()
+    options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
     task = options.task
     if task == "serve":
         return serve(options.port)
@@ -233,15 +232,14 @@ def main():
         export()
         book()
     elif task == "test":
-        test(options.rest)
+        test(rest)
     elif task == "check":
         run(BIN / "python", ROOT / "tools" / "check.py")
     elif task == "lab":
-        pip_install("-e", ".[lab]")
-        run(BIN / "jupyter", "lab", "nbs")
+        run(BIN / "jupyter", "lab", "nbs", *rest)
     elif task == "bench":
         pip_install("-e", ".[bench]")
-        run(BIN / "python", "-m", "benchmarks", *options.rest)
+        run(BIN / "python", "-m", "benchmarks", *rest)
     elif task == "dist":
         run(BIN / "python", "-m", "build")
 
