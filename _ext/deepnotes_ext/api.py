@@ -17,7 +17,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
-from sphinx.ext.autodoc import FunctionDocumenter
+from sphinx.ext.autodoc import ClassDocumenter, FunctionDocumenter
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -75,6 +75,18 @@ class KernelDocumenter(FunctionDocumenter):
         return found
 
 
+class PlainClassDocumenter(ClassDocumenter):
+    """Says what a class is based on only when there is something to say."""
+
+    objtype = "class"
+
+    def add_directive_header(self, sig: str) -> None:
+        """Leave out ``Bases: object``."""
+        if getattr(self.object, "__bases__", ()) == (object,):
+            self.options = type(self.options)(self.options, show_inheritance=None)
+        super().add_directive_header(sig)
+
+
 # -- from a docstring to its chapter ------------------------------------------------------------------------------
 
 
@@ -128,8 +140,8 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def find_section(env: BuildEnvironment, title: str, section: str) -> tuple[str, str] | str:
-    """Page and anchor of a chapter's section.
+def find_section(env: BuildEnvironment, title: str, section: str) -> tuple[str, str, list[nodes.Node]] | str:
+    """Page, anchor and heading of a chapter's section.
 
     Parameters
     ----------
@@ -140,7 +152,7 @@ def find_section(env: BuildEnvironment, title: str, section: str) -> tuple[str, 
 
     Returns
     -------
-    (docname, anchor) or str
+    (docname, anchor, heading) or str
         The place, or a sentence that says what is missing and what there is.
     """
     prefix = env.app.config.deepnotes_nbs + "/"
@@ -153,11 +165,12 @@ def find_section(env: BuildEnvironment, title: str, section: str) -> tuple[str, 
     if docname is None:
         return f"the book has no chapter {title!r}; its chapters are {', '.join(sorted(chapters))}"
     if not section:
-        return docname, ""
-    headings = {plain(node.astext()): node["anchorname"] for node in env.tocs[docname].findall(nodes.reference)}
+        return docname, "", []
+    headings = {plain(node.astext()): node for node in env.tocs[docname].findall(nodes.reference)}
     if plain(section) not in headings:
         return f"chapter {title!r} has no section {section!r}; its sections are {'; '.join(list(headings)[1:]) or 'none'}"
-    return docname, headings[plain(section)]
+    heading = headings[plain(section)]
+    return docname, heading["anchorname"], heading.children
 
 
 class FillChapterLinks(SphinxPostTransform):
@@ -169,15 +182,17 @@ class FillChapterLinks(SphinxPostTransform):
         """Find each section; say what is wrong when there is none."""
         for node in list(self.document.findall(ChapterLink)):
             found = find_section(self.env, node["title"], node["section"])
-            words = node["title"] + (f", {node['section']}" if node["section"] else "")
             if isinstance(found, str):
                 logger.warning("docstring's last line: %s", found, location=node, type="deepnotes", subtype="chapter")
-                content: nodes.Node = nodes.Text(words)
+                paragraph = nodes.paragraph("", " ".join(filter(None, [node["title"], node["section"]])))
             else:
-                docname, anchor = found
+                docname, anchor, heading = found
                 uri = self.app.builder.get_relative_uri(self.env.docname, docname) + anchor
-                content = nodes.reference("", words, refuri=uri, internal=True)
-            paragraph = nodes.paragraph("", "", nodes.Text("Read in chapter "), content, classes=["deepnotes-chapter"])
+                link = nodes.reference("", node["title"], refuri=uri, internal=True)
+                if heading:
+                    link += [nodes.Text(": "), *(child.deepcopy() for child in heading)]
+                paragraph = nodes.paragraph("", "", nodes.Text("Derived in "), link, nodes.Text("."))
+                paragraph["classes"] = ["deepnotes-chapter"]
             node.replace_self(paragraph)
 
 
@@ -284,6 +299,7 @@ def setup(app: Sphinx) -> None:
     """Connect this part to Sphinx."""
     app.connect("config-inited", write_pages, priority=20)
     app.add_autodocumenter(KernelDocumenter)
+    app.add_autodocumenter(PlainClassDocumenter, override=True)
     app.connect("autodoc-process-docstring", take_chapter_line, priority=100)  # napoleon's priority is 500
     app.connect("autodoc-process-docstring", put_chapter_line, priority=900)
     app.add_node(ChapterLink)

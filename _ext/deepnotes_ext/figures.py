@@ -85,8 +85,10 @@ def add_dark_figures(app: Sphinx, doctree: nodes.document) -> None:
             dark = image.deepcopy()
             dark["uri"] = image["uri"][: -len(".svg")] + ".dark.svg"
             dark["ids"], dark["names"] = [], []
-            image["classes"] = [*image["classes"], "only-light"]
-            dark["classes"] = [*dark["classes"], "only-dark"]
+            # "dark-light" tells the theme to leave an image alone on a dark page; deepnotes.css shows one of the two.
+            # The theme's own only-light and only-dark would hide the caption of a figure with both.
+            image["classes"] = [*image["classes"], "dark-light", "dn-light"]
+            dark["classes"] = [*dark["classes"], "dark-light", "dn-dark"]
             image.parent.insert(image.parent.index(image) + 1, dark)
 
 
