@@ -41,7 +41,7 @@ class Book:
         self.pages = []
 
     def page(self, name, content):
-        """Write a page (markdown text or a notebook) and put it into the contents; the first one is the landing page."""
+        """Write a page (markdown or a notebook) and put it into the contents; the first one is the landing page."""
         if isinstance(content, str):
             (self.root / "nbs" / f"{name}.md").write_text(content)
         else:
