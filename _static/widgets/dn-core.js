@@ -142,10 +142,11 @@
   D.slider = (parent, label, o, on) => {
     const lab = h("label", { class: "dn-slider" }, parent), name = h("span", { text: label }, lab), f = o.log ? Math.log10 : (v) => v, inv = o.log ? (v) => 10 ** v : (v) => v;
     const inp = h("input", { type: "range", min: f(o.min), max: f(o.max), step: o.step || (f(o.max) - f(o.min)) / 100 }, lab), out = h("output", {}, lab);
-    const show = () => { const t = (o.fmt || fmt)(+inv(+inp.value).toPrecision(6)); out.textContent = t; set(inp, { "aria-valuetext": t }); };
-    const api = { lab, inp, name, get value() { return +inv(+inp.value).toPrecision(6); }, set value(v) { inp.value = f(v); show(); } };
-    api.value = o.value;
-    inp.addEventListener("input", () => { show(); on(); });
+    let cur = o.value; // kept apart: a value set by a button need not lie on the slider's own steps
+    const show = () => { const t = (o.fmt || fmt)(cur); out.textContent = t; set(inp, { "aria-valuetext": t }); };
+    const api = { lab, inp, name, get value() { return cur; }, set value(v) { inp.value = f(v); cur = v; show(); } };
+    api.value = cur;
+    inp.addEventListener("input", () => { cur = +inv(+inp.value).toPrecision(o.log ? 3 : 6); show(); on(); });
     return api;
   };
   /** A select box; options: {value: label}. */
