@@ -53,7 +53,7 @@
       P.dot(z, u.f(z, a), i ? "dn-f1" : "dn-f0", 5);
       P.dot(z, u.d(z, a), i ? "dn-f1" : "dn-f0", 3.5);
     }
-    P.text(-4.8, 3.5, "thick: f(z)   dotted: slope f′(z)");
+    P.text(-4.8, 3.5, "thick: f(z) · dotted: slope f′(z)");
     P.end();
     const all = runs.flatMap((r) => r.mf.q.concat(r.mf.grad)).filter((v) => v > 0 && isFinite(v)).map(Math.sqrt);
     const lo = Math.max(1e-12, Math.min(0.1, ...all)), hi = Math.min(1e12, Math.max(10, ...all));
@@ -65,7 +65,7 @@
       Q.line(pts(mf.grad), c + " dn-short");
       for (const [l, v] of pts(mf.q)) Q.dot(l, v, i ? "dn-f1" : "dn-f0", 2.6);
     }
-    Q.text(0, 1, "thick: signal →   dotted: ← gradient", "", { dx: 6, y: Q.m.t + 14 });
+    Q.text(0, 1, "thick: signal → · dotted: ← gradient", "", { dx: 6, y: Q.m.t + 14 });
     Q.end();
     table.replaceChildren();
     const head = D.h("tr", {}, table);

@@ -38,7 +38,7 @@
     if (a !== 0 && (a >= 1e5 || a < 1e-3)) {
       const [m, e] = v.toExponential(Math.max(0, digits - 2)).split("e");
       const up = e.replace("+", "").replace(/[-\d]/g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] || "⁻");
-      t = (m === "1" ? "" : m === "-1" ? "-" : m + "·") + "10" + up;
+      t = (+m === 1 ? "" : +m === -1 ? "-" : +m + "·") + "10" + up;
     } else t = String(+v.toPrecision(digits));
     return t.replace(/^-/, "−");
   }
@@ -80,7 +80,7 @@
       W = Math.max(200, Math.round(box.clientWidth || 300));
       H = o.square ? Math.round(Math.min(W, 420) * (o.ratio || 1)) : o.height || 250;
       set(svg, { viewBox: `0 0 ${W} ${H}`, width: W, height: H });
-      set(clipRect, { x: m.l, y: m.t, width: Math.max(0, W - m.l - m.r), height: H - m.t - m.b });
+      set(clipRect, { x: m.l - 5, y: m.t, width: Math.max(0, W - m.l - m.r + 10), height: H - m.t - m.b });
       [under, ink, notes].forEach((e) => e.replaceChildren());
       P.W = W; P.H = H; P.m = m;
       if (o.title) s("text", { class: "dn-title", x: m.l, y: 15, text: o.title }, under);

@@ -73,7 +73,7 @@
       valid.x.forEach((v, i) => P.dot(v, valid.y[i], "dn-f1 dn-faint", 2));
       P.curve((v) => predict(w, v), "dn-c0");
       train.x.forEach((v, i) => P.dot(v, train.y[i], "dn-f0", 4));
-      P.text(-1, 2.6, "line: fit   dashed: truth   small: validation", "", { dx: 6, dy: 14 });
+      P.text(-1, 2.6, "line: fit · dashed: truth · small: validation", "", { dx: 6, dy: 14 });
       P.end();
       Q.begin(null, [1e-3, 10]);
       Q.line([[k, 1e-3], [k, 10]], "dn-k dn-thin dn-dash");
@@ -81,7 +81,7 @@
       Q.line(err.map((e, j) => [j, Math.min(1e9, e.valid)]), "dn-c1");
       Q.dot(k, err[k].train, "dn-f0", 5);
       Q.dot(k, err[k].valid, "dn-f1", 5);
-      Q.text(0, 10, "solid: training   dashed: validation", "", { dx: 6, dy: 14 });
+      Q.text(0, 10, "solid: training · dashed: validation", "", { dx: 6, dy: 14 });
       Q.end();
       say(`Degree ${k}: training error ${D.fmt(err[k].train)}, validation error ${D.fmt(err[k].valid)} (noise alone: ${D.fmt(noise.value ** 2)}). ` +
         `Lowest validation error at degree ${best}: ${D.fmt(err[best].valid)}. ` + (k + 1 >= points.value && !lam ? "As many coefficients as points: the fit goes through every point." : ""));

@@ -43,44 +43,55 @@
 
   /** How an op reads: a × b, tanh(a), a². */
   function expr(op, a) {
-    if (op === "square") return (/^\w+$/.test(a[0]) ? a[0] : `(${a[0]})`) + "²";
+    if (op === "square") return (/^[\w.]+$/.test(a[0]) || a[0][0] === "(" ? a[0] : `(${a[0]})`) + "²";
     const sign = { "*": "×", "+": "+", "-": "−", "/": "÷" }[op];
     return sign ? a.join(` ${sign} `) : op === "neg" ? "−" + a[0] : `${op}(${a.join(", ")})`;
   }
 
-  /** Columns by distance from the inputs, rows by the mean row of the neighbors; an edge that spans columns
+  /** Columns by distance from the inputs; rows swapped until no swap saves a crossing. An edge that spans columns
       keeps a place free in each of them, so that it runs between nodes and not through them. */
   function layout(list) {
-    const col = {}, users = {}, row = {};
+    const col = {}, users = {};
     for (const n of list) for (const i of n.inputs || []) (users[i] = users[i] || []).push(n.id);
     for (const n of list) col[n.id] = n.inputs ? 1 + Math.max(...n.inputs.map((i) => col[i])) : 0;
     for (const n of list) if (!n.inputs && users[n.id]) col[n.id] = Math.min(...users[n.id].map((i) => col[i])) - 1;
-    const cols = [], nodes = [], bends = {};
+    const cols = [], edges = [], bends = {}, place = (id, c) => { col[id] = c; (cols[c] = cols[c] || []).push(id); };
     for (const n of list) {
-      let ins = n.inputs;
-      if (ins) ins = ins.map((i) => {
-        let from = i;
+      place(n.id, col[n.id]);
+      for (const i of n.inputs || []) {
+        if (bends[i + ">" + n.id]) continue;
         const path = (bends[i + ">" + n.id] = []);
+        let from = i;
         for (let c = col[i] + 1; c < col[n.id]; c++) {
           const id = `${i}>${n.id}@${c}`;
-          col[id] = c;
+          place(id, c);
           path.push(id);
-          if (!nodes.some((m) => m.id === id)) nodes.push({ id, inputs: [from] });
+          edges.push([from, id]);
           from = id;
         }
-        return from;
+        edges.push([from, n.id]);
+      }
+    }
+    const at = {}, set = (c) => c.forEach((id, i) => { at[id] = (i + 0.5) / c.length; });
+    const cost = () => { // crossings first, then length
+      let t = 0;
+      edges.forEach(([a, b], i) => {
+        t += (at[a] - at[b]) ** 2;
+        for (const [p, q] of edges.slice(i + 1)) if (col[p] === col[a] && (at[a] - at[p]) * (at[b] - at[q]) < 0) t += 10;
       });
-      nodes.push({ id: n.id, inputs: ins });
+      return t;
+    };
+    cols.forEach(set);
+    for (let better = true, now = cost(), pass = 0; better && pass < 20; pass++) {
+      better = false;
+      for (const c of cols) for (let i = 0; i < c.length; i++) for (let k = i + 1; k < c.length; k++) {
+        [c[i], c[k]] = [c[k], c[i]];
+        set(c);
+        const t = cost();
+        if (t < now - 1e-9) { now = t; better = true; } else { [c[i], c[k]] = [c[k], c[i]]; set(c); }
+      }
     }
-    for (const k in users) delete users[k];
-    for (const n of nodes) for (const i of n.inputs || []) (users[i] = users[i] || []).push(n.id);
-    nodes.forEach((n, i) => { row[n.id] = i; (cols[col[n.id]] = cols[col[n.id]] || []).push(n); });
-    for (let pass = 0; pass < 4; pass++) for (const c of pass % 2 ? cols.slice().reverse() : cols) {
-      const near = (n) => { const a = [...(n.inputs || []), ...(users[n.id] || [])]; return a.length ? a.reduce((s, i) => s + row[i], 0) / a.length : 0; };
-      const key = new Map(c.map((n) => [n, near(n)]));
-      c.sort((a, b) => key.get(a) - key.get(b)).forEach((n, i) => { row[n.id] = (i + 1) / (c.length + 1); });
-    }
-    return { col, cols: cols.map((c) => c.map((n) => n.id)), bends };
+    return { col, cols, bends };
   }
 
   function stepper(D, stage, root) {
@@ -108,19 +119,19 @@
 
     function words(s) {
       if (s.kind === "start") return "The inputs have values. Forward: each node computes its value from the nodes before it.";
-      const n = byId[s.node], D1 = (id) => `∂${L}/∂${name(id)}`;
-      if (s.kind === "forward") return `Forward: ${name(s.node)} = ${expr(n.op, n.inputs.map(name))} = ${expr(n.op, n.inputs.map((i) => f(R.value[i])))} = ${f(R.value[s.node])}.`;
+      const par = (v) => (v < 0 ? `(${f(v)})` : f(v)), n = byId[s.node], D1 = (id) => `∂${L}/∂${name(id)}`;
+      if (s.kind === "forward") return `Forward: ${name(s.node)} = ${expr(n.op, n.inputs.map(name))} = ${expr(n.op, n.inputs.map((i) => par(R.value[i])))} = ${f(R.value[s.node])}.`;
       if (s.kind === "seed") return `The forward pass is done. Backward starts at the output: ∂${L}/∂${L} = 1.`;
       if (s.kind === "end") return "Done: every node was visited once in each direction, and each input knows how the output changes with it.";
-      const d = R.local[s.node][s.k], own = `${D1(s.node)} · ∂${name(s.node)}/∂${name(s.to)} = ${f(s.grad[s.node])} · ${f(d)} = ${f(s.part)}`;
+      const d = R.local[s.node][s.k], own = `${D1(s.node)} · ∂${name(s.node)}/∂${name(s.to)} = ${par(s.grad[s.node])} · ${par(d)} = ${f(s.part)}`;
       return s.before === undefined ? `Backward: ${D1(s.to)} = ${own}.`
-        : `Backward, a second path into ${name(s.to)}: ${own}. Gradients add at a fan-out: ${f(s.before)} + ${f(s.part)} = ${f(s.grad[s.to])}.`;
+        : `Backward, a second path into ${name(s.to)}: ${own}. Gradients add at a fan-out: ${f(s.before)} + ${par(s.part)} = ${f(s.grad[s.to])}.`;
     }
 
     function draw() {
       const n = lay.cols.length, most = Math.max(...lay.cols.map((c) => c.length));
       let W = P.box.clientWidth || 600;
-      const down = W < n * 108, bw = down ? Math.min(96, W / most - 8) : 96, bh = 54;
+      const down = W < n * 98, bw = Math.min(96, down ? W / most - 8 : W / n - 14), bh = 54;
       P.begin(null, null, { height: down ? n * 92 : Math.max(130, most * 84) });
       W = P.W;
       const at = (id) => {

@@ -86,7 +86,7 @@
         plot.line(th[k].map((v, l) => [l, v]), "dn-k dn-thin dn-dash");
         plot.line(sim[k].map((v, l) => [l, v]), cls);
         sim[k].forEach((v, l) => plot.dot(l, v, dot, 3));
-        plot.text(0, 1, "dots: 64 units   dashed: theory", "", { dx: 6, y: plot.m.t + 14 });
+        plot.text(0, 1, "dots: 64 units · dashed: theory", "", { dx: 6, y: plot.m.t + 14 });
         plot.end();
       });
       const gone = (v) => (v === 0 ? "exactly 0" : D.fmt(v, 2)), verdict = (v) => (v < 0.01 ? "vanishes" : v > 100 ? "explodes" : "keeps its size within a factor of 100");

@@ -1,5 +1,5 @@
 /* Figure "optimizer-race": optimizers on a surface that the reader picks, from a start that the reader picks.
-   data-surface="rosenbrock", data-optimizers="sgd,adam", data-steps="200". Updates are PyTorch's, with its defaults. */
+   data-surface="rosenbrock", data-optimizers="sgd,adam", data-steps="400". Updates are PyTorch's, with its defaults. */
 (function () {
   "use strict";
   const SURFACES = { // f, its gradient, the window, the start, where the minimum is, learning rates that suit it
@@ -10,7 +10,7 @@
     rosenbrock: {
       label: "Rosenbrock's valley", f: (x, y) => (1 - x) ** 2 + 100 * (y - x * x) ** 2,
       g: (x, y) => [-2 * (1 - x) - 400 * x * (y - x * x), 200 * (y - x * x)],
-      box: [-2, 2, -1, 3], start: [-1.5, 2], min: [1, 1], lr: { sgd: 0.001, momentum: 0.0005, nesterov: 0.0005, rmsprop: 0.02, adam: 0.1, adamw: 0.1 },
+      box: [-2, 2, -1, 3], start: [-1.5, 2], min: [1, 1], lr: { sgd: 0.001, momentum: 0.001, nesterov: 0.001, rmsprop: 0.1, adam: 0.1, adamw: 0.1 },
     },
     beale: {
       label: "Beale's function",
@@ -19,7 +19,7 @@
         const a = 1.5 - x + x * y, b = 2.25 - x + x * y * y, c = 2.625 - x + x * y ** 3;
         return [2 * a * (y - 1) + 2 * b * (y * y - 1) + 2 * c * (y ** 3 - 1), 2 * a * x + 4 * b * x * y + 6 * c * x * y * y];
       },
-      box: [-4.5, 4.5, -3, 3], start: [1, 1.6], min: [3, 0.5], lr: { sgd: 0.01, momentum: 0.005, nesterov: 0.005, rmsprop: 0.02, adam: 0.1, adamw: 0.1 },
+      box: [-4.5, 4.5, -3, 3], start: [1, 1.6], min: [3, 0.5], lr: { sgd: 0.01, momentum: 0.002, nesterov: 0.002, rmsprop: 0.05, adam: 0.2, adamw: 0.2 },
     },
     saddle: { // x² − y² bent up again far out, so that there is something to reach: minima at (0, ±√2)
       label: "saddle", f: (x, y) => x * x - y * y + y ** 4 / 4, g: (x, y) => [2 * x, -2 * y + y ** 3],
@@ -79,7 +79,7 @@
 
   function race(D, stage, root) {
     const d = root.dataset, names = {}, keys = Object.keys(OPTIMIZERS), first = (d.optimizers || "sgd,momentum,adam").split(",");
-    const steps = +d.steps || 200, col = (i) => "dn-c" + i + " dn-solid", dot = (i) => "dn-f" + i;
+    const steps = +d.steps || 400, col = (i) => "dn-c" + i, dot = (i) => "dn-f" + i;
     let start, timer = 0;
     for (const k in SURFACES) names[k] = SURFACES[k].label;
     D.set(stage, { "aria-label": "Optimizer race" });
@@ -101,7 +101,7 @@
       stop();
       if (D.still()) { time.value = steps; draw(); return; }
       const t0 = performance.now(), tick = (now) => {
-        time.value = Math.min(steps, Math.round((now - t0) / 25));
+        time.value = Math.min(steps, Math.round((now - t0) / 15));
         draw();
         timer = time.value < steps ? requestAnimationFrame(tick) : 0;
       };
@@ -122,7 +122,7 @@
       D.set(sx.inp, { min: a, max: b }); D.set(sy.inp, { min: c, max: e });
       [sx.value, sy.value] = start = S.start;
       keys.forEach((k, i) => { lr[i].value = S.lr[k]; });
-      sets = contours(S.f, S.box, 70, Array.from({ length: 13 }, (_, i) => low + 10 ** (-1.5 + i * 0.4)));
+      sets = contours(S.f, S.box, 120, Array.from({ length: 13 }, (_, i) => low + 10 ** (-1.2 + i * 0.4)));
       draw();
     }
     function draw() {
