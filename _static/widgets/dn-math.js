@@ -17,9 +17,9 @@
     return x < 0 ? erfc(a) - 1 : 1 - erfc(a);
   }
   function erfc(x) { // the tail itself, so that it is not lost in 1 - erf(x)
-    if (x < 2.5) return 1 - erf(x);
+    if (x < 1.5) return 1 - erf(x);
     let t = x;
-    for (let k = 80; k > 0; k--) t = x + k / 2 / t;
+    for (let k = 100; k > 0; k--) t = x + k / 2 / t;
     return exp(-x * x) / sqrt(PI) / t;
   }
   const phi = (x) => exp((-x * x) / 2) / sqrt(2 * PI);
@@ -102,9 +102,9 @@
     return e.map((v) => v / s);
   }
 
-  /* Output unit with loss, as functions of the logit z and the target y: [loss, d loss / d z]. */
+  /* Output unit with loss, as functions of the logit z and the target y, 0 or 1: [loss, d loss / d z]. */
   const PAIRS = {
-    "sigmoid-log": { label: "sigmoid + log loss", f: (z, y) => [softplus(z) - y * z, sigmoid(z) - y] },
+    "sigmoid-log": { label: "sigmoid + log loss", f: (z, y) => (y === 1 ? [softplus(-z), -sigmoid(-z)] : [softplus(z), sigmoid(z)]) },
     "sigmoid-squared": {
       label: "sigmoid + squared error",
       f: (z, y) => { const e = y === 1 ? -sigmoid(-z) : sigmoid(z) - y; return [(e * e) / 2, e * sigmoid(z) * sigmoid(-z)]; },
