@@ -150,7 +150,7 @@ class Tensor:
     def __init__(self, data, requires_grad=False, dtype=None):
         self._data = _as_array(data, dtype)
         self._version = data._version if isinstance(data, Tensor) and data._data is self._data else [0, False]
-        self._node = self.grad = None
+        self._node = self.grad = self._hooks = None
         if requires_grad:
             self.requires_grad = True
 
@@ -274,7 +274,7 @@ class Tensor:
         if self._node is None:
             raise RuntimeError("register_hook: this tensor does not require a gradient, so none will ever arrive")
         holder = self if self._node is LEAF else self._node
-        hooks = getattr(holder, "_hooks", None)
+        hooks = holder._hooks
         if hooks is None:
             hooks = holder._hooks = {}
         key = object()
@@ -379,7 +379,9 @@ _order = itertools.count()
 class Node:
     "One operation that ran: where its inputs came from, what it saved, and one backward rule per input"
 
-    __slots__ = ("name", "edges", "rules", "fast", "saved", "origins", "cells", "stamp", "order", "shape", "value", "_hooks")
+    __slots__ = ("_name", "edges", "rules", "fast", "saved", "origins", "cells", "stamp", "order", "like", "_hooks")
+
+    name = property(lambda self: self._name)
 
     def gradients(self, g):
         "Gradient arrays for the inputs, from the gradient array of the output"
@@ -420,7 +422,8 @@ OUTPUT = _Sentinel("output")  # in `saved`: the result of the operation itself
 def _wrap(array, node=None):
     "A Tensor around an array that is known to be fine"
     t = Tensor.__new__(Tensor)
-    t._data, t._node, t._version, t.grad = array, node, [0, False], None
+    t._data, t._node, t._version = array, node, [0, False]
+    t.grad = t._hooks = None
     return t
 
 
@@ -472,13 +475,17 @@ def record(name, out, inputs, rules, saved=(), fast=None, view=False):
         else:
             return t
         node = t._node = Node()
-        node.name, node.rules, node.fast, node.order = name, rules, fast, next(_order)
+        node._name, node.rules, node.fast, node.order = name, rules, fast, next(_order)
         node.edges = [_edge(source) for source in inputs]
-        node.saved = [out if s is OUTPUT else s._data for s in saved]
-        node.origins = [OUTPUT if s is OUTPUT else _edge(s) for s in saved]
-        node.cells = [t._version if s is OUTPUT else s._version for s in saved]
-        node.stamp = builtins.sum([cell[0] for cell in node.cells])
-        node.shape, node.value = out.shape, out if out.size < 10 and not view else None
+        if saved:
+            node.saved = [out if s is OUTPUT else s._data for s in saved]
+            node.origins = [OUTPUT if s is OUTPUT else _edge(s) for s in saved]
+            node.cells = [t._version if s is OUTPUT else s._version for s in saved]
+            node.stamp = builtins.sum([cell[0] for cell in node.cells])
+        else:
+            node.saved, node.origins, node.cells = (), (), None
+        node.like = out.shape if view or out.size > 9 else out
+        node._hooks = None
     return t
 
 # %% ../nbs/02_backprop.ipynb #1bc31e7a
@@ -491,7 +498,7 @@ def _seed(root, gradient):
             raise ValueError(f"backward: expected a scalar or an explicit gradient; this tensor has shape {root.shape}. Reduce it, "
                              "for example with .sum() or .mean(), or pass gradient= of this shape "
                              "(chapter Backpropagation, section Walking backwards)")
-        return _wrap(np.ones(root._data.shape, root._data.dtype))
+        return _wrap(np.full(root._data.shape, 1, root._data.dtype) if root._data.ndim else np.array(1, root._data.dtype))
     if not isinstance(gradient, Tensor):
         gradient = Tensor(gradient, dtype=root.dtype)
     if gradient.shape != root.shape or gradient.dtype != root.dtype:
@@ -517,16 +524,15 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
             node = heappop(queue)[1]
             g = pending.pop(node)
             mine.discard(node)
-            hooks = getattr(node, "_hooks", None)
-            if hooks:
-                g = _run_hooks(hooks, g, create_graph)
+            if node._hooks:
+                g = _run_hooks(node._hooks, g, create_graph)
             if wanted is not None and node in wanted:
                 kept[node] = g
                 continue
             if node.edges is None:
                 raise RuntimeError(f"backward: the graph was already used, and what {node.name} saved is freed. Call the first "
                                    "backward with retain_graph=True to run twice (chapter Backpropagation, section Walking backwards)")
-            if node.cells:
+            if node.cells is not None:
                 _check_unchanged(node)
             parts = node.gradient_tensors(g) if create_graph else node.gradients(g)
             for edge, part in zip(node.edges, parts, strict=True):
@@ -554,10 +560,9 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
         result = []
         for leaf in leaves:
             g = pending.pop(leaf)
-            hooks = getattr(leaf, "_hooks", None)
-            if hooks:
+            if leaf._hooks:
                 mine.discard(leaf)
-                g = _run_hooks(hooks, g, create_graph)
+                g = _run_hooks(leaf._hooks, g, create_graph)
             result.append((leaf, g, leaf in mine))
         if wanted is None:
             return result
@@ -568,7 +573,10 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
 
 
 def _check_unchanged(node):
-    if builtins.sum([cell[0] for cell in node.cells]) != node.stamp:
+    stamp = 0
+    for cell in node.cells:
+        stamp += cell[0]
+    if stamp != node.stamp:
         raise RuntimeError(f"backward: {node.name} needs an array that was changed in place after it was used (by +=, an item "
                            "assignment, or an optimizer step). Compute a new tensor instead, or run backward before the change "
                            "(chapter Backpropagation, section Changes in place)")
@@ -662,6 +670,10 @@ class ElementwiseNode(Node):
     "A node whose rules are derivative formulas: each fused with the incoming gradient into one pass"
 
     __slots__ = ("shapes",)
+    name = property(lambda self: self.rules.name)
+
+    def release(self):
+        self.edges = self.saved = self.cells = None
 
     def gradients(self, g):
         saved, pulls, parts = self.saved, self.rules.pulls, []
@@ -695,7 +707,8 @@ class _Elementwise:
     "What elementwise_op knows: the forward kernel, and for each input the backward kernel and what it reads"
 
     def __init__(self, name, formula, derivatives, result):
-        names = list(inspect.signature(formula.formula if isinstance(formula, kernels.Kernel) else formula).parameters)
+        self.signature = inspect.signature(formula.formula if isinstance(formula, kernels.Kernel) else formula)
+        names = list(self.signature.parameters)
         self.name, self.arity, self.result = name, len(names), result
         self.kernel = getattr(formula, "kernel", formula)
         if not isinstance(self.kernel, kernels.Kernel):
@@ -778,7 +791,7 @@ class _Elementwise:
             else:
                 return t
             node = t._node = ElementwiseNode()
-            node.name, node.rules, node.shapes, node.order = self.name, self, shapes, next(_order)
+            node.rules, node.shapes, node.order, node._hooks = self, shapes, next(_order), None
             node.edges = [_edge(x) if isinstance(x, Tensor) and d is not None else None
                           for x, d in zip(operands, self.derivatives, strict=True)]
             node.saved = [a if keep else None for a, keep in zip(arrays, self.saves, strict=True)]
@@ -788,8 +801,58 @@ class _Elementwise:
                 cells.append(t._version)
             node.cells = cells
             node.stamp = builtins.sum([c[0] for c in cells])
-            node.shape, node.value = out.shape, out if out.size < 10 else None
+            node.like = out if out.size < 10 else out.shape
         return t
+
+
+def _unary(op):
+    kernel = op.kernel
+
+    def unary(x):
+        if type(x) is not Tensor or x._data.dtype not in _FLOATS:
+            return op(x)
+        a = x._data
+        out = np.empty(a.shape, a.dtype)
+        launch(kernel, out, a)
+        return op.record(out, (x,), (a,), None)
+    return unary if op.result != "bool" else _nary(op)
+
+
+def _binary(op):
+    "The common cases without detours: two float tensors of one shape and dtype, or one of them and a number"
+    kernel, (save_x, save_y) = op.kernel, op.saves
+    simple = op.differentiable and not op.saves_output
+
+    def binary(x, y):
+        if type(x) is Tensor and type(y) is Tensor:
+            a, b = x._data, y._data
+            dtype, shape = a.dtype, a.shape
+            if dtype is not b.dtype or dtype not in _FLOATS or b.shape != shape:
+                return op(x, y)
+            out = np.empty(shape, dtype)
+            launch(kernel, out, a, b)
+            t = _wrap(out)
+            if (x._node is not None or y._node is not None) and _mode.enabled:
+                node = t._node = ElementwiseNode()
+                node.rules, node.shapes, node.order, node._hooks = op, None, next(_order), None
+                node.edges = (x if x._node is LEAF else x._node, y if y._node is LEAF else y._node)
+                node.saved = (a if save_x else None, b if save_y else None, None)
+                if save_x and save_y:
+                    node.cells = (x._version, y._version)
+                    node.stamp = x._version[0] + y._version[0]
+                elif save_x or save_y:
+                    node.cells = cell, = (x._version if save_x else y._version,)
+                    node.stamp = cell[0]
+                else:
+                    node.cells = None
+                node.like = out if out.size < 10 else shape
+            return t
+        return op(x, y)
+    return binary if simple else lambda x, y: op(x, y)
+
+
+def _nary(op):
+    return lambda *operands: op(*operands)
 
 
 def elementwise_op(formula, *derivatives, name=None, result="float"):
@@ -827,11 +890,9 @@ def elementwise_op(formula, *derivatives, name=None, result="float"):
     if name is None:
         name = getattr(formula, "name", None) or getattr(formula, "__name__", "operation")
     op = _Elementwise(name, formula, derivatives, result)
-    names = ", ".join(list(inspect.signature(formula.formula if isinstance(formula, kernels.Kernel) else formula).parameters))
-    namespace = {"op": op}
-    exec(f"def {name.strip('<>')}({names}): return op({names})", namespace)
-    function = namespace[name.strip("<>")]
-    function.op, function.__module__ = op, "deepnotes.autograd"
+    function = {1: _unary, 2: _binary}.get(op.arity, _nary)(op)
+    function.__name__ = function.__qualname__ = name
+    function.__signature__, function.op = op.signature, op
     OPS[name] = function
     return function
 
@@ -860,7 +921,8 @@ log1p = elementwise_op(kernels.log1p, lambda x: 1 / (1 + x))
 expm1 = elementwise_op(kernels.expm1, lambda out: out + 1)
 sqrt = elementwise_op(kernels.sqrt, lambda out: 0.5 / out)
 square = elementwise_op(kernels.square, lambda x: 2 * x, result="arithmetic")
-abs = absolute = elementwise_op(kernels.absolute, lambda x: kernels.sign(x), result="arithmetic")
+abs = absolute = elementwise_op(kernels.absolute,
+                                lambda g, x: kernels.where(x > 0, g, kernels.where(x < 0, -g, 0.0)), result="arithmetic")
 sign = elementwise_op(kernels.sign, None, result="arithmetic")
 sin = elementwise_op(kernels.sin, lambda x: kernels.cos(x))
 cos = elementwise_op(kernels.cos, lambda x: -kernels.sin(x))
@@ -1037,6 +1099,11 @@ def sum(x, axis=None, keepdims=False):
     x = as_tensor(x, "sum")
     a = x._data
     shape = a.shape
+    if axis is None and not keepdims and a.dtype in _FLOATS:
+        out, zeros = np.empty((), a.dtype), (0,) * len(shape)
+        launch(kernels.sum, out, a, tuple(range(len(shape))))
+        return record("sum", out, (x,), (lambda g: broadcast_to(g, shape),),
+                      fast=(lambda g: np.ndarray(shape, g.dtype, g, 0, zeros),))
     axes = _axes("sum", axis, len(shape))
     kept = _kept(shape, axes)
     out = np.empty(kept if keepdims else _reduced(shape, axes, False), a.dtype if a.dtype.kind == "f" else np.int64)
@@ -2001,7 +2068,7 @@ def _put_at(out, value, key):
 _index_put = kernels.Kernel("index_put", _put_at)
 
 for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power, "matmul": matmul}.items():
-    setattr(Tensor, f"__{_name}__", lambda self, other, _op=_op: _op(self, other))
+    setattr(Tensor, f"__{_name}__", _op)
     setattr(Tensor, f"__r{_name}__", lambda self, other, _op=_op: _op(other, self))
     setattr(Tensor, f"__i{_name}__", _in_place(_op))
 for _name, _op in {"eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater, "ge": greater_equal}.items():
