@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _MODULES = ("activations", "autograd", "datasets", "initialization", "kernels", "layers", "optimizers", "outputs",
             "plotting", "training")
 _NAMES = {
-    "Tensor": "autograd", "no_grad": "autograd", "grad": "autograd", "grad_check": "autograd",
+    "Tensor": "autograd", "no_grad": "autograd", "grad": "autograd", "grad_check": "autograd", "draw": "autograd",
     "backend": "kernels", "show_config": "kernels",
     "MLP": "layers",
     "Trainer": "training",
