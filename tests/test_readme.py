@@ -33,7 +33,8 @@ def test_these_are_the_commands_that_the_tests_below_run():
 def published(clone):
     """git, with the repository's address standing for a copy of this tree."""
     address = COMMANDS[0].split()[-1]
-    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{clone.as_uri()}.insteadOf", "GIT_CONFIG_VALUE_0": address}
+    instead = f"url.{clone.as_uri()}.insteadOf"
+    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": instead, "GIT_CONFIG_VALUE_0": address}
 
 
 def test_clone_gives_the_tree(published, sh, tmp_path):

@@ -20,7 +20,7 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"_vector_math"},
+    {"_machine"},
     {"kernels"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
@@ -149,25 +149,27 @@ def check_ruff():
         yield f"`{shown('ruff')} check --fix .` mends what it can of\n{done.stdout}{done.stderr}"
 
 
-def toc_entries(node):
-    """Every `file:` of a table of contents, and what its `glob:` lines name."""
+def toc_entries(node, named_files=frozenset()):
+    """Every `file:` of a table of contents, and what its `glob:` lines add to them."""
     if isinstance(node, list):
         for item in node:
-            yield from toc_entries(item)
+            yield from toc_entries(item, named_files)
     elif isinstance(node, dict):
         if "root" in node or "file" in node:
             yield node.get("root") or node["file"]
         if "glob" in node:
-            yield from (p.relative_to(ROOT).with_suffix("").as_posix() for p in ROOT.glob(node["glob"] + ".*"))
+            pages = {p.relative_to(ROOT).with_suffix("").as_posix() for p in ROOT.glob(node["glob"] + ".*") if p.name[0] != "."}
+            yield from pages - named_files
         for value in node.values():
             if isinstance(value, list):
-                yield from toc_entries(value)
+                yield from toc_entries(value, named_files)
 
 
 def check_toc():
     import yaml
 
-    named = list(toc_entries(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))))
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    named = list(toc_entries(yaml.safe_load(toc), set(re.findall(r"file: (\S+)", toc))))
     for entry in named:
         if named.count(entry) > 1:
             yield f"_toc.yml names {entry} more than once."

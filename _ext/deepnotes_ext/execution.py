@@ -157,7 +157,7 @@ def add_key(app: Sphinx, docname: str, notebook: dict[str, Any]) -> None:
     env = app.env
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     env.temp_data["deepnotes_cells"] = [
-        (number, cell["source"])
+        (number, "".join(cell["source"]))
         for number, cell in enumerate(notebook["cells"], start=1)
         if cell["cell_type"] == "code"
     ]
