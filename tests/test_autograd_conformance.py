@@ -90,7 +90,8 @@ def test_corner_case(case, backend):
             y.backward(cotangent.astype(y.dtype))
     dtype, also = case["output"]["dtype"], case.get("also_ok", {})
     rtol, atol = TOLERANCE[dtype]
-    ours = y.numpy().astype(dtype)  # float16 cases are computed in float32 here and rounded to compare
+    with np.errstate(over="ignore"):
+        ours = y.numpy().astype(dtype)  # float16 cases are computed in float32 here and rounded to compare
     compare("value", ours, case["output"], case.get("exact"), case.get("jax"), also.get("output"), rtol, atol)
     for name, wanted in case.get("grads", {}).items():
         t = leaves[name]
