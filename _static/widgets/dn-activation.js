@@ -1,5 +1,6 @@
 /* Figure "activation-explorer": f, f', and what layers of it do to a unit of signal and a unit of gradient.
-   data-unit, data-against: names from dnMath.UNITS; data-gain: mean square gain of the weights (n · Var W); data-depth. */
+   data-unit, data-against: names from dnMath.UNITS; data-param: the first unit's parameter; data-gain: n · Var W of
+   the weights, which says what a linear layer does to a mean square; data-depth: the number of layers. */
 (window.dnWidgets = window.dnWidgets || {})["activation-explorer"] = function (D, stage, root) {
   "use strict";
   const { UNITS, meanField, moments } = D.M, d = root.dataset, names = {};
@@ -25,17 +26,17 @@
     text: () => "z = " + D.fmt(z),
   });
 
+  let started = false;
   function pick(which) {
     const sel = which ? other : unit, s = which ? par2 : par, u = UNITS[sel.value], p = u && u.p;
     D.set(s.lab, { hidden: !p, style: p ? null : "display:none" });
     if (p) {
       s.name.textContent = p[0] + " =";
       D.set(s.inp, { min: p[1], max: p[2], step: 0.01, "aria-label": u.label + ": " + p[0] });
-      s.value = !which && d.param ? +d.param : p[3];
+      s.value = !which && d.param && !started ? +d.param : p[3];
     }
-    if (root.dataset.ready && started) draw();
+    if (started) draw();
   }
-  let started = false;
   const size = (v) => (v === 0 ? "exactly 0" : D.fmt(Math.sqrt(v)));
 
   function draw() {

@@ -4,10 +4,10 @@
 
      <div class="dn-widget" data-widget="activation-explorer" data-unit="gelu"><p>One sentence.</p></div>
 
-   A figure file adds itself to `window.dnWidgets` under the name it answers to, with a function
-   `(D, root) => redraw`. The page's scripts may come in any order: nothing runs until all of them are there,
-   and nothing at all if the page has no such <div>. Each plot is drawn in real pixels and redrawn when its
-   width changes, so that text keeps its size on a phone. */
+   (No blank line inside: Markdown would end the block there.) A figure file adds itself to `window.dnWidgets`
+   under the name it answers to, with a function `(D, stage, root) => redraw`. The scripts may come in any order:
+   nothing runs until all of them are there, and nothing at all if the page has no such <div>. Each plot is drawn
+   in real pixels and redrawn when its width changes, so that text keeps its size on a phone. */
 (function () {
   "use strict";
   const reg = (window.dnWidgets = window.dnWidgets || {});
@@ -114,7 +114,7 @@
     P.text = (a, b, text, cls = "", attrs) => s("text", { x: P.X(a), y: P.Y(b), class: "dn-lab " + cls, text, ...attrs }, notes);
     /** A handle to drag, or to move with the arrow keys. c: label, min, max, step, vertical, cls, get() -> [x, y], put(x, y), value(). */
     P.handle = (c) => {
-      const e = s("circle", { class: "dn-handle " + (c.cls || "dn-k"), r: 9, tabindex: 0, role: "slider", "aria-label": c.label }, top);
+      const e = s("circle", { class: "dn-handle " + (c.cls || "dn-k"), r: 10.5, tabindex: 0, role: "slider", "aria-label": c.label }, top);
       const r = (v) => c.min + Math.round((Math.min(c.max, Math.max(c.min, v)) - c.min) / c.step) * c.step;
       const now = () => c.get()[c.vertical ? 1 : 0], go = (v) => c.put(+r(v).toPrecision(10));
       set(e, { "aria-valuemin": c.min, "aria-valuemax": c.max, "aria-orientation": c.vertical ? "vertical" : "horizontal" });

@@ -30,7 +30,7 @@
   const SA = 1.6732632423543772, SL = 1.0507009873554805; // SELU's alpha and scale (Klambauer et al., 2017)
 
   /* Units: f and its derivative d; `p` = [name, least, most, default] of the one parameter that can be moved;
-     `kinks`: where d jumps (the derivative there is taken from the left, as PyTorch does for ReLU). */
+     `kinks`: where d jumps, apart from 0. The derivative of ReLU at 0 is 0, as in PyTorch. */
   const UNITS = {
     relu: { label: "ReLU", f: (x) => max(x, 0), d: (x) => +(x > 0) },
     leaky_relu: { label: "leaky ReLU", p: ["slope", 0, 1, 0.01], f: (x, a) => (x > 0 ? x : a * x), d: (x, a) => (x > 0 ? 1 : a) },
@@ -49,7 +49,7 @@
     tanh: { label: "tanh", p: ["k", 0.1, 5, 1], f: (x, k) => tanh(k * x), d: (x, k) => { const t = tanh(k * x); return k * (1 - t * t); } },
     sigmoid: { label: "sigmoid", p: ["k", 0.1, 5, 1], f: (x, k) => sigmoid(k * x), d: (x, k) => k * sigmoid(k * x) * sigmoid(-k * x) },
     softsign: { label: "softsign", f: (x) => x / (1 + abs(x)), d: (x) => 1 / (1 + abs(x)) ** 2 },
-    relu6: { label: "ReLU6", kinks: [0, 6], f: (x) => clip(x, 0, 6), d: (x) => +(x > 0 && x < 6) },
+    relu6: { label: "ReLU6", kinks: [6], f: (x) => clip(x, 0, 6), d: (x) => +(x > 0 && x < 6) },
     hardsigmoid: { label: "hard sigmoid", kinks: [-3, 3], f: (x) => clip(x / 6 + 0.5, 0, 1), d: (x) => (abs(x) < 3 ? 1 / 6 : 0) },
     hardswish: {
       label: "hard swish", kinks: [-3, 3], f: (x) => x * clip(x / 6 + 0.5, 0, 1),

@@ -51,8 +51,8 @@
       const A = frame(s, a), B = frame(s, b), v = A.map((x, i) => x + r * (B[i] - x)), lim = 1.08 * (j.scale[a] + r * (j.scale[b] - j.scale[a]));
       const pt = (i) => [v[2 * i], v[2 * i + 1]];
       P.begin([-lim, lim], [-lim, lim]);
-      for (let i = 0; i < rows; i++) P.line(Array.from({ length: cols }, (_, k) => pt(i * cols + k)), "dn-c5 dn-mesh");
-      for (let k = 0; k < cols; k++) P.line(Array.from({ length: rows }, (_, i) => pt(i * cols + k)), "dn-c5 dn-mesh");
+      for (let i = 0; i < rows; i++) P.line(Array.from({ length: cols }, (_, k) => pt(i * cols + k)), "dn-c5 dn-solid dn-mesh");
+      for (let k = 0; k < cols; k++) P.line(Array.from({ length: rows }, (_, i) => pt(i * cols + k)), "dn-c5 dn-solid dn-mesh");
       if (j.line && l > last - 1e-9) {
         const [p, q, c] = j.line[s], len = Math.hypot(p, q) || 1, x0 = (-c * p) / len ** 2, y0 = (-c * q) / len ** 2, t = 3 * lim / len;
         P.line([[x0 - q * t, y0 + p * t], [x0 + q * t, y0 - p * t]], "dn-k dn-dash");

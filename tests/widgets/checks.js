@@ -39,6 +39,9 @@ window.dnChecks = function (ref) {
     const r = F["graph-stepper"].run(g), keys = Object.keys(g.grad);
     group("graph " + i, 1e-12, [err([r.value.L, ...keys.map((k) => r.grad[k])], [g.value, ...keys.map((k) => g.grad[k])])]);
   });
+  const own = F["graph-stepper"].run({ output: "f", nodes: [ // an op that only the page's author knows, and a node off the path
+    { id: "a", value: 2 }, { id: "f", op: "mystery", inputs: ["a", "a"], value: 5, local: [3, 0.5] }, { id: "g", op: "neg", inputs: ["f"] }] });
+  group("graph with its own op", 0, [err([own.value.f, own.grad.a, own.value.g], [5, 3.5, -5]), own.grad.g === undefined ? 0 : 1]);
   group("surfaces and their gradients", 1e-12, ref.surfaces.map(([k, x, y, f, a, b]) => { const S = F["optimizer-race"].SURFACES[k]; return err([S.f(x, y), ...S.g(x, y)], [f, a, b]); }));
   for (const k in F["optimizer-race"].SURFACES) { const S = F["optimizer-race"].SURFACES[k]; group("minimum of " + k, 1e-12, S.g(...S.min).map((v) => err(v, 0))); }
   for (const k in F["optimizer-race"].OPTIMIZERS) group("path of " + k, 1e-12, [err(F["optimizer-race"].path("quadratic", k, [-4, 2], ref.paths[k].lr, 25), ref.paths[k].path)]);
