@@ -1,0 +1,118 @@
+"""A book of a few pages in a temporary directory, built the way `make book` builds the real one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "_ext"))  # so that tests can import deepnotes_ext
+
+
+def markdown(text):
+    return {"cell_type": "markdown", "metadata": {}, "source": text}
+
+
+def code(source, tags=()):
+    metadata = {"tags": list(tags)} if tags else {}
+    return {"cell_type": "code", "metadata": metadata, "source": source, "outputs": [], "execution_count": None}
+
+
+def notebook(*cells):
+    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
+    cells = [{"id": f"cell-{number}", **cell} for number, cell in enumerate(cells)]
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+ARGUMENTS = ["build", ".", "-W", "-n", "--keep-going"]
+
+
+def _build_in_fork(folder, output):
+    """Run Jupyter Book's command in a child of this process; returns its exit status."""
+    import jupyter_book.sphinx  # noqa: F401  imported here, so that every child finds it loaded
+    import myst_nb.sphinx_ext  # noqa: F401
+    import sphinx.ext.autodoc  # noqa: F401
+    import sphinxcontrib.bibtex  # noqa: F401
+    from jupyter_book.cli.main import main
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status)
+    status = 70
+    try:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+        os.chdir(folder)
+        for name in [name for name in sys.modules if name == "deepnotes" or name.startswith("deepnotes.")]:
+            del sys.modules[name]  # the book documents its own library, not the one under test
+        main(ARGUMENTS)
+        status = 0
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # the child must not go on with pytest's own work
+
+
+class Book:
+    """A small book with the real configuration and extension; its chapters and library are the test's own."""
+
+    def __init__(self, root):
+        self.root = root
+        for name in ("_config.yml", "settings.ini", "references.bib"):
+            shutil.copy(ROOT / name, root)
+        for name in ("_ext", "_static"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (root / "nbs" / "api").mkdir(parents=True)
+        (root / "nbs" / "api" / "index.md").write_text("# API reference\n\nAll modules.\n")
+        (root / "deepnotes").mkdir()
+        self.module("__init__", '"""A library."""\n')
+        self.pages = []
+
+    def page(self, name, content):
+        """Write a page (markdown or a notebook) and put it into the contents; the first one is the landing page."""
+        if isinstance(content, str):
+            (self.root / "nbs" / f"{name}.md").write_text(content)
+        else:
+            (self.root / "nbs" / f"{name}.ipynb").write_text(json.dumps(content))
+        if name not in self.pages:
+            self.pages.append(name)
+        chapters = "".join(f"      - file: nbs/{page}\n" for page in self.pages[1:])
+        (self.root / "_toc.yml").write_text(
+            f"format: jb-book\nroot: nbs/{self.pages[0]}\nparts:\n  - numbered: 2\n    chapters:\n{chapters}"
+            "  - caption: Library\n    chapters:\n"
+            "      - file: nbs/api/index\n        sections:\n          - glob: nbs/api/*\n"
+        )
+
+    def module(self, name, text):
+        (self.root / "deepnotes" / f"{name}.py").write_text(text)
+
+    def build(self):
+        """Build; the result has returncode and output."""
+        log = self.root / "build.log"
+        with open(log, "w") as output:
+            if hasattr(os, "fork"):  # spares each build the three seconds it takes to import Jupyter Book
+                returncode = _build_in_fork(self.root, output)
+            else:
+                command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *ARGUMENTS]
+                returncode = subprocess.run(command, cwd=self.root, stdout=output, stderr=output).returncode
+        return SimpleNamespace(returncode=returncode, output=log.read_text(encoding="utf-8", errors="replace"))
+
+    @property
+    def html(self):
+        return self.root / "_build" / "html"
+
+    def read(self, page):
+        return (self.html / "nbs" / f"{page}.html").read_text(encoding="utf-8")
