@@ -34,6 +34,8 @@ PAGE = """\
 
 .. automodule:: {title}
 """
+PROSE = ("attribute", "data", "property")
+HIDDEN_COLON = "\ue03a"
 CHAPTER = re.compile(r"^\s*Chapter: (?P<title>.+?)(?:, section (?P<section>.+?))?\.?\s*$")
 
 
@@ -93,17 +95,24 @@ class PlainClassDocumenter(ClassDocumenter):
 
 
 def take_chapter_line(app: Sphinx, what: str, name: str, obj: object, options, lines: list[str]) -> None:
-    """Take the docstring's last line out before napoleon puts it into some section (``autodoc-process-docstring``)."""
+    """Take the docstring's last line out before napoleon puts it into some section (``autodoc-process-docstring``).
+
+    A property's docstring is prose, in which napoleon would read "The text: …" as a type before the colon; so colons are
+    hidden from it.
+    """
     while lines and not lines[-1].strip():
         lines.pop()
     match = CHAPTER.match(lines[-1]) if lines else None
     if match:
         lines.pop()
         app.env.temp_data.setdefault("deepnotes_chapter_lines", {})[name] = match.group(0).strip()
+    if what in PROSE:
+        lines[:] = [line.replace(":", HIDDEN_COLON) for line in lines]
 
 
 def put_chapter_line(app: Sphinx, what: str, name: str, obj: object, options, lines: list[str]) -> None:
     """Put it back, as a link, when napoleon is done; number the docstring's footnotes for itself."""
+    lines[:] = [line.replace(HIDDEN_COLON, ":") for line in lines]
     prefix = re.sub(r"\W+", "-", name)
     for number, line in enumerate(lines):
         lines[number] = re.sub(r"\[(\d+)\](_?)(?=$|\W)", rf"[#{prefix}-\1]\2", line) if _footnotes(lines) else line
