@@ -102,6 +102,8 @@ def _as_array(data, dtype=None, what="Tensor"):
             raise ValueError(f"{what}: the nested lists do not form a rectangular array ({error})") from None
         if array.dtype == float64 and dtype is None:
             dtype = float32  # Python numbers carry no precision of their own: they take the library's default
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if dtype is None and array.dtype == np.float16:
         dtype = float32
     if dtype is not None and dtype != array.dtype and array.dtype.kind in "fiub":
@@ -109,7 +111,7 @@ def _as_array(data, dtype=None, what="Tensor"):
     if array.dtype.kind not in "fiub" or array.dtype.kind == "f" and array.dtype not in _FLOATS:
         raise TypeError(f"{what}: dtype {array.dtype} is not supported; expected float32, float64, an integer or bool "
                         "(float16 is stored as float32; see chapter Backpropagation, section The Tensor)")
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return array
 
 # %% ../nbs/02_backprop.ipynb #261046e0
 class Tensor:
@@ -723,14 +725,11 @@ class _Elementwise:
             self.kernel = kernels.elementwise(formula, name)
         if len(derivatives) not in (0, len(names)):
             raise TypeError(f"elementwise_op {name}: expected {len(names)} derivatives, one per input, got {len(derivatives)}")
-        self.differentiable = bool(derivatives)
+        self.differentiable = builtins.any(d is not None for d in derivatives)
         names.append("out")
         self.derivatives, self.pulls = list(derivatives), []
         for i, d in enumerate(derivatives):
             self.pulls.append(self._pull(d, names, f"{name}_backward" + str(i) * (self.arity > 1)))
-        read = {j for pull in self.pulls for j in pull[1]}
-        self.saves = [j in read for j in range(self.arity)]
-        self.saves_output = self.arity in read
 
     @staticmethod
     def _pull(derivative, names, name):
@@ -800,27 +799,31 @@ class _Elementwise:
                 return t
             node = t._node = ElementwiseNode()
             node.rules, node.shapes, node.order, node._hooks = self, shapes, next(_order), None
-            node.edges, node.saved, cells, node.stamp = [], [], [], 0
-            for x, a, derivative, keep in zip(operands, arrays, self.derivatives, self.saves, strict=True):
+            edges, read = [], ()
+            for x, derivative, (_, picks) in zip(operands, self.derivatives, self.pulls, strict=True):
                 edge = None
-                if isinstance(x, Tensor):
-                    if derivative is not None and x._node is not None:
-                        edge = x if x._node is LEAF else x._node
-                    if keep:
-                        cells.append(x._version)
-                        node.stamp += x._version[0]
-                node.edges.append(edge)
-                node.saved.append(a if keep else None)
-            node.saved.append(out if self.saves_output else None)
-            if self.saves_output:
-                cells.append(t._version)
+                if derivative is not None and isinstance(x, Tensor) and x._node is not None:
+                    edge = x if x._node is LEAF else x._node
+                    read += picks
+                edges.append(edge)
+            node.edges, cells, node.stamp = edges, [], 0
+            node.saved = [a if j in read else None for j, a in enumerate((*arrays, out))]
+            for j in read:
+                if j == self.arity:
+                    cells.append(t._version)
+                elif isinstance(operands[j], Tensor):
+                    cells.append(operands[j]._version)
+                    node.stamp += operands[j]._version[0]
             node.cells = cells or None
             node.like = out if out.size < 10 else out.shape
         return t
 
 
 def _unary(op):
+    "The common case without detours: a float tensor"
     kernel = op.kernel
+    reads = op.pulls[0][1] if op.differentiable else ()
+    saves_x, saves_out = 0 in reads, 1 in reads
 
     def unary(x):
         if type(x) is not Tensor or x._data.dtype not in _FLOATS:
@@ -828,14 +831,31 @@ def _unary(op):
         a = x._data
         out = np.empty(a.shape, a.dtype)
         launch(kernel, out, a)
-        return op.record(out, (x,), (a,), None)
+        if saves_x and saves_out or not op.differentiable:
+            return op.record(out, (x,), (a,), None)
+        t = _wrap(out)
+        source = x._node
+        if source is not None and _mode.enabled:
+            node = t._node = ElementwiseNode()
+            node.rules, node.shapes, node.order, node._hooks = op, None, next(_order), None
+            node.edges = (x if source is LEAF else source,)
+            node.saved = (a if saves_x else None, out if saves_out else None)
+            if reads:
+                node.cells = cell, = (x._version if saves_x else t._version,)
+                node.stamp = cell[0]
+            else:
+                node.cells = None
+            node.like = out if out.size < 10 else out.shape
+        return t
     return unary if op.result != "bool" else _nary(op)
 
 
 def _binary(op):
     "The common cases without detours: two float tensors of one dtype, or one of them and a number"
-    kernel, (save_x, save_y) = op.kernel, op.saves
-    simple = op.differentiable and not op.saves_output
+    kernel = op.kernel
+    reads = [pull[1] for pull in op.pulls] or [(), ()]  # what the gradients of x and of y need: 0 is x, 1 is y, 2 the result
+    simple = op.differentiable and 2 not in reads[0] + reads[1]
+    x_for, y_for = ((0 in reads[0], 0 in reads[1]), (1 in reads[0], 1 in reads[1]))
 
     def binary(x, y):
         if type(x) is not Tensor:
@@ -862,10 +882,13 @@ def _binary(op):
         if not simple:
             return op.record(out, (x, y), (a, b), shapes)
         t = _wrap(out)
-        if (x._node is not None or y._node is not None) and _mode.enabled:
+        from_x, from_y = x._node, y._node
+        if (from_x is not None or from_y is not None) and _mode.enabled:
             node = t._node = ElementwiseNode()
             node.rules, node.shapes, node.order, node._hooks = op, shapes, next(_order), None
-            node.edges = (x if x._node is LEAF else x._node, y if y._node is LEAF else y._node)
+            node.edges = (x if from_x is LEAF else from_x, y if from_y is LEAF else from_y)
+            save_x = from_x is not None and x_for[0] or from_y is not None and x_for[1]
+            save_y = from_x is not None and y_for[0] or from_y is not None and y_for[1]
             node.saved = (a if save_x else None, b if save_y else None, None)
             if save_x and save_y:
                 node.cells = (x._version, y._version)
@@ -2341,7 +2364,7 @@ def grad_check(f, *inputs, eps=1e-5, rtol=1e-5, atol=1e-7):
             raise TypeError(f"grad_check: expected a function that returns a Tensor, got {type(y).__name__}")
         if y.dtype != float64:
             raise TypeError(f"grad_check: float64 inputs gave a {y.dtype} result, too coarse to check against; the function converts")
-        weights = np.random.default_rng(0).uniform(0.5, 1.5, y.shape)
+        weights = np.ones(y.shape) if y.size == 1 else np.random.default_rng(0).uniform(0.5, 1.5, y.shape)
         if y._node is not None:
             y.backward(weights)
 

@@ -16,9 +16,10 @@ def python(code):
 
 
 def test_import_is_lazy():
-    heavy = "[m for m in ('numpy', 'numba', 'scipy', 'matplotlib', 'sklearn', 'tqdm', 'deepnotes.autograd') if m in sys.modules]"
+    names = ("numpy", "numba", "scipy", "matplotlib", "sklearn", "tqdm", "deepnotes.autograd")
+    heavy = f"[m for m in {names} if m in sys.modules]"
     assert python(f"import sys, deepnotes; print(*{heavy})") == []
-    loaded = python(f"import sys, deepnotes; deepnotes.Trainer; print(*{heavy})")
+    loaded = python(f"import sys, deepnotes; deepnotes.Trainer, deepnotes.draw; print(*{heavy})")
     assert "deepnotes.autograd" in loaded and "matplotlib" not in loaded and "sklearn" not in loaded
 
 
@@ -28,7 +29,7 @@ def test_every_name_is_there_and_is_its_modules():
         home = dn._NAMES.get(name)
         if home:
             assert value is getattr(getattr(dn, home), name)
-    assert {"Tensor", "MLP", "Trainer", "grad_check", "no_grad", "backend", "show_config"} <= set(dir(dn))
+    assert {"Tensor", "MLP", "Trainer", "grad_check", "draw", "no_grad", "backend", "show_config"} <= set(dir(dn))
 
 
 def test_from_import_and_cache():

@@ -157,7 +157,7 @@ def test_history_plot_has_labels():
 def test_progress_bar_is_drawn_only_when_asked(capsys):
     trained((2,))
     assert capsys.readouterr().err == ""
-    Trainer(MLP(2, [3], 3)).fit(*blobs(), epochs=2)                                          # stderr is no terminal here
+    Trainer(MLP(2, [3], 3)).fit(*blobs(), epochs=2)                     # stderr is no terminal here
     assert capsys.readouterr().err == ""
     Trainer(MLP(2, [3], 3)).fit(*blobs(), epochs=2, progress=True)
     assert "2/2" in capsys.readouterr().err
