@@ -77,7 +77,7 @@ def polynomial(coefficients, scalar):
     text = f"c{len(coefficients) - 1}"
     for i in range(len(coefficients) - 2, -1, -1):
         text = f"c{i} + x * ({text})"
-    namespace = {f"c{i}": scalar(c) for i, c in enumerate(coefficients)}
+    namespace = {"__name__": __name__, **{f"c{i}": scalar(c) for i, c in enumerate(coefficients)}}
     exec(f"def horner(x): return {text}", namespace)
     return inlined(namespace["horner"])
 
@@ -257,8 +257,9 @@ def retype(function, dtype, integers=True):
     constants = tuple(typed(value, integers and i not in exponents) for i, value in enumerate(code.co_consts))
     names = {name: typed(function.__globals__[name]) for name in code.co_names if name in function.__globals__}
     cells = tuple(pytypes.CellType(typed(cell.cell_contents)) for cell in function.__closure__ or ())
-    return inlined(pytypes.FunctionType(code.replace(co_consts=constants), {"__builtins__": __builtins__, **names},
-                                        function.__name__, function.__defaults__, cells))
+    namespace = {"__builtins__": __builtins__, "__name__": __name__, **names}      # numba's cache asks for the module's name
+    return inlined(pytypes.FunctionType(code.replace(co_consts=constants), namespace, function.__name__,
+                                        function.__defaults__, cells))
 
 
 def scalar_form(name, operands):
@@ -599,7 +600,7 @@ def compiled_loop(kernel, out, operands, modes, flat, kinds):
             signature.append(signature[0] if mode == "o" else array_type(kind, 1 if flat or mode in "rc" else 2))
 
     def build():
-        namespace = {"formula": retype(kernel.formula, dtype, dtype.kind == "f"), "scalar": dtype.type}
+        namespace = {"__name__": __name__, "formula": retype(kernel.formula, dtype, dtype.kind == "f"), "scalar": dtype.type}
         exec(source, namespace)
         return namespace["loop"]
 

@@ -133,8 +133,8 @@ def loop_source(name, modes, flat=True):
 
     Notes
     -----
-    `o` is told apart because a loop that reads and writes the same memory through two pointers cannot be vectorised, unless
-    the compiler knows that they are one.
+    `o` is told apart because a loop that reads and writes the same memory through two pointers cannot be vectorised,
+    unless the compiler knows that they are one.
 
     Chapter: The engine room, section One formula, two speeds
     """
