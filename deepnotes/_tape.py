@@ -8,10 +8,12 @@ __all__ = ['float32', 'float64', 'OPS', 'LEAF', 'OUTPUT', 'enable_grad', 'no_gra
 
 # %% ../nbs/02_backprop.ipynb #261046e0
 import builtins
+import dis
 import inspect
 import itertools
 import sys
 import threading
+import types
 import weakref
 from contextlib import ContextDecorator
 from heapq import heappop, heappush
@@ -680,7 +682,7 @@ def _promote(name, operands, result):
         dtype = np.result_type(*dtypes) if dtypes else float32
         if result == "float" or builtins.any(isinstance(x, builtins.float) for x in operands):
             dtype = float32
-        elif dtype == bool and (result == "arithmetic" or builtins.any(type(x) in _PLAIN for x in operands)):
+        elif dtype.kind == "b" and (result == "arithmetic" or builtins.any(type(x) in _PLAIN for x in operands)):
             dtype = np.dtype("int64")
     operands = [x.astype(dtype) if isinstance(x, Tensor) and x._data.dtype != dtype else x for x in operands]
     if not dtypes:
@@ -745,6 +747,17 @@ class ElementwiseNode(Node):
         return parts
 
 # %% ../nbs/02_backprop.ipynb #a5385015
+def _isolated(formula):
+    "The formula with only the globals it loads: an attribute as in kernels.exp is not our operation of the same name"
+    if not isinstance(formula, types.FunctionType) or hasattr(formula, "kernel"):
+        return formula
+    loads = {i.argval for i in dis.get_instructions(formula) if i.opname == "LOAD_GLOBAL"}
+    known = {name: _isolated(value) for name, value in formula.__globals__.items() if name in loads}
+    copy = types.FunctionType(formula.__code__, known, formula.__name__, formula.__defaults__, formula.__closure__)
+    copy.__module__ = formula.__module__
+    return copy
+
+
 class _Elementwise:
     "What elementwise_op knows: the forward kernel, and for each input the backward kernel and what it reads"
 
@@ -754,7 +767,7 @@ class _Elementwise:
         self.name, self.arity, self.result = name, len(names), result
         self.kernel = getattr(formula, "kernel", formula)
         if not isinstance(self.kernel, kernels.Kernel):
-            self.kernel = kernels.elementwise(formula, name)
+            self.kernel = kernels.elementwise(_isolated(formula), name)
         if len(derivatives) not in (0, len(names)):
             raise TypeError(
                 f"elementwise_op {name}: expected {len(names)} derivatives, one per input, got {len(derivatives)}"
@@ -772,6 +785,7 @@ class _Elementwise:
         if derivative == -1:
             return kernels.negative, ()
         wants = list(inspect.signature(derivative).parameters)
+        derivative = _isolated(derivative)
         unknown = [w for w in wants if w not in (*names, "g")]
         if unknown:
             raise TypeError(
@@ -985,8 +999,8 @@ def elementwise_op(formula, *derivatives, name=None, result="float", doc=None):
         ``formula(x1, ..., xn)``, written with operators and the vocabulary of `deepnotes.kernels`.
     *derivatives : callable, number or None
         One per input. A callable names what it needs: inputs by the names that `formula` gives them, ``out`` for the
-        result; what it does not name is not kept in memory. If its first parameter is ``g`` it returns g times the derivative
-        (for masks, where 0 times infinity must not become nan), else the derivative alone. 1 and -1 stand for
+        result; what it does not name is not kept in memory. If its first parameter is ``g`` it returns g times the
+        derivative (for masks, where 0 times infinity must not become nan), else the derivative alone. 1 and -1 stand for
         themselves; None: no gradient.
     name : str, optional
         Name in errors, drawings and for formulas that call the operation; the formula's own by default.
