@@ -33,6 +33,7 @@ from numba import njit, types
 from numba.core import serialize
 from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic, overload, register_jitable
 
 from . import kernels
@@ -357,7 +358,8 @@ def load_loop(path):
         digest, payload = content[:32], content[32:]
         if hashlib.sha256(payload).digest() != digest:
             return None
-        cpu_target.target_context.refresh()
+        # the part of numba's start-up that loaded code needs; the rest costs half a second and is for compiling
+        rtsys.initialize(cpu_target.target_context)
         return CompileResult._rebuild(cpu_target.target_context, *pickle.loads(payload))
     except Exception:               # missing, truncated, or from a numba that changed its mind: compile it anew
         return None
