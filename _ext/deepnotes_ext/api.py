@@ -49,11 +49,12 @@ def write_pages(app: Sphinx, config: Config) -> None:
     modules = sorted(path.stem for path in (root / config.deepnotes_lib).glob("*.py") if not path.stem.startswith("_"))
     folder.mkdir(parents=True, exist_ok=True)
     for page in folder.glob("*.rst"):
-        if page.stem not in modules:
+        if page.stem not in [config.deepnotes_lib, *modules]:
             page.unlink()
-    for module in modules:
-        title = f"{config.deepnotes_lib}.{module}"
-        text = PAGE.format(title=title, rule="=" * len(title))
+    front = config.deepnotes_lib  # the package itself: its docstring, and none of the names it hands on
+    for module in [front, *modules]:
+        title = front if module == front else f"{front}.{module}"
+        text = PAGE.format(title=title, rule="=" * len(title)) + ("   :no-members:\n" if module == front else "")
         page = folder / f"{module}.rst"
         if not page.exists() or page.read_text(encoding="utf-8") != text:
             page.write_text(text, encoding="utf-8")
