@@ -247,8 +247,8 @@ SCALARS = {
 # %% ../nbs/09b_machine.ipynb #284e6c17
 def retype(function, dtype, integers=True):
     "A copy of a function, to be called from compiled code, whose float (and integer) constants have type `dtype`."
-    if hasattr(function, "kernel"):         # a word of the vocabulary: numba knows it already
-        return function
+    if hasattr(function, "kernel"):         # a word of the vocabulary: numba knows it by the module's own function
+        return getattr(kernels, function.kernel.name)
 
     def typed(value, integers=integers):
         if isinstance(value, float | np.floating) or integers and type(value) is int:
@@ -620,11 +620,11 @@ def softmax(out, x):
         top = x[i, 0]
         for j in range(1, x.shape[1]):
             top = larger(top, x[i, j])
-        for j in range(x.shape[1]):
-            out[i, j] = kernels.exp(x[i, j] - top)
         total = 0.0
         for j in range(x.shape[1]):
-            total = plus(total, out[i, j])
+            e = kernels.exp(x[i, j] - top)
+            out[i, j] = e
+            total = plus(total, e)
         scale = 1.0 / total
         for j in range(x.shape[1]):
             out[i, j] = out[i, j] * scale
