@@ -37,7 +37,8 @@ def pair(kernel, function, out, *operands):
 
 def elementwise():
     for n in SIZES:
-        group, x, y, out = f"elementwise {n:.0e}", np.abs(normal(n)) + 0.1, np.abs(normal(n)) + 0.1, np.empty(n, np.float32)
+        group, out = f"elementwise {n:.0e}", np.empty(n, np.float32)
+        x, y = np.abs(normal(n)) + 0.1, np.abs(normal(n)) + 0.1
         for name in UNARY:
             yield group, name, pair(getattr(k, name), getattr(torch, name), out, x)
         for name in BINARY:
@@ -70,12 +71,11 @@ def rows():
             forward = getattr(torch.ops.aten, "_" + name).out
             yield group, f"{name} {shape}", {"deepnotes": lambda kernel=kernel: k.launch(kernel, out, x, -1),
                                              "torch": lambda forward=forward: forward(t_x, -1, False, out=t_out)}
-            if name == "softmax":
-                torch_backward = lambda b=t_backward, t_y=t_y: b(t_g, t_y, -1, torch.float32, grad_input=t_out)  # noqa: E731
-            else:
-                torch_backward = lambda b=t_backward, t_y=t_y: b(t_g, t_y, -1, torch.float32, out=t_out)         # noqa: E731
+            target = {"grad_input" if name == "softmax" else "out": t_out}
             yield group, f"{name} backward {shape}", {
-                "deepnotes": lambda backward=backward, y=y: k.launch(backward, out, g, y, -1), "torch": torch_backward}
+                "deepnotes": lambda backward=backward, y=y: k.launch(backward, out, g, y, -1),
+                "torch": lambda t_backward=t_backward, t_y=t_y, target=target:
+                    t_backward(t_g, t_y, -1, torch.float32, **target)}
 
 
 def sums():

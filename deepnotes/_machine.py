@@ -264,7 +264,7 @@ def retype(function, dtype, integers=True):
     constants = tuple(typed(value, integers and i not in exponents) for i, value in enumerate(code.co_consts))
     names = {name: typed(function.__globals__[name]) for name in code.co_names if name in function.__globals__}
     cells = tuple(pytypes.CellType(typed(cell.cell_contents)) for cell in function.__closure__ or ())
-    namespace = {"__builtins__": __builtins__, "__name__": __name__, **names}      # numba's cache asks for the module's name
+    namespace = {"__builtins__": __builtins__, "__name__": __name__, **names}      # numba's cache asks for the name
     return inlined(pytypes.FunctionType(code.replace(co_consts=constants), namespace, function.__name__,
                                         function.__defaults__, cells))
 
@@ -574,7 +574,8 @@ def elementwise_runner(kernel):
                              "(see the chapter The engine room, section Launch)")
         native = [x.astype(x.dtype.newbyteorder("=")) if isinstance(x, np.ndarray) and not x.dtype.isnative else x
                   for x in operands]
-        target = out if out.flags.carray and out.dtype.isnative else np.empty(shape, out.dtype.newbyteorder("="))
+        plain = out.flags.carray and out.dtype.isnative
+        target = out if plain else np.empty(shape, out.dtype.newbyteorder("="))
         if not _compilable(target, *native):
             kernel.reference(out, *operands)
         elif out.size:
