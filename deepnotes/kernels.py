@@ -10,9 +10,10 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'copy', 'matmul', 'sum', 'prod', 'max', 'min', 'argmax', 'argmin', 'cumsum', 'sum_to', 'softmax',
            'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
            'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add', 'index_get', 'index_add', 'sgd', 'adagrad',
-           'rmsprop', 'adam', 'GRAIN', 'Kernel', 'formula_text', 'loop_source', 'Launch', 'launch', 'default_backend',
-           'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes',
-           'sum_to_axes', 'number', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder', 'show_config']
+           'rmsprop', 'adam', 'GRAIN', 'Kernel', 'formula_text', 'loop_source', 'Launch', 'launch', 'can_compile',
+           'default_backend', 'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback',
+           'normalized_axes', 'sum_to_axes', 'number', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder',
+           'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
 import ast
@@ -109,7 +110,8 @@ def formula_text(function, name=None):
     for node in ast.walk(tree):
         if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno:
             twin = compile(ast.Expression(node), "", "eval").co_consts[0]
-            if (twin.co_consts, twin.co_names) == (code.co_consts, code.co_names):
+            names = {*code.co_names, *code.co_freevars}         # compiled alone, a closure's names are global ones
+            if twin.co_consts == code.co_consts and {*twin.co_names, *twin.co_freevars} == names:
                 return f"def {name}({ast.unparse(node.args)}):\n    return {ast.unparse(node.body)}\n"
     return f"# {name}: source not available\n"
 
@@ -212,6 +214,15 @@ def _check_backend(name):
     return name
 
 
+def can_compile():
+    "Whether numba is installed and `NUMBA_DISABLE_JIT` does not forbid it to compile."
+    try:
+        found = importlib.util.find_spec("numba") is not None
+    except ValueError:              # sys.modules["numba"] is None: hidden on purpose
+        found = False
+    return found and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+
+
 def default_backend():
     """The backend that runs when no `backend(...)` block says otherwise: 'numba' or 'numpy'.
 
@@ -224,12 +235,11 @@ def default_backend():
     global _default
     if _default is None:
         name = _check_backend(os.environ.get("DEEPNOTES_BACKEND") or "numba")
-        if name == "numba" and importlib.util.find_spec("numba") is None:
-            warnings.warn("deepnotes: numba is not installed, so kernels run on numpy (pip install numba for compiled "
-                          "loops, or set DEEPNOTES_BACKEND=numpy to choose numpy silently)",
-                          RuntimeWarning, stacklevel=4)
-            name = "numpy"
-        elif name == "numba" and os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        if name == "numba" and not can_compile():
+            if os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
+                warnings.warn("deepnotes: numba is not installed, so kernels run on numpy (pip install numba for compiled "
+                              "loops, or set DEEPNOTES_BACKEND=numpy to choose numpy silently)",
+                              RuntimeWarning, stacklevel=4)
             name = "numpy"
         _default = name
     return _default
@@ -242,7 +252,7 @@ def backend(name):
     Parameters
     ----------
     name : {"numba", "numpy"}
-        Compiled loops or plain numpy.
+        Compiled loops or plain numpy. Where numba is missing or switched off, both mean numpy.
 
     Raises
     ------
@@ -254,7 +264,7 @@ def backend(name):
     Chapter: The engine room, section Launch
     """
     _check_backend(name)
-    if name == "numba" and default_backend() != "numba" and importlib.util.find_spec("numba") is None:
+    if name == "numba" and not can_compile():
         name = "numpy"
     outer = _context.get()
     token = _context.set(_Context(name, outer.launches if outer else None))
