@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['INK', 'COLORS', 'MARKERS', 'DASHES', 'rc_params', 'style', 'scatter', 'decision_regions', 'stages', 'folded_grid',
-           'Unfolding', 'learned_features', 'images', 'layer_histograms', 'loss_surface', 'trajectory',
-           'learning_curves']
+           'Unfolding', 'lattice_stages', 'UnfoldingViewer', 'learned_features', 'images', 'layer_histograms',
+           'loss_surface', 'trajectory', 'learning_curves']
 
-# %% ../nbs/01b_plotting.ipynb #ffd66ff0
+# %% ../nbs/01b_plotting.ipynb #598d33a7
+import base64
 import functools
 import json
 import math
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-# %% ../nbs/01b_plotting.ipynb #eacf5c8d
+# %% ../nbs/01b_plotting.ipynb #7ec4efb6
 #| code-fold: show
 INK = "#797979"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
@@ -69,7 +70,7 @@ def style():
     finally:
         rcParams.update(before)
 
-# %% ../nbs/01b_plotting.ipynb #3468b81d
+# %% ../nbs/01b_plotting.ipynb #25d8c35a
 #| code-fold: true
 def _styled(draw):
     "`draw`, run in the book's look."
@@ -117,7 +118,7 @@ def _classes(op, y, n, classes):
         raise ValueError(f"{op}: y holds class {k - 1}, but only {len(names)} class names were given.")
     return y, names
 
-# %% ../nbs/01b_plotting.ipynb #8a30d385
+# %% ../nbs/01b_plotting.ipynb #6064af04
 #| code-fold: show
 @_styled
 def scatter(X, y=None, *, classes=None, size=16, legend=True, ax=None):
@@ -213,7 +214,7 @@ def decision_regions(predict, X, y=None, *, classes=None, threshold=0.0, resolut
         scatter(X, y, classes=classes, size=size, legend=legend, ax=ax)
     return ax
 
-# %% ../nbs/01b_plotting.ipynb #9a738457
+# %% ../nbs/01b_plotting.ipynb #cd3cfa24
 #| code-fold: true
 def _answers(op, scores, n, threshold):
     "One class index per point out of what `predict` returned."
@@ -225,7 +226,7 @@ def _answers(op, scores, n, threshold):
     raise ValueError(f"{op}: predict must return class indices ({n},) or scores ({n}, k), "
                      f"got {scores.dtype} of shape {scores.shape}. See chapter 'Pictures'.")
 
-# %% ../nbs/01b_plotting.ipynb #4e013887
+# %% ../nbs/01b_plotting.ipynb #ade8370f
 #| code-fold: show
 def stages(layers, X, *, lines=17, points_per_line=61, padding=0.1):
     """Where a network takes points and the lines of a grid: two coordinates per stage, ready to draw.
@@ -271,16 +272,21 @@ def stages(layers, X, *, lines=17, points_per_line=61, padding=0.1):
     grid = np.empty((2 * lines, points_per_line, 2), dtype=np.float32)
     grid[:lines, :, 0], grid[:lines, :, 1] = ticks[:, :1], along[:, 1]
     grid[lines:, :, 0], grid[lines:, :, 1] = along[:, 0], ticks[:, 1:]
-    values = np.concatenate([X, grid.reshape(-1, 2)])
-    flat = [values]
+    flat = _images("stages", layers, np.concatenate([X, grid.reshape(-1, 2)]), len(X))
+    return [f[: len(X)] for f in flat], [f[len(X):].reshape(grid.shape) for f in flat]
+
+
+def _images(op, layers, values, n):
+    "Points of the plane at the input and after each layer; the first n rows decide on the projection."
+    flat = [_array(values)]
     for number, layer in enumerate(layers, 1):
         values = layer(values)
         shown = _array(values)
         if shown.ndim != 2 or len(shown) != len(flat[0]):
-            raise ValueError(f"stages: layer {number} must return one row per point, ({len(flat[0])}, width), "
+            raise ValueError(f"{op}: layer {number} must return one row per point, ({len(flat[0])}, width), "
                              f"got shape {shown.shape}. See chapter 'Pictures'.")
-        flat.append(_plane(shown, len(X), flat[-1]))
-    return [f[: len(X)] for f in flat], [f[len(X):].reshape(grid.shape) for f in flat]
+        flat.append(_plane(shown, n, flat[-1]))
+    return flat
 
 
 def _plane(values, n, before):
@@ -351,7 +357,7 @@ def folded_grid(layers, X, y=None, *, titles=None, lines=17, size=8, columns=4, 
         ax.set(title=title, xticks=[], yticks=[])
     return axes
 
-# %% ../nbs/01b_plotting.ipynb #b94684f3
+# %% ../nbs/01b_plotting.ipynb #d7bf01d1
 #| code-fold: true
 class Unfolding:
     """A folded grid that the reader moves through, shown in notebooks and pages as one piece of HTML.
@@ -435,7 +441,95 @@ range.addEventListener('input',()=>{stop();draw()});button.addEventListener('cli
 if(+range.value>=+range.max)range.value=0;button.textContent='Pause';timer=setInterval(()=>{
 range.value=+range.value+.02;draw();if(+range.value>=+range.max)stop()},33)});draw()})()"""
 
-# %% ../nbs/01b_plotting.ipynb #4313642c
+# %% ../nbs/01b_plotting.ipynb #49fcf128
+#| code-fold: true
+def lattice_stages(layers, X, *, lattice=15, padding=0.1):
+    """Where a network takes a lattice of points and the data, stage by stage: one moment of an `UnfoldingViewer`.
+
+    Parameters
+    ----------
+    layers : sequence of callables
+        As in `stages`.
+    X : array_like, shape (n, 2)
+        Data points; the lattice covers them.
+    lattice : int
+        Number of lattice points each way.
+    padding : float
+        Margin of the lattice around the points, as a share of their extent.
+
+    Returns
+    -------
+    ndarray, shape (len(layers) + 1, lattice * lattice + n, 2), float64
+        Lattice points first, row after row, then the data points; each stage centered on the data.
+
+    Notes
+    -----
+    Chapter: Pictures, section Over training, too
+    """
+    X = _table("lattice_stages", "X", X, 2).astype(np.float32)
+    low, high = X.min(axis=0), X.max(axis=0)
+    margin = padding * np.where(high > low, high - low, 1.0)
+    a, b = np.linspace(low - margin, high + margin, lattice).T
+    points = np.stack(np.meshgrid(a, b), axis=-1).reshape(-1, 2).astype(np.float32)
+    flat = np.array(_images("lattice_stages", layers, np.concatenate([X, points]), len(X)), dtype=np.float64)
+    flat = flat - flat[:, : len(X)].mean(axis=1, keepdims=True)
+    return np.concatenate([flat[:, len(X):], flat[:, : len(X)]], axis=1)
+
+
+class UnfoldingViewer:
+    """A folded grid with two sliders, for the layer and for the training step; drawn by the book's page.
+
+    Parameters
+    ----------
+    frames : sequence of ndarray, each (stages, lattice * lattice + n, 2)
+        One entry per recorded step, as from `lattice_stages`.
+    y : array_like, shape (n,), integers
+        Class of each data point.
+    names : sequence of str
+        One per stage, input included.
+    steps : sequence of int
+        Training step or epoch of each frame, increasing.
+    loss : array_like, shape (steps,), optional
+        Drawn beside the picture.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of frames, stages, points, names and steps do not fit together.
+
+    Notes
+    -----
+    Coordinates are stored as 16-bit integers relative to the largest of their stage. Where the page's script is not
+    loaded, as in a plain notebook, a sentence says so.
+
+    Chapter: Pictures, section Over training, too
+    """
+
+    def __init__(self, frames, y, *, names, steps, loss=None):
+        self.frames = np.array(frames, dtype=np.float64)
+        self.y = _array(y)
+        side = math.isqrt(max(self.frames.shape[2] - len(self.y), 0)) if self.frames.ndim == 4 else 0
+        expected = (len(steps), len(names), side * side + len(self.y), 2)
+        if side < 2 or self.frames.shape != expected or not np.isfinite(self.frames).all():
+            raise ValueError(f"UnfoldingViewer: frames must be finite, of shape (steps, names, lattice² + points, 2) with "
+                             f"{len(steps)} steps, {len(names)} names and {len(self.y)} points, got {self.frames.shape}. "
+                             "See chapter 'Pictures'.")
+        self.y, _ = _classes("UnfoldingViewer", self.y, len(self.y), None)
+        self.side, self.names, self.steps, self.loss = side, list(names), [int(s) for s in steps], loss
+
+    def _repr_html_(self):
+        scale = np.abs(self.frames).max(axis=(0, 2, 3))
+        scale[scale == 0] = 1.0
+        packed = np.rint(self.frames / scale[:, None, None] * 32767).astype("<i2").tobytes()
+        data = {"layers": self.names, "steps": self.steps, "grid": [self.side, self.side], "labels": self.y.tolist(),
+                "scale": scale.tolist(), "data": base64.b64encode(packed).decode("ascii")}
+        if self.loss is not None:
+            data["loss"] = np.round(np.asarray(self.loss, dtype=np.float64), 6).tolist()
+        text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+        return ('<div class="dn-widget" data-widget="unfolding-viewer"><p>Here the page of the book shows a figure with two '
+                f'sliders, for the layer and for the training step.</p><script type="application/json">{text}</script></div>')
+
+# %% ../nbs/01b_plotting.ipynb #02f8a445
 #| code-fold: show
 @_styled
 def learned_features(W, shape=None, *, columns=8, order=None, ax=None):
@@ -518,7 +612,7 @@ def images(X, labels=None, shape=None, *, columns=10, ax=None):
     ax.set_axis_off()
     return ax
 
-# %% ../nbs/01b_plotting.ipynb #54b1b327
+# %% ../nbs/01b_plotting.ipynb #7b6ec0cd
 #| code-fold: true
 def _height_width(op, pixels, shape):
     "Height and width of pictures with so many pixels."
@@ -539,7 +633,7 @@ def _mosaic(op, rows, shape, columns, above=1):
         picture[i // columns, above:, i % columns, :width] = row.reshape(height, width)
     return picture.reshape(lines * (height + above), columns * (width + 1))[:, :-1]
 
-# %% ../nbs/01b_plotting.ipynb #41ce90f9
+# %% ../nbs/01b_plotting.ipynb #8d61c3de
 #| code-fold: show
 @_styled
 def layer_histograms(values, names=None, *, bins=60, log=False, limits=None, xlabel="value", ax=None):
@@ -617,7 +711,7 @@ def _remark(whole, finite, log):
         text += f", {whole.size - finite.size} not finite"
     return text
 
-# %% ../nbs/01b_plotting.ipynb #495ba507
+# %% ../nbs/01b_plotting.ipynb #e0d7fc6c
 #| code-fold: show
 @_styled
 def loss_surface(loss, xlim=(-1.0, 1.0), ylim=(-1.0, 1.0), *, resolution=101, levels=18, log=False, vectorized=True,
@@ -732,7 +826,7 @@ def trajectory(path, *, label=None, color=None, every=1, ax=None):
         ax.set(xlim=limits[0], ylim=limits[1])
     return ax
 
-# %% ../nbs/01b_plotting.ipynb #aab85e19
+# %% ../nbs/01b_plotting.ipynb #57479059
 #| code-fold: show
 @_styled
 def learning_curves(runs, x=None, *, band="range", log=False, xlabel="epoch", ylabel="loss", ax=None):

@@ -1,5 +1,6 @@
 """deepnotes.plotting: what is drawn is what was asked for, in one look, with no trace left behind."""
 
+import base64
 import inspect
 import json
 import re
@@ -100,7 +101,7 @@ def test_drawing_what_one_imports_is_not_importing_matplotlib():
 
 def test_nothing_above_the_engine_is_imported():
     imported = re.findall(r"^\s*(?:from|import) ([\w.]+)", inspect.getsource(pl), re.M)
-    assert {name.partition(".")[0] for name in imported} <= {"functools", "json", "math", "contextlib", "numpy",
+    assert {name.partition(".")[0] for name in imported} <= {"base64", "functools", "json", "math", "contextlib", "numpy",
                                                               "matplotlib", "cycler"}
 
 
@@ -275,6 +276,27 @@ def test_unfolding_cannot_be_broken_out_of():
         pl.Unfolding(FOLD, X, titles=["a"])
     with pytest.raises(ValueError, match="not finite"):
         pl.Unfolding([lambda h: h * np.float32(np.nan)], X)._repr_html_()
+
+
+def test_viewer_packs_lattice_and_points_as_the_page_reads_them():
+    moments = [pl.lattice_stages([lambda h, s=s: h * np.float32(s)], X, lattice=4) for s in (1, 3)]
+    assert moments[0].shape == (2, 16 + 60, 2)
+    centered = X - X.mean(axis=0)
+    np.testing.assert_allclose(moments[1][1][16:], 3 * centered, atol=1e-5)
+    lattice = moments[0][0][:16].reshape(4, 4, 2)
+    assert np.ptp(lattice[:, :, 0], axis=0).max() == 0 and np.ptp(lattice[:, :, 1], axis=1).max() == 0
+    html = pl.UnfoldingViewer(moments, Y, names=["a", "<b"], steps=[0, 10], loss=[1.0, 0.5])._repr_html_()
+    data = json.loads(re.search(r"<script type=\"application/json\">(.*?)</script>", html, re.S)[1])
+    assert 'data-widget="unfolding-viewer"' in html and "<b" not in html.replace("<p>", "")
+    assert data["grid"] == [4, 4] and data["layers"] == ["a", "<b"] and data["loss"] == [1.0, 0.5]
+    values = np.frombuffer(base64.b64decode(data["data"]), "<i2").reshape(2, 2, 76, 2) / 32767
+    for stage in range(2):
+        shown = values[:, stage] * data["scale"][stage]
+        np.testing.assert_allclose(shown, np.array(moments)[:, stage], atol=data["scale"][stage] / 32767)
+    with pytest.raises(ValueError, match="2 steps, 1 names and 60 points"):
+        pl.UnfoldingViewer(moments, Y, names=["a"], steps=[0, 1])
+    with pytest.raises(ValueError, match="finite"):
+        pl.UnfoldingViewer([moments[0] * np.nan], Y, names=["a", "b"], steps=[0])
 
 
 # ---- pictures of weights and data
