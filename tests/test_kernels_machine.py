@@ -125,7 +125,8 @@ PROGRAM = """
 
 
 def run(program, folder, **environment):
-    env = {**os.environ, "DEEPNOTES_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": None, **environment}
+    ours = {"DEEPNOTES_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": None}
+    env = {**os.environ, **ours, **environment}
     env = {name: value for name, value in env.items() if value is not None}
     command = [sys.executable, "-c", textwrap.dedent(program)]
     return subprocess.run(command, env=env, capture_output=True, text=True, cwd=folder.parent)
