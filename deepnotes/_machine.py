@@ -609,7 +609,8 @@ def compiled_loop(kernel, out, operands, modes, flat, kinds):
             signature.append(signature[0] if mode == "o" else array_type(kind, 1 if flat or mode in "rc" else 2))
 
     def build():
-        namespace = {"__name__": __name__, "formula": retype(kernel.formula, dtype, dtype.kind == "f"), "scalar": dtype.type}
+        formula = retype(kernel.formula, dtype, dtype.kind == "f")
+        namespace = {"__name__": __name__, "formula": formula, "scalar": dtype.type}
         exec(source, namespace)
         return namespace["loop"]
 

@@ -8,8 +8,7 @@ from hypothesis.extra import numpy as hnp
 from deepnotes import kernels as k
 
 FLOATS = [np.float32, np.float64]
-settings.register_profile("kernels", deadline=None, max_examples=40)
-settings.load_profile("kernels")
+few = settings(deadline=None, max_examples=40)       # the first example of a kernel compiles it
 
 UNARY = ["exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "sqrt", "square", "absolute",
          "sign", "floor", "ceil", "round", "reciprocal", "negative"]
@@ -57,12 +56,14 @@ def laid_out(draw, dtype, shape, elements=None):
 shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
 
+@few
 @given(st.data(), shapes, st.sampled_from(FLOATS), st.sampled_from(UNARY))
 def test_unary_kernels_agree_in_every_layout(data, shape, dtype, name):
     x = data.draw(laid_out(dtype, shape))
     agree(*both(getattr(k, name), shape, dtype, x))
 
 
+@few
 @given(st.data(), hnp.mutually_broadcastable_shapes(num_shapes=2, min_dims=0, max_dims=4, min_side=0, max_side=4),
        st.sampled_from(FLOATS), st.sampled_from(BINARY))
 def test_binary_kernels_broadcast_as_numpy(data, shapes, dtype, name):
@@ -73,6 +74,7 @@ def test_binary_kernels_broadcast_as_numpy(data, shapes, dtype, name):
         agree(compiled, getattr(np, name)(x, y).astype(dtype))
 
 
+@few
 @given(st.data(), hnp.mutually_broadcastable_shapes(num_shapes=2, min_dims=0, max_dims=3, max_side=4),
        st.sampled_from(FLOATS), st.sampled_from(COMPARE))
 def test_comparisons_write_booleans(data, shapes, dtype, name):
@@ -101,6 +103,7 @@ def test_maximum_and_minimum_let_nan_through(dtype):
         np.testing.assert_array_equal(result, np.clip(x, -1, 1.5))
 
 
+@few
 @given(st.data(), st.sampled_from(FLOATS))
 def test_where_takes_boolean_conditions_and_broadcasts(data, dtype):
     c = data.draw(hnp.arrays(bool, (3, 4)))
@@ -205,6 +208,7 @@ def axes_of(ndim):
     return st.one_of(st.none(), some)
 
 
+@few
 @given(st.data(), hnp.array_shapes(min_dims=0, max_dims=4, min_side=1, max_side=5), st.sampled_from(FLOATS),
        st.sampled_from(["sum", "prod", "max", "min"]), st.booleans())
 def test_reductions_over_any_axes(data, shape, dtype, name, keepdims):
@@ -230,6 +234,7 @@ def test_long_sums_are_accurate():
         assert abs(float(result) - 3_000_001 * float(np.float32(0.1))) < 1e-5 * 300_000
 
 
+@few
 @given(st.data(), hnp.array_shapes(min_dims=1, max_dims=4, max_side=4), st.sampled_from(FLOATS))
 def test_sum_to_is_the_transpose_of_broadcasting(data, shape, dtype):
     x = data.draw(laid_out(dtype, shape))
@@ -242,6 +247,7 @@ def test_sum_to_is_the_transpose_of_broadcasting(data, shape, dtype):
                                    atol=8 * np.finfo(dtype).eps * np.abs(x).sum())
 
 
+@few
 @given(st.data(), hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=11), st.sampled_from(FLOATS))
 def test_softmax_family_over_any_axis(data, shape, dtype):
     from scipy import special
@@ -299,6 +305,7 @@ def test_normalize_and_its_backward_pass(dtype):
             np.testing.assert_allclose(out, dx, rtol=tolerance, atol=tolerance)
 
 
+@few
 @given(st.data(), hnp.array_shapes(min_dims=1, max_dims=3, max_side=5), st.sampled_from(FLOATS), st.booleans())
 def test_arg_reductions_and_cumsum(data, shape, dtype, keepdims):
     x = data.draw(laid_out(dtype, shape))
@@ -331,6 +338,7 @@ def test_matmul_of_every_kind(shapes, dtype):
 
 # Gather and scatter
 
+@few
 @given(st.data(), hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=5), st.sampled_from(FLOATS))
 def test_take_and_scatter_add(data, shape, dtype):
     x = data.draw(laid_out(dtype, shape))
@@ -348,6 +356,7 @@ def test_take_and_scatter_add(data, shape, dtype):
         np.testing.assert_array_equal(result, total)
 
 
+@few
 @given(st.data(), hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=5), st.sampled_from(FLOATS))
 def test_take_along_axis_and_its_transpose(data, shape, dtype):
     x = data.draw(laid_out(dtype, shape))
