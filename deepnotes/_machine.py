@@ -33,6 +33,7 @@ from numba import njit, types
 from numba.core import serialize
 from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic, overload, register_jitable
 
 from . import kernels
@@ -194,22 +195,28 @@ def logarithms(scalar):
     return {"log": log, "log1p": log1p}
 
 # %% ../nbs/09b_machine.ipynb #b537cd59
-ERF_NEAR = (1.1283791065216064, -0.3761262595653534, 0.11283600330352783, -0.026854444295167923,
-            0.005189535208046436, -0.0008020841050893068, 7.889119297033176e-05)
-ERF_FAR = (-0.0003537081938702613, -1.1270400285720825, -0.6382256150245667, -0.10303743928670883,
-           0.021805353462696075, -0.0029396163299679756, 0.0001855749578680843)
+ERF_NEAR = (1.1283791065216064, -0.3761235475540161, 0.112804114818573, -0.02671770751476288, 0.004924789071083069,
+            -0.0005660153110511601)
+ERF_FAR = (-0.0026716883294284344, -1.117438554763794, -0.6544888615608215, -0.08863422274589539, 0.014778138138353825,
+           -0.0011504244757816195)
 
 
-def error_function(exp):
+def error_function():
     "erf of one float32, for use in compiled loops."
     near, far = polynomial(ERF_NEAR, np.float32), polynomial(ERF_FAR, np.float32)
+    tail = polynomial([1 / math.factorial(k) for k in range(7)], np.float32)
+    magic, per_ln2, ln2 = np.float32(1.5 * 2**23), np.float32(1 / math.log(2)), np.float32(math.log(2))
+    magic_bits, bias, digits = np.int32(magic.view(np.int32)), np.int32(127), np.int32(23)
     one, four = np.float32(1), np.float32(4)
 
     @inlined
     def erf(x):
         a = abs(x)
         a = four if a > four else a
-        y = math.copysign(one - exp(far(a)), x)
+        q = far(a)
+        t = q * per_ln2 + magic
+        scale = reinterpret(np.int32(np.int32(reinterpret(t, bias) - magic_bits + bias) << digits), one)
+        y = math.copysign(one - tail(q - (t - magic) * ln2) * scale, x)
         z = x * near(a * a)
         return z if a < one else y
 
@@ -217,7 +224,7 @@ def error_function(exp):
 
 # %% ../nbs/09b_machine.ipynb #35fc1922
 SINGLE = {**exponentials(np.float32), **logarithms(np.float32)}
-SINGLE["erf"] = error_function(SINGLE["exp"])
+SINGLE["erf"] = error_function()
 DOUBLE = {**exponentials(np.float64), **logarithms(np.float64), "erf": lambda x: math.erf(x)}
 
 
@@ -357,7 +364,8 @@ def load_loop(path):
         digest, payload = content[:32], content[32:]
         if hashlib.sha256(payload).digest() != digest:
             return None
-        cpu_target.target_context.refresh()
+        # the part of numba's start-up that loaded code needs; the rest costs half a second and is for compiling
+        rtsys.initialize(cpu_target.target_context)
         return CompileResult._rebuild(cpu_target.target_context, *pickle.loads(payload))
     except Exception:               # missing, truncated, or from a numba that changed its mind: compile it anew
         return None
