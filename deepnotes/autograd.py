@@ -20,7 +20,7 @@ import math
 import numpy as np
 
 from . import kernels
-from ._tape import (LEAF, OPS, OUTPUT, _FLOATS, Drawing, Node, Tensor, _broadcast, _is_number, _mode,
+from ._tape import (LEAF, OPS, OUTPUT, Drawing, Node, Tensor, _broadcast, _is_number, _mode,
                              _number, _promote, _wrap, as_tensor, draw, elementwise_op, enable_grad, float32, float64,
                              grad, grad_check, is_grad_enabled, no_grad, record, tensor)
 from .kernels import launch
@@ -238,15 +238,19 @@ def _axes(name, axis, ndim):
 
 def _kept(shape, axes):
     "The shape with the reduced axes kept at size 1"
-    return tuple([1 if i in axes else n for i, n in enumerate(shape)])
+    return (1,) * len(shape) if len(axes) == len(shape) else tuple([1 if i in axes else n for i, n in enumerate(shape)])
 
 
 def _reduced(shape, axes, keepdims):
-    return _kept(shape, axes) if keepdims else tuple([n for i, n in enumerate(shape) if i not in axes])
+    if keepdims:
+        return _kept(shape, axes)
+    return () if len(axes) == len(shape) else tuple([n for i, n in enumerate(shape) if i not in axes])
 
 
 def _spread(g, kept, shape):
-    "g, repeated over the axes where `kept` is 1: a view with strides 0, no copy"
+    "g, repeated over the axes where `kept` is 1: a view with strides 0, or a copy where that is cheaper"
+    if math.prod(shape) <= 4096:
+        return launch(kernels.copy, np.empty(shape, g.dtype), g.reshape(kept))
     if g.flags.c_contiguous:
         step, strides = g.itemsize, []
         for k in reversed(kept):
@@ -281,16 +285,6 @@ def sum(x, axis=None, keepdims=False):
     x = as_tensor(x, "sum")
     a = x._data
     shape = a.shape
-    if axis is None and not keepdims and a.dtype in _FLOATS:
-        out, zeros = np.empty((), a.dtype), (0,) * len(shape)
-        launch(kernels.sum, out, a, tuple(range(len(shape))))
-        return record(
-            "sum",
-            out,
-            (x,),
-            (lambda g: broadcast_to(g, shape),),
-            fast=(lambda g: np.ndarray(shape, g.dtype, g, 0, zeros),),
-        )
     axes = _axes("sum", axis, len(shape))
     kept = _kept(shape, axes)
     out = np.empty(kept if keepdims else _reduced(shape, axes, False), a.dtype if a.dtype.kind == "f" else np.int64)
