@@ -23,8 +23,8 @@ class History:
 
     Attributes
     ----------
-    columns : dict of str to list
-        "epoch" and "loss"; "accuracy" for classifiers; "val_loss" and "val_accuracy" with validation data.
+    columns : dict
+        Lists by name: "epoch" and "loss"; "accuracy" for classifiers; "val_loss" and "val_accuracy" with validation data.
         An epoch without a value holds None.
 
     Notes

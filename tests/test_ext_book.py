@@ -74,6 +74,12 @@ INDEX = """# A small book
 
 ```{chapter-status}
 ```
+
+```{claim-index}
+```
+
+```{exercise-index}
+```
 """
 
 CHAPTER = notebook(
@@ -98,6 +104,7 @@ CHAPTER = notebook(
         "It is {glue}`answer`.\n\n```{exercise} By hand\n:label: ex-hand\nCompute it.\n```\n\n"
         "````{solution} ex-hand\n:class: dropdown\nZero.\n````\n\n"
         "```{prf:theorem} Flat\n:label: thm-flat\nNo depth.\n```\n\n"
+        "```{claim} Depth folds space\n:verdict: holds if\n:figure: fig-relu\nIt is {glue}`answer` times so.\n```\n\n"
         "::::{grid} 2\n:::{grid-item-card} One\n:::\n::::\n\n"
         "```{born-here}\n```"
     ),
@@ -204,6 +211,15 @@ def test_status_page_holds_run_time_and_versions(book):
     text = re.sub(r"<[^>]+>", " ", book.read("index"))
     assert re.search(r"Hidden units\s+\d+\.\d s\s+\d{4}-\d\d-\d\d", text)
     assert re.search(r"numpy\s+\d+\.\d+", text)
+
+
+def test_claims_and_exercises_are_gathered(book):
+    page = book.read("index")
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
+    assert "Depth folds space Hidden units holds if Fig. 1.1".split() in rows
+    assert "1.1 By hand Hidden units solution".split() in rows
+    assert 'href="01_units.html#claim-depth-folds-space"' in page
+    assert "It is 42 times so." in re.sub(r"<[^>]+>", "", book.read("01_units"))
 
 
 def test_buttons_follow_settings(book):
@@ -334,6 +350,7 @@ def test_mistakes_in_a_chapter_are_named(tmp_path):
         "01_units",
         notebook(
             markdown("# Units\n\n{py:func}`deepnotes.units.nothing` and {eq}`nowhere`."),
+            markdown("```{claim} Never\n:verdict: perhaps\n```"),
             code("#| default_exp units"),
             code("#| exprot\nx = 1"),
             code("#| export\ndef unknown(): pass"),
@@ -343,9 +360,10 @@ def test_mistakes_in_a_chapter_are_named(tmp_path):
     done = book.build()
     assert done.returncode != 0
     for message in (
-        "cell 3 (`x = 1`): unknown directive `#| exprot`",
+        "cell 4 (`x = 1`): unknown directive `#| exprot`",
         "no entry for deepnotes.units.unknown: run nbdev_export",
-        "a figure has no text",
+        "cell 6 (`import matplotlib.pyplot as plt`): a figure has no text",
+        "holds, holds if",
         "deepnotes.units.nothing",
         "nowhere",
         "loads https://badge.invalid/x.svg",

@@ -77,6 +77,11 @@ def test_export_names_the_module_and_what_has_an_entry_there():
     assert said == []
 
 
+def test_the_front_door_is_the_package_itself():
+    cells, _ = converted("#| default_exp __init__", "#| export\ndef backend(): pass")
+    assert cells[1]["metadata"]["deepnotes"] == {"module": "deepnotes", "names": []}
+
+
 def test_export_before_default_exp_is_reported():
     _, (message,) = converted("#| export\ndef f(): pass")
     assert "cell 1 (`def f(): pass`)" in message

@@ -37,12 +37,12 @@ def test_the_tree_passes_its_own_gate(clone, sh):
 
 
 def test_a_hand_edited_module_is_reported_with_the_command_that_carries_it_back(clone, sh):
-    module = clone / "deepnotes" / "autograd.py"
+    module = clone / "deepnotes" / "_tape.py"
     edited = module.read_text(encoding="utf-8") + "\nX = 1\n"
     module.write_text(edited, encoding="utf-8", newline="\n")
     status, said = gate(sh, clone)
     assert status != 0
-    assert "nbdev_update --fname deepnotes/autograd.py" in said and "nbs/02_backprop.ipynb" in said
+    assert "nbdev_update --fname deepnotes/_tape.py" in said and "nbs/02_backprop.ipynb" in said
     status, said = gate(sh, clone, "--write")  # the export must not overwrite the edit
     assert status != 0 and "edited by hand" in said
     assert module.read_text(encoding="utf-8") == edited
@@ -54,10 +54,10 @@ def test_a_chapter_that_changed_without_export_is_reported_and_exported(clone, s
 
     edit_notebook(clone / "nbs" / "02_backprop.ipynb", add)
     status, said = gate(sh, clone)
-    assert status != 0 and "make export" in said and "deepnotes/autograd.py" in said
+    assert status != 0 and "make export" in said and "deepnotes/_tape.py" in said
     status, said = gate(sh, clone, "--write")
     assert status == 0, said
-    assert "born_in_a_test" in (clone / "deepnotes" / "autograd.py").read_text(encoding="utf-8")
+    assert "born_in_a_test" in (clone / "deepnotes" / "_tape.py").read_text(encoding="utf-8")
     assert not list((clone / "deepnotes").glob("*.part"))
 
 
@@ -101,7 +101,7 @@ def test_a_chapter_outside_the_contents_and_an_entry_without_a_chapter_are_repor
 
 
 def test_lint_is_part_of_the_gate(clone, sh):
-    (clone / "benchmarks" / "untidy.py").write_text("import os\n")
+    (clone / "tools" / "untidy.py").write_text("import os\n")
     status, said = gate(sh, clone)
     assert status != 0 and "F401" in said and "untidy.py" in said
 

@@ -22,6 +22,7 @@ TOOLS = Path(sys.executable).parent
 FLOORS = [
     {"_machine"},
     {"kernels"},
+    {"_tape"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
     {"layers"},

@@ -34,6 +34,8 @@ PAGE = """\
 
 .. automodule:: {title}
 """
+PROSE = ("attribute", "data", "property")
+HIDDEN_COLON = "\ue03a"
 CHAPTER = re.compile(r"^\s*Chapter: (?P<title>.+?)(?:, section (?P<section>.+?))?\.?\s*$")
 
 
@@ -47,11 +49,12 @@ def write_pages(app: Sphinx, config: Config) -> None:
     modules = sorted(path.stem for path in (root / config.deepnotes_lib).glob("*.py") if not path.stem.startswith("_"))
     folder.mkdir(parents=True, exist_ok=True)
     for page in folder.glob("*.rst"):
-        if page.stem not in modules:
+        if page.stem not in [config.deepnotes_lib, *modules]:
             page.unlink()
-    for module in modules:
-        title = f"{config.deepnotes_lib}.{module}"
-        text = PAGE.format(title=title, rule="=" * len(title))
+    front = config.deepnotes_lib  # the package itself: its docstring, and none of the names it hands on
+    for module in [front, *modules]:
+        title = front if module == front else f"{front}.{module}"
+        text = PAGE.format(title=title, rule="=" * len(title)) + ("   :no-members:\n" if module == front else "")
         page = folder / f"{module}.rst"
         if not page.exists() or page.read_text(encoding="utf-8") != text:
             page.write_text(text, encoding="utf-8")
@@ -93,17 +96,24 @@ class PlainClassDocumenter(ClassDocumenter):
 
 
 def take_chapter_line(app: Sphinx, what: str, name: str, obj: object, options, lines: list[str]) -> None:
-    """Take the docstring's last line out before napoleon puts it into some section (``autodoc-process-docstring``)."""
+    """Take the docstring's last line out before napoleon puts it into some section (``autodoc-process-docstring``).
+
+    A property's docstring is prose, in which napoleon would read "The text: …" as a type before the colon; so colons are
+    hidden from it.
+    """
     while lines and not lines[-1].strip():
         lines.pop()
     match = CHAPTER.match(lines[-1]) if lines else None
     if match:
         lines.pop()
         app.env.temp_data.setdefault("deepnotes_chapter_lines", {})[name] = match.group(0).strip()
+    if what in PROSE:
+        lines[:] = [line.replace(":", HIDDEN_COLON) for line in lines]
 
 
 def put_chapter_line(app: Sphinx, what: str, name: str, obj: object, options, lines: list[str]) -> None:
     """Put it back, as a link, when napoleon is done; number the docstring's footnotes for itself."""
+    lines[:] = [line.replace(HIDDEN_COLON, ":") for line in lines]
     prefix = re.sub(r"\W+", "-", name)
     for number, line in enumerate(lines):
         lines[number] = re.sub(r"\[(\d+)\](_?)(?=$|\W)", rf"[#{prefix}-\1]\2", line) if _footnotes(lines) else line
