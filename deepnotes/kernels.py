@@ -20,6 +20,7 @@ import ast
 import builtins
 import collections
 import contextvars
+import importlib
 import importlib.util
 import inspect
 import linecache
@@ -62,7 +63,8 @@ class Kernel:
 
     def _first_compiled(self, runner, out, *operands):
         from deepnotes import _machine
-        self.compiled = getattr(_machine, runner)(self)
+        ground = importlib.import_module("deepnotes.kernels")       # the floor below imports nothing of ours: hand it down
+        self.compiled = getattr(_machine, runner)(self, ground)
         if default_backend() == "numba":
             self._face(self.compiled)
         self.compiled(out, *operands)
@@ -848,12 +850,11 @@ def split(loop, n, size, args, whole=None):
 
 # %% ../nbs/09_kernels.ipynb #232938b1
 def cache_folder():
-    "Where compiled loops are kept between processes: `DEEPNOTES_CACHE_DIR`, else a folder of the user's cache."
-    named = os.environ.get("DEEPNOTES_CACHE_DIR")
-    if named:
-        return named
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "deepnotes", "kernels")
+    "Where compiled loops are kept between processes; None where nothing can be compiled."
+    if not can_compile():
+        return None
+    from deepnotes import _machine
+    return _machine.cache_folder()
 
 
 def _version(package):

@@ -276,3 +276,44 @@ def test_a_formula_that_refers_to_an_array_is_refused_with_a_reason():
     table = np.zeros(3)
     with pytest.raises(TypeError, match="may refer to numbers and functions"):
         _machine.fingerprint(lambda x: x + table[0])
+
+
+def module_of(text, **names):
+    "A module with the given text, as formulas are found in one."
+    import types
+    module = types.ModuleType("formulas")
+    module.__dict__.update(names)
+    exec(textwrap.dedent(text), module.__dict__)
+    return module
+
+
+def test_words_reached_through_a_module_are_not_mistaken_for_functions_of_the_same_name():
+    from deepnotes import _machine
+    module = module_of("""
+        def cos(x): return record(cos, x)
+        def where(c, x, y): return cos(table)
+        formula = lambda c, x: kernels.where(c, kernels.cos(x) * 0.5, math.pi)
+    """, kernels=k, math=__import__("math"), table=np.zeros(3))
+    x = np.linspace(-1, 1, 5, dtype=np.float32)
+    with k.backend("numba"):
+        y = k.launch(k.elementwise(module.formula, "formula"), np.empty_like(x), x > 0, x)
+    np.testing.assert_allclose(y, np.where(x > 0, np.cos(x) * 0.5, np.pi), rtol=1e-6)
+    assert "cos" in _machine.fingerprint(module.formula)
+
+
+def test_a_changed_function_of_a_module_is_another_formula():
+    from deepnotes import _machine
+    helpers = module_of("def half(x): return 0.5 * x")
+    formula = lambda x: helpers.half(x) + 1  # noqa: E731
+    before = _machine.fingerprint(formula)
+    x = np.arange(3, dtype=np.float32)
+    with k.backend("numba"):
+        np.testing.assert_array_equal(k.launch(k.elementwise(formula, "f"), np.empty_like(x), x), 0.5 * x + 1)
+    helpers.half = lambda x: 0.25 * x
+    assert _machine.fingerprint(formula) != before
+
+
+def test_a_formula_that_calls_itself_is_refused():
+    module = module_of("def f(x): return f(x - 1) if x > 0 else x")
+    with k.backend("numba"), pytest.raises(TypeError, match="may not call itself"):
+        k.launch(k.elementwise(module.f, "f"), np.empty(3), np.ones(3))
