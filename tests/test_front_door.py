@@ -1,0 +1,56 @@
+"""`import deepnotes`: what it offers, what it does not load, and the version."""
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import deepnotes as dn
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+
+
+def test_import_is_lazy():
+    heavy = "[m for m in ('numpy', 'numba', 'scipy', 'matplotlib', 'sklearn', 'tqdm', 'deepnotes.autograd') if m in sys.modules]"
+    assert python(f"import sys, deepnotes; print(*{heavy})") == []
+    loaded = python(f"import sys, deepnotes; deepnotes.Trainer, deepnotes.draw; print(*{heavy})")
+    assert "deepnotes.autograd" in loaded and "matplotlib" not in loaded and "sklearn" not in loaded
+
+
+def test_every_name_is_there_and_is_its_modules():
+    for name in dir(dn):
+        value = getattr(dn, name)
+        home = dn._NAMES.get(name)
+        if home:
+            assert value is getattr(getattr(dn, home), name)
+    assert {"Tensor", "MLP", "Trainer", "grad_check", "draw", "no_grad", "backend", "show_config"} <= set(dir(dn))
+
+
+def test_from_import_and_cache():
+    from deepnotes import MLP, training
+    assert MLP is dn.MLP and training.Trainer is dn.Trainer
+    assert "MLP" in vars(dn)                        # found once, then an ordinary attribute
+
+
+def test_every_module_of_the_library_has_a_name():
+    modules = {path.stem for path in (ROOT / "deepnotes").glob("*.py") if not path.stem.startswith("_")}
+    assert modules == set(dn._MODULES)
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="no attribute 'Tensr'; it offers"):
+        dn.Tensr  # noqa: B018
+    assert not hasattr(dn, "nothing")
+    with pytest.raises(ImportError):
+        from deepnotes import nothing  # noqa: F401
+
+
+def test_version_is_the_one_in_settings():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "settings.ini")
+    assert dn.__version__ == settings["DEFAULT"]["version"]
