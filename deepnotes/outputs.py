@@ -21,7 +21,8 @@ def _reduce(name, values, reduction):
         return values.sum()
     if reduction == "none":
         return values
-    raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}. See the chapter Output units.")
+    raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}. "
+                     "See the chapter Output units.")
 
 
 def _same_shape(name, input, target):
@@ -122,8 +123,8 @@ def _labels(input, target):
     "Class labels as a checked int64 array of the shape of `input` without its last axis."
     target = target.numpy() if isinstance(target, Tensor) else np.asarray(target)
     if input.ndim < 1 or input.dtype.kind != "f":
-        raise TypeError(f"cross_entropy: input must be floating-point logits of shape (..., classes), got shape {input.shape} "
-                        f"and {input.dtype}. See the chapter Output units, section One of many.")
+        raise TypeError("cross_entropy: input must be floating-point logits of shape (..., classes), got shape "
+                        f"{input.shape} and {input.dtype}. See the chapter Output units, section One of many.")
     if target.dtype.kind not in "iu" and target.size:
         raise TypeError(f"cross_entropy: labels must be integer classes, got {target.dtype}. "
                         "See the chapter Output units, section One of many.")

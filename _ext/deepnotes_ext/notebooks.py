@@ -142,7 +142,7 @@ def convert_notebook(notebook: dict[str, Any], warn: Callable[[str], None], lib:
         directives, code, stray = split_directives(source)
         where = f"cell {number} (`{first_line(code)}`)"
         for name in stray:
-            warn(f"{where}: `#| {name}` stands below code, where nbdev does not read it; move it to the top of the cell")
+            warn(f"{where}: `#| {name}` stands below code, where nbdev does not read it; move it to the cell's top")
         metadata = cell.setdefault("metadata", {})
         tags = metadata.setdefault("tags", [])
         for name, value in directives:
@@ -156,8 +156,9 @@ def convert_notebook(notebook: dict[str, Any], warn: Callable[[str], None], lib:
                 if not target:
                     warn(f"{where}: `#| {name}` without a module: put `#| default_exp name` in the first code cell")
                     continue
-                names = [] if name == "exporti" else exported_names(code)
-                metadata["deepnotes"] = {"module": f"{lib}.{target}", "names": names}
+                # the front door (`__init__`) has a page of its own, without entries
+                names = [] if name == "exporti" or target == "__init__" else exported_names(code)
+                metadata["deepnotes"] = {"module": lib if target == "__init__" else f"{lib}.{target}", "names": names}
             if name in FIGURE:
                 _figure(metadata.setdefault("mystnb", {}), name, _unquote(value))
             tags.extend(tag for tag in TAGS.get(name, lambda value: ())(value) if tag not in tags)
