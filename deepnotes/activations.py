@@ -172,10 +172,6 @@ def relu6(x):
 
     The derivative at 0 and at 6 is taken to be 0.
 
-    References
-    ----------
-    Howard et al. (2017).
-
     Chapter: Activation functions, section A kink
     """
     return _relu6(x)
@@ -301,10 +297,6 @@ def softplus(x, beta=1.0):
 
     The second form overflows nowhere, so no threshold is needed above which the function is called linear.
 
-    References
-    ----------
-    Dugas, Bengio, Bélisle, Nadeau and Garcia (2001).
-
     Chapter: Activation functions, section Curves that flatten
     """
     return _softplus(x, _number("softplus", "beta", beta, 0.0))
@@ -368,7 +360,7 @@ def elu(x, alpha=1.0):
 
     References
     ----------
-    Clevert, Unterthiner and Hochreiter (2016).
+    Clevert, Unterthiner and Hochreiter (2015).
 
     Chapter: Activation functions, section Exponential tails
     """
@@ -699,10 +691,6 @@ def hardsigmoid(x):
 
     The derivative at -3 and 3 is taken to be 0.
 
-    References
-    ----------
-    Courbariaux, Bengio and David (2015), with another slope.
-
     Chapter: Activation functions, section Straight lines for few bits
     """
     return _hardsigmoid(x)
@@ -779,11 +767,7 @@ def softshrink(x, lambd=0.5):
     -----
     .. math:: f(x) = \operatorname{sign}(x) \max(|x| - \lambda, 0)
 
-    The step that solves the lasso (Donoho 1995); the derivative at both kinks is taken to be 0.
-
-    References
-    ----------
-    Donoho (1995).
+    The derivative at both kinks is taken to be 0.
 
     Chapter: Activation functions, section Straight lines for few bits
     """
@@ -808,10 +792,6 @@ def hardshrink(x, lambd=0.5):
     Notes
     -----
     .. math:: f(x) = x \text{ for } |x| > \lambda, \quad 0 \text{ otherwise}
-
-    References
-    ----------
-    Donoho and Johnstone (1994).
 
     Chapter: Activation functions, section Straight lines for few bits
     """
@@ -1008,10 +988,6 @@ def softmax(x, axis=-1):
     Notes
     -----
     .. math:: p_i = \frac{e^{x_i}}{\sum_j e^{x_j}}
-
-    References
-    ----------
-    Bridle (1990).
 
     Chapter: Activation functions, section Gates and groups
     """
