@@ -719,12 +719,16 @@ class ElementwiseNode(Node):
 
     def gradients(self, g):
         saved, pulls, parts = self.saved, self.rules.pulls, []
+        incoming = g if g.base is None or g.base.ndim or not g.ndim else g.base  # one number for all
         for i, edge in enumerate(self.edges):
             if edge is None:
                 parts.append(None)
                 continue
             kernel, picks = pulls[i]
-            part = g if kernel is None else launch(kernel, np.empty_like(g), g, *[saved[j] for j in picks])
+            if kernel is None:
+                part = g
+            else:
+                part = launch(kernel, np.empty(g.shape, g.dtype), incoming, *[saved[j] for j in picks])
             if self.shapes is not None and self.shapes[i] != part.shape:
                 part = launch(kernels.sum_to, np.empty(self.shapes[i], g.dtype), part)
             parts.append(part)
@@ -1000,8 +1004,8 @@ def elementwise_op(formula, *derivatives, name=None, result="float", doc=None):
     *derivatives : callable, number or None
         One per input. A callable names what it needs: inputs by the names that `formula` gives them, ``out`` for the
         result; what it does not name is not kept in memory. If its first parameter is ``g`` it returns g times the
-        derivative (for masks, where 0 times infinity must not become nan), else the derivative alone. 1 and -1 stand for
-        themselves; None: no gradient.
+        derivative (for masks, where 0 times infinity must not become nan), else the derivative alone. 1 and -1 stand
+        for themselves; None: no gradient.
     name : str, optional
         Name in errors, drawings and for formulas that call the operation; the formula's own by default.
     result : {"float", "arithmetic", "same", "bool"}
