@@ -1,8 +1,8 @@
 """Side-by-side timings that a busy machine cannot tilt: peers take turns, in short rounds, and medians are compared.
 
-A case is a name and one callable per peer, each doing the same work. Every round times every peer once, so that whatever
-slows the machine down slows all of them; a round is as many calls as last about `ROUND` seconds. The table shows the median
-over rounds, and the median of the rounds' own ratios.
+A case is a name and one callable per peer, each doing the same work. Every round times every peer once, so that
+whatever slows the machine down slows all of them; a round is as many calls as last about `ROUND` seconds. The table
+shows the median over rounds, and the median of the rounds' own ratios.
 """
 import argparse
 import json
@@ -124,8 +124,8 @@ def write(name, rows, chosen, versions):
     for group in groups:
         here = [row for row in rows if row["group"] == group]
         peers = list(here[0]["seconds"])
-        lines += [f"## {group}", "", "| case | " + " | ".join(peers) + " | " + " | ".join(f"{peers[0]} / {p}" for p in peers[1:])
-                  + " |", "|---" * (2 * len(peers)) + "|"]
+        titles = ["case", *peers, *[f"{peers[0]} / {p}" for p in peers[1:]]]
+        lines += [f"## {group}", "", "| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
         for row in here:
             lines.append("| " + " | ".join([row["case"], *map(pretty, row["seconds"].values()),
                                             *[f"{r:.2f}" for r in list(row["ratios"].values())[1:]]]) + " |")

@@ -1,11 +1,12 @@
 """Kernels against PyTorch: `python benchmarks/bench_kernels.py --threads 1` (and again with all cores)."""
+import functools
+
 import _harness
 
 chosen = _harness.options(__doc__)
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
 
 from deepnotes import kernels as k  # noqa: E402
 
@@ -16,13 +17,19 @@ SIZES = (1_000, 100_000, 10_000_000)
 UNARY = ["exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "sqrt", "square", "absolute", "sin", "cos"]
 BINARY = ["add", "subtract", "multiply", "divide", "maximum"]
 SLOPES = {          # backward passes: the derivative, and PyTorch's backward kernel
-    "tanh": (lambda x, y: 1 - y * y, torch.ops.aten.tanh_backward),
-    "sigmoid": (lambda x, y: y * (1 - y), torch.ops.aten.sigmoid_backward),
+    "tanh": (lambda x, y: 1 - y * y,
+             lambda g, x, y, out: torch.ops.aten.tanh_backward.grad_input(g, y, grad_input=out)),
+    "sigmoid": (lambda x, y: y * (1 - y),
+                lambda g, x, y, out: torch.ops.aten.sigmoid_backward.grad_input(g, y, grad_input=out)),
 }
 GELU = k.elementwise(lambda x: 0.5 * x * (1 + k.erf(x * 0.7071067811865476)), "gelu")
 GELU_BACKWARD = k.pullback(lambda x, y: 0.5 * (1 + k.erf(x * 0.7071067811865476))
                            + x * k.exp(-0.5 * x * x) * 0.3989422804014327, 1, "gelu_backward")
 SILU = k.elementwise(lambda x: x * k.sigmoid(x), "silu")
+
+
+def gelu_backward(g, x, y, out):
+    return torch.ops.aten.gelu_backward.grad_input(g, x, grad_input=out)
 
 
 def normal(*shape):
@@ -37,24 +44,17 @@ def pair(kernel, function, out, *operands):
 
 def elementwise():
     for n in SIZES:
-        group, x, y, out = f"elementwise {n:.0e}", np.abs(normal(n)) + 0.1, np.abs(normal(n)) + 0.1, np.empty(n, np.float32)
+        group, out = f"elementwise {n:.0e}", np.empty(n, np.float32)
+        x, y = np.abs(normal(n)) + 0.1, np.abs(normal(n)) + 0.1
         for name in UNARY:
             yield group, name, pair(getattr(k, name), getattr(torch, name), out, x)
         for name in BINARY:
             yield group, name, pair(getattr(k, name), getattr(torch, name), out, x, y)
-        t_x, t_y, t_out = map(torch.from_numpy, (x, y, out))
-        yield group, "gelu", {"deepnotes": lambda: k.launch(GELU, out, x),
-                              "torch": lambda: torch.ops.aten.gelu.out(t_x, out=t_out)}
-        yield group, "silu", {"deepnotes": lambda: k.launch(SILU, out, x),
-                              "torch": lambda: torch.ops.aten.silu.out(t_x, out=t_out)}
+        yield group, "gelu", pair(GELU, torch.ops.aten.gelu.out, out, x)
+        yield group, "silu", pair(SILU, torch.ops.aten.silu.out, out, x)
         for name, (slope, backward) in SLOPES.items():
-            kernel = k.pullback(slope, 1, f"{name}_backward")
-            yield group, f"{name} backward", {
-                "deepnotes": lambda kernel=kernel: k.launch(kernel, out, x, x, y),
-                "torch": lambda backward=backward: backward.grad_input(t_x, t_y, grad_input=t_out)}
-        yield group, "gelu backward", {
-            "deepnotes": lambda: k.launch(GELU_BACKWARD, out, x, y, y),
-            "torch": lambda: torch.ops.aten.gelu_backward.grad_input(t_x, t_y, grad_input=t_out)}
+            yield group, f"{name} backward", pair(k.pullback(slope, 1, f"{name}_backward"), backward, out, x, x, y)
+        yield group, "gelu backward", pair(GELU_BACKWARD, gelu_backward, out, x, y, y)
 
 
 def rows():
@@ -62,20 +62,18 @@ def rows():
         x, g, out = normal(*shape), normal(*shape), np.empty(shape, np.float32)
         t_x, t_g, t_out = map(torch.from_numpy, (x, g, out))
         group = "rows"
-        for name, kernel, t_forward, t_backward in (
-                ("softmax", k.softmax, F.softmax, torch.ops.aten._softmax_backward_data.out),
-                ("log_softmax", k.log_softmax, F.log_softmax, torch.ops.aten._log_softmax_backward_data.out)):
+        for name, kernel, t_backward in (("softmax", k.softmax, torch.ops.aten._softmax_backward_data.out),
+                                         ("log_softmax", k.log_softmax, torch.ops.aten._log_softmax_backward_data.out)):
             y = k.launch(kernel, np.empty(shape, np.float32), x, -1)
             t_y, backward = torch.from_numpy(y), getattr(k, name + "_backward")
             forward = getattr(torch.ops.aten, "_" + name).out
-            yield group, f"{name} {shape}", {"deepnotes": lambda kernel=kernel: k.launch(kernel, out, x, -1),
-                                             "torch": lambda forward=forward: forward(t_x, -1, False, out=t_out)}
-            if name == "softmax":
-                torch_backward = lambda b=t_backward, t_y=t_y: b(t_g, t_y, -1, torch.float32, grad_input=t_out)  # noqa: E731
-            else:
-                torch_backward = lambda b=t_backward, t_y=t_y: b(t_g, t_y, -1, torch.float32, out=t_out)         # noqa: E731
+            yield group, f"{name} {shape}", {
+                "deepnotes": functools.partial(k.launch, kernel, out, x, -1),
+                "torch": functools.partial(forward, t_x, -1, False, out=t_out)}
+            target = {"grad_input" if name == "softmax" else "out": t_out}
             yield group, f"{name} backward {shape}", {
-                "deepnotes": lambda backward=backward, y=y: k.launch(backward, out, g, y, -1), "torch": torch_backward}
+                "deepnotes": functools.partial(k.launch, backward, out, g, y, -1),
+                "torch": functools.partial(t_backward, t_g, t_y, -1, torch.float32, **target)}
 
 
 def sums():
@@ -85,8 +83,8 @@ def sums():
         out = np.empty(x.sum(axis).shape, np.float32)
         t_x, t_out = torch.from_numpy(x), torch.from_numpy(out)
         dims = list(range(x.ndim)) if axis is None else [axis]
-        yield "sums", f"sum {shape} over {axis}", {"deepnotes": lambda: k.launch(k.sum, out, x, axis),
-                                                   "torch": lambda: torch.sum(t_x, dims, out=t_out)}
+        yield "sums", f"sum {shape} over {axis}", {"deepnotes": functools.partial(k.launch, k.sum, out, x, axis),
+                                                   "torch": functools.partial(torch.sum, t_x, dims, out=t_out)}
     x, out = normal(128, 256), np.empty((128, 256), np.float32)
     t_x, t_out = torch.from_numpy(x), torch.from_numpy(out)
     yield "broadcast", "bias (128, 256) + (256,)", {"deepnotes": lambda: k.launch(k.add, out, x, x[0]),
@@ -98,8 +96,8 @@ def sums():
 def products():
     for m, n, p in ((128, 784, 256), (32, 64, 64)):
         a, b, out = normal(m, n), normal(n, p), np.empty((m, p), np.float32)
-        yield "matmul", f"{m}x{n} @ {n}x{p}", {"deepnotes": lambda: k.launch(k.matmul, out, a, b),
-                                              "np.dot": lambda: np.dot(a, b, out)}
+        yield "matmul", f"{m}x{n} @ {n}x{p}", {"deepnotes": functools.partial(k.launch, k.matmul, out, a, b),
+                                              "np.dot": functools.partial(np.dot, a, b, out)}
 
 
 def launches():

@@ -247,8 +247,8 @@ SCALARS = {
 # %% ../nbs/09b_machine.ipynb #284e6c17
 def retype(function, dtype, integers=True):
     "A copy of a function, to be called from compiled code, whose float (and integer) constants have type `dtype`."
-    if hasattr(function, "kernel"):         # a word of the vocabulary: numba knows it already
-        return function
+    if hasattr(function, "kernel"):         # a word of the vocabulary: numba knows it by the module's own function
+        return getattr(kernels, function.kernel.name)
 
     def typed(value, integers=integers):
         if isinstance(value, float | np.floating) or integers and type(value) is int:
@@ -264,7 +264,7 @@ def retype(function, dtype, integers=True):
     constants = tuple(typed(value, integers and i not in exponents) for i, value in enumerate(code.co_consts))
     names = {name: typed(function.__globals__[name]) for name in code.co_names if name in function.__globals__}
     cells = tuple(pytypes.CellType(typed(cell.cell_contents)) for cell in function.__closure__ or ())
-    namespace = {"__builtins__": __builtins__, "__name__": __name__, **names}      # numba's cache asks for the module's name
+    namespace = {"__builtins__": __builtins__, "__name__": __name__, **names}      # numba's cache asks for the name
     return inlined(pytypes.FunctionType(code.replace(co_consts=constants), namespace, function.__name__,
                                         function.__defaults__, cells))
 
@@ -574,7 +574,8 @@ def elementwise_runner(kernel):
                              "(see the chapter The engine room, section Launch)")
         native = [x.astype(x.dtype.newbyteorder("=")) if isinstance(x, np.ndarray) and not x.dtype.isnative else x
                   for x in operands]
-        target = out if out.flags.carray and out.dtype.isnative else np.empty(shape, out.dtype.newbyteorder("="))
+        plain = out.flags.carray and out.dtype.isnative
+        target = out if plain else np.empty(shape, out.dtype.newbyteorder("="))
         if not _compilable(target, *native):
             kernel.reference(out, *operands)
         elif out.size:
@@ -608,7 +609,8 @@ def compiled_loop(kernel, out, operands, modes, flat, kinds):
             signature.append(signature[0] if mode == "o" else array_type(kind, 1 if flat or mode in "rc" else 2))
 
     def build():
-        namespace = {"__name__": __name__, "formula": retype(kernel.formula, dtype, dtype.kind == "f"), "scalar": dtype.type}
+        formula = retype(kernel.formula, dtype, dtype.kind == "f")
+        namespace = {"__name__": __name__, "formula": formula, "scalar": dtype.type}
         exec(source, namespace)
         return namespace["loop"]
 
@@ -620,11 +622,11 @@ def softmax(out, x):
         top = x[i, 0]
         for j in range(1, x.shape[1]):
             top = larger(top, x[i, j])
-        for j in range(x.shape[1]):
-            out[i, j] = kernels.exp(x[i, j] - top)
         total = 0.0
         for j in range(x.shape[1]):
-            total = plus(total, out[i, j])
+            e = kernels.exp(x[i, j] - top)
+            out[i, j] = e
+            total = plus(total, e)
         scale = 1.0 / total
         for j in range(x.shape[1]):
             out[i, j] = out[i, j] * scale
