@@ -424,22 +424,25 @@ def selu(x):
     return _selu(x)
 
 # %% ../nbs/03_activations.ipynb #ed278ed5
-def _normal_tail(z):
-    "P(Z > z) for z >= 0: exp(-z²/2) times a function so smooth that a polynomial in (z-5)/(z+5) gives it to 16 digits."
+def _bell(z):
+    "exp(-z²/2) for z >= 0; the square of the coarse part has no rounding error for the exponential to magnify."
     coarse = floor(16.0 * z) / 16.0
+    return exp(-0.5 * coarse * coarse) * exp(-0.5 * (z - coarse) * (z + coarse))
+
+
+def _normal_tail(z):
+    "P(Z > z) for z >= 0: the bell times a function so smooth that a polynomial in (z-5)/(z+5) gives it to 16 digits."
     t = (z - 5.0) / (z + 5.0)
-    p = 5.151491485332322e-09
-    p = -5.814075965453212e-08 + t * (-2.3627806826406506e-09 + t * p)
-    p = 4.218019214509211e-07 + t * (2.982859361326789e-08 + t * p)
-    p = -2.759874941021964e-06 + t * (-3.2349752237852993e-07 + t * p)
-    p = 1.6676472037663173e-05 + t * (3.972040494146394e-06 + t * p)
-    p = -5.9374254572626344e-05 + t * (-4.97588940707279e-05 + t * p)
-    p = -0.0007978696711036696 + t * (0.0005448979466789302 + t * p)
-    p = 0.020795066827479357 + t * (-0.002993376574719397 + t * p)
-    p = 0.16502036616910737 + t * (-0.06911863872545303 + t * p)
-    p = 0.49530561596999373 + t * (-0.31353315667043613 + t * p)
-    p = 0.769193049750063 + t * (-0.6653825028900684 + t * p)
-    return exp(-0.5 * coarse * coarse) * exp(-0.5 * (z - coarse) * (z + coarse)) * p / (z + 5.0)
+    t2 = t * t
+    t4 = t2 * t2
+    t8 = t4 * t4
+    a = 0.769193049750063 - 0.6653825028900684 * t + (0.49530561596999373 - 0.31353315667043613 * t) * t2
+    b = 0.16502036616910737 - 0.06911863872545303 * t + (0.020795066827479357 - 0.002993376574719397 * t) * t2
+    c = -0.0007978696711036696 + 0.0005448979466789302 * t + (-5.9374254572626344e-05 - 4.97588940707279e-05 * t) * t2
+    d = 1.6676472037663173e-05 + 3.972040494146394e-06 * t + (-2.759874941021964e-06 - 3.2349752237852993e-07 * t) * t2
+    e = 4.218019214509211e-07 + 2.982859361326789e-08 * t + (-5.814075965453212e-08 - 2.3627806826406506e-09 * t) * t2
+    p = a + b * t4 + (c + d * t4 + (e + 5.151491485332322e-09 * t4) * t8) * t8        # short chains run side by side
+    return _bell(z) * p / (z + 5.0)
 
 
 def _normal_cdf(x):
@@ -450,7 +453,7 @@ def _normal_cdf(x):
 
 def _normal_pdf(x):
     "The density of a standard normal."
-    return 0.3989422804014327 * exp(-0.5 * x * x)
+    return 0.3989422804014327 * _bell(minimum(absolute(x), 40.0))
 
 # %% ../nbs/03_activations.ipynb #f707813d
 def _finite(x):

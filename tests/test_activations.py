@@ -147,7 +147,7 @@ def test_gelu_keeps_its_tail():
     x = np.array([-5, -8, -12], "float32")
     np.testing.assert_allclose(activations.gelu(Tensor(x)).numpy(), x * normal_cdf(x), rtol=2e-6)
     naive = np.float32(0.5) * x * (np.float32(1) + sp.erf(x / np.float32(2**0.5)))
-    assert naive[1] == 0 and abs(naive[0] / (x[0] * normal_cdf(-5.0)) - 1) > 0.05        # the formula that everyone writes
+    assert naive[1] == 0 and abs(naive[0] / (x[0] * normal_cdf(-5.0)) - 1) > 0.01        # the usual formula loses it
 
 
 def test_tanhshrink_does_not_cancel():
