@@ -744,7 +744,7 @@ def tanhshrink(x):
     -----
     .. math:: f(x) = x - \tanh(x), \qquad f'(x) = \tanh^2(x)
 
-    Below |x| = 1 computed by a continued fraction, because the difference would cancel to nothing.
+    For arguments between -1 and 1 computed by a continued fraction, because the difference would cancel to nothing.
 
     Chapter: Activation functions, section Straight lines for few bits
     """
@@ -1146,7 +1146,7 @@ def expectation(f, scale=1.0, breaks=()):
     Returns
     -------
     float
-        Right to about 1e-12 of the integral of |f|.
+        Right to about 1e-12 of the integral of the absolute value of f.
 
     Notes
     -----
