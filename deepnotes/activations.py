@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import autograd, kernels
+from . import autograd
 from .autograd import Tensor, as_tensor, concatenate, elementwise_op, record, reshape
 from .kernels import absolute, exp, expm1, floor, launch, log1p, maximum, minimum, sign, where
 from .kernels import sigmoid as _logistic
@@ -1054,7 +1054,7 @@ class Unit(NamedTuple):
     function: object
     op: object
     parameters: tuple = ()
-    keywords: dict = {}                              # noqa: RUF012 (read, never written)
+    keywords: dict = {}
 
     def __call__(self, x):
         return self.function(x, *self.parameters, **self.keywords)

@@ -131,7 +131,8 @@ def test_exercises_grade():
     space = names_of("def check_layers")
     square = elementwise_op(lambda x: maximum(x, 0.0) * maximum(x, 0.0), lambda x: 2.0 * maximum(x, 0.0), name="test_squared_relu")
     right = {
-        "layers": (10,), "slope": (lambda z: activations.sigmoid(Tensor(z)).numpy(),), "tanh": (np.tanh,), "leaky": (lambda a: (1 + a * a) / 2,),
+        "layers": (10,), "slope": (lambda z: activations.sigmoid(Tensor(z)).numpy(),), "tanh": (np.tanh,),
+        "leaky": (lambda a: (1 + a * a) / 2,),
         "selu": (1.0507009873554805, 1.6732632423543772), "maxout": ([0.0, 1.0], [-1.0, 1.0]), "squared_relu": (square,),
         "gain": (lambda f: expectation(lambda z: f(z) ** 2, breaks=[0.0]) ** -0.5,),
     }
