@@ -1045,6 +1045,7 @@ def softmin(x, axis=-1):
     return autograd.softmax(-as_tensor(x, "softmin"), axis)
 
 # %% ../nbs/03_activations.ipynb #3b025f26
+#| code-fold: true
 class Unit(NamedTuple):
     """What the chapter knows of an elementwise activation: its function, its operation, and the parameters of its card.
 
@@ -1074,6 +1075,7 @@ UNITS = {
 }
 
 # %% ../nbs/03_activations.ipynb #b6e0ffbf
+#| code-fold: true
 def value_and_slope(f, x):
     """Value and derivative of an elementwise activation, in float64.
 
@@ -1159,6 +1161,7 @@ def expectation(f, scale=1.0, breaks=()):
     return float((half * weights * np.exp(-z * z / 2) * f(scale * z)).sum() / math.sqrt(2 * math.pi))
 
 # %% ../nbs/03_activations.ipynb #84e10b04
+#| code-fold: true
 class Symbol:
     r"""A stand-in for a number that writes down, in TeX, what a formula does with it.
 
@@ -1281,6 +1284,7 @@ _TEX_NAMES = {"slope": "a", "alpha": r"\alpha", "beta": r"\beta", "bound": r"\la
               "high": "h", "out": "f"}
 
 # %% ../nbs/03_activations.ipynb #b77776db
+#| code-fold: true
 def formula_tex(function):
     r"""The TeX of a formula, found by calling it with symbols in the place of numbers.
 
@@ -1315,6 +1319,7 @@ def _traceable(value):
     return value
 
 # %% ../nbs/03_activations.ipynb #3a3d7d03
+#| code-fold: true
 class Card(NamedTuple):
     """What can be said of a unit in numbers. Made by `card`; shows itself in a notebook.
 
