@@ -1274,7 +1274,7 @@ def _called(tex):
 _TEX_OPS = {
     "maximum": _bounded("max"), "minimum": _bounded("min"), "where": _cases,
     "exp": lambda x: Symbol(f"e^{{{_tex(x)}}}", 3), "expm1": lambda x: Symbol(f"e^{{{_tex(x)}}} - 1", 1),
-    "log1p": lambda x: Symbol(rf"\log\left(1 + {_tex(x, 1)}\right)"), "absolute": lambda x: Symbol(f"|{_tex(x)}|"),
+    "log1p": lambda x: Symbol(rf"\log\left(1 + {_tex(x, 1)}\right)"), "absolute": lambda x: Symbol(rf"\lvert {_tex(x)} \rvert"),
     "sigmoid": _called(r"\sigma"), "tanh": _called(r"\tanh"), "sign": _called(r"\operatorname{sign}"),
 }
 _TEX_HELPERS = {"_normal_cdf": _called(r"\Phi"), "_normal_pdf": _called(r"\varphi"),
