@@ -1,0 +1,270 @@
+"""What an executed chapter depends on, and what is said when one of its cells raises.
+
+jupyter-cache replays a chapter whose *code cells* it has seen before. That is not enough here: a chapter that imports
+``deepnotes.layers`` must run again when that module changes. So each chapter gets a hidden first cell that carries a
+*key* in its metadata, which jupyter-cache hashes with everything else. The key covers
+
+- the modules of the library that the chapter imports, and the modules those import, and so on
+  (``import deepnotes`` counts as all of them, because its names are loaded lazily);
+- the versions of Python and of the packages that put numbers on the page;
+- ``DEEPNOTES_BACKEND`` and the style of the figures.
+
+Sphinx is told as well, since it would otherwise not even look at a chapter whose own file is unchanged.
+The hidden cell also asks for figures as SVG, so that chapters need no set-up lines of their own.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from myst_nb.sphinx_ import NbMetadataCollector
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import SphinxError
+
+from .notebooks import convert_notebook, first_line
+
+STYLE = Path(__file__).with_name("figures.mplstyle")
+#: packages whose version can change what a chapter prints or draws
+PACKAGES = ("numpy", "numba", "scipy", "scikit-learn", "matplotlib", "ipykernel")
+SETUP = '%config InlineBackend.figure_formats = ["svg"]'
+
+
+class ChapterError(SphinxError):
+    """A cell of a chapter raised, or ran out of time."""
+
+    category = "A chapter failed"
+
+
+# -- what a chapter depends on ------------------------------------------------------------------------------------
+
+
+def imports(code: str, package: str, *, inside: bool = False) -> set[str]:
+    """Modules of ``package`` that a piece of Python imports, anywhere in it.
+
+    Parameters
+    ----------
+    code : str
+        Python source; lines of IPython magics are left out.
+    package : str
+        Name of the package, such as ``"deepnotes"``.
+    inside : bool
+        Whether the code belongs to the package, so that relative imports count.
+
+    Returns
+    -------
+    set of str
+        Dotted names below the package (``{"autograd"}``); ``"*"`` stands for a use of the package itself.
+    """
+    lines = ["pass" if line.startswith(("%", "!", "?")) else line for line in code.splitlines()]
+    try:
+        tree = ast.parse("\n".join(lines))
+    except SyntaxError:  # more IPython than we understand: depend on everything
+        return {"*"} if package in code else set()
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            paths = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                if not inside:
+                    continue
+                base = f"{package}.{base}".rstrip(".")
+            # `from deepnotes import layers` may name a module or an object: the caller knows which
+            paths = [f"{base}.{alias.name}" for alias in node.names] if base == package else [base]
+        else:
+            continue
+        for path in paths:
+            head, _, rest = path.partition(".")
+            if head == package:
+                found.add(rest or "*")
+    return found
+
+
+def library_modules(library: Path, start: Iterable[str]) -> list[Path]:
+    """Files of the library that a chapter with the imports ``start`` depends on, directly or not, sorted.
+
+    Parameters
+    ----------
+    library : Path
+        Directory of the package.
+    start : iterable of str
+        What :func:`imports` found in the chapter.
+    """
+    files = {path.stem: path for path in library.glob("*.py") if path.stem not in ("__init__", "_modidx")}
+    todo, seen = list(start), set()
+    if not todo:
+        return []
+    while todo:
+        name = todo.pop().partition(".")[0]
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in files:
+            todo += imports(files[name].read_text(encoding="utf-8"), library.name, inside=True)
+        else:  # "*", or an object that deepnotes/__init__.py hands on from some module
+            todo += files
+    chosen = [files[name] for name in seen if name in files]
+    return sorted([*chosen, *library.glob("__init__.py")])
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of :data:`PACKAGES` that are installed."""
+    found = {"Python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def chapter_key(notebook: dict[str, Any], library: Path) -> str:
+    """A hash of everything outside the chapter that its outputs depend on (see the module's docstring)."""
+    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    start = set().union(*(imports(source, library.name) for source in sources)) if sources else set()
+    digest = hashlib.sha256()
+    for path in library_modules(library, start):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    digest.update(json.dumps(versions()).encode())
+    digest.update(os.environ.get("DEEPNOTES_BACKEND", "").encode() + b"\0" + STYLE.read_bytes())
+    return digest.hexdigest()
+
+
+# -- events -------------------------------------------------------------------------------------------------------
+
+
+def prepare_kernels(app: Sphinx) -> None:
+    """Give the kernels the library of this tree, and the book's figure style (event ``builder-inited``)."""
+    paths = [str(app.srcdir), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    if str(app.srcdir) not in sys.path:
+        sys.path.insert(0, str(app.srcdir))  # for autodoc, which imports the library in this process
+    os.environ["MATPLOTLIBRC"] = str(STYLE)
+    os.environ.setdefault("PYTHONHASHSEED", "0")  # sets print in the same order in every build
+
+
+def add_key(app: Sphinx, docname: str, notebook: dict[str, Any]) -> None:
+    """Put the hidden first cell before the chapter (event ``deepnotes-notebook``)."""
+    env = app.env
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    env.temp_data["deepnotes_cells"] = [
+        (number, cell["source"])
+        for number, cell in enumerate(notebook["cells"], start=1)
+        if cell["cell_type"] == "code"
+    ]
+    if not code:  # nothing to run: spare the kernel's start
+        notebook["metadata"].setdefault("mystnb", {})["execution_mode"] = "off"
+        return
+    key = chapter_key(notebook, Path(app.srcdir) / app.config.deepnotes_lib)
+    _keys(env)[docname] = key
+    cell = {
+        "cell_type": "code",
+        "id": "deepnotes-setup",
+        "metadata": {"tags": ["remove-cell"], "deepnotes_key": key},
+        "execution_count": None,
+        "outputs": [],
+        "source": SETUP,
+    }
+    notebook["cells"].insert(0, cell)
+
+
+def outdated_chapters(app: Sphinx, env: BuildEnvironment, added: set, changed: set, removed: set) -> list[str]:
+    """Chapters to read again although their file is the same (event ``env-get-outdated``)."""
+    library = Path(app.srcdir) / app.config.deepnotes_lib
+    stale = []
+    for docname, key in _keys(env).items():
+        path = Path(env.doc2path(docname))
+        if docname in removed or docname in changed or not path.exists():
+            continue
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        convert_notebook(notebook, lambda message: None, app.config.deepnotes_lib)
+        if chapter_key(notebook, library) != key:
+            stale.append(docname)
+    return stale
+
+
+def stop_on_error(app: Sphinx, doctree: nodes.document) -> None:
+    """End the build when the chapter just read failed (event ``doctree-read``)."""
+    env = app.env
+    data = NbMetadataCollector.get_doc_data(env).get(env.docname, {}).get("exec_data")
+    if not data or data["succeeded"]:
+        return
+    path = env.doc2path(env.docname, base=False)
+    raise ChapterError(describe_failure(path, env.temp_data.get("deepnotes_cells", []), data["traceback"] or ""))
+
+
+def describe_failure(path: str, cells: list[tuple[int, str]], traceback: str) -> str:
+    """Say which cell of which chapter failed and how.
+
+    Parameters
+    ----------
+    path : str
+        The chapter's file.
+    cells : list of (int, str)
+        Number in the notebook (from 1) and source of each code cell.
+    traceback : str
+        What jupyter-cache kept: the client's own traceback, then the cell's source between rulers, then the cell's.
+    """
+    traceback = re.sub(r"\x1b\[[0-9;]*m", "", traceback).strip()
+    message = traceback
+    where = path
+    match = re.search(r"^-{8,}\n(?P<source>.*?)\n-{8,}$\n?(?P<rest>.*)", traceback, re.DOTALL | re.MULTILINE)
+    if match:
+        source = match["source"].strip()
+        number = next((number for number, code in cells if _same(code, source)), None)
+        where += f", cell {number or '?'}: `{first_line(source)}`"
+        if "Timeout" not in traceback.partition("\n-----")[0]:
+            message = match["rest"].strip()
+        else:
+            limit = re.search(r"timed out after (\S+ seconds)", traceback)
+            message = f"The cell ran longer than {limit[1] if limit else 'execute.timeout of _config.yml'}."
+    return f"{where}\n\n{message}\n"
+
+
+def _same(code: str, source: str) -> bool:
+    """Whether a cell is the quoted one; a time-out quotes its first and last lines alone."""
+    return code.strip() == source or (bool(source) and code.strip().startswith(source.partition("\n...")[0].strip()))
+
+
+def forget_warned_build(app: Sphinx, exception: Exception | None) -> None:
+    """Let a build with warnings warn again next time (event ``build-finished``).
+
+    Sphinx reads only what changed, so a second build after a warning would say nothing and succeed.
+    """
+    if exception is None and app._warncount:
+        (Path(app.doctreedir) / "environment.pickle").unlink(missing_ok=True)
+
+
+def purge(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
+    """Forget a chapter (event ``env-purge-doc``)."""
+    _keys(env).pop(docname, None)
+
+
+def _keys(env: BuildEnvironment) -> dict[str, str]:
+    if not hasattr(env, "deepnotes_keys"):
+        env.deepnotes_keys = {}
+    return env.deepnotes_keys
+
+
+def setup(app: Sphinx) -> None:
+    """Connect this part to Sphinx."""
+    app.connect("builder-inited", prepare_kernels)
+    app.add_event("deepnotes-notebook")
+    app.connect("deepnotes-notebook", add_key)
+    app.connect("env-get-outdated", outdated_chapters)
+    app.connect("env-purge-doc", purge)
+    app.connect("doctree-read", stop_on_error, priority=100)
+    app.connect("build-finished", forget_warned_build)

@@ -1,0 +1,101 @@
+"""Figures that read well on a light and on a dark page.
+
+A chapter's figures arrive as SVG with a transparent background (``execution.py`` asks for SVG, ``figures.mplstyle``
+sets the rest). Each is written a second time with its inks exchanged, black for near-white and so on, and the page
+shows the one that fits. Data colors stay, except the palette's blue, which is lightened to keep its contrast;
+raster images inside (``imshow``) stay as they are.
+
+A figure needs a text for those who cannot see it: ``#| fig-alt: …`` at the top of the cell. One without is a warning.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+INK = "#e6e6e6"
+#: light page -> dark page
+DARK = {
+    "#000000": INK,
+    "#222222": INK,
+    "#666666": "#9aa0a6",
+    "#dddddd": "#3c4148",
+    "#ffffff": "#14181e",
+    "#0072b2": "#3ba3e0",
+    "black": INK,
+    "white": "#14181e",
+}
+_COLOR = re.compile(r"(?P<before>(?:fill|stroke|stop-color|color)\s*[:=]\s*[\"']?)(?P<color>#[0-9a-fA-F]{3,6}|black|white)\b")
+
+
+def dark_svg(svg: str) -> str:
+    """Exchange the inks of an SVG drawn for a light page; what names no color was black and becomes light as well.
+
+    Parameters
+    ----------
+    svg : str
+        The image's text.
+
+    Returns
+    -------
+    str
+        The same drawing for a dark page.
+    """
+
+    def swap(match: re.Match[str]) -> str:
+        color = match["color"].lower()
+        if len(color) == 4:
+            color = "#" + "".join(2 * digit for digit in color[1:])
+        return match["before"] + DARK.get(color, match["color"])
+
+    swapped = _COLOR.sub(swap, svg)
+    return re.sub(r"<svg\b", f'<svg fill="{INK}" color="{INK}"', swapped, count=1) if _rootless(swapped) else swapped
+
+
+def _rootless(svg: str) -> bool:
+    root = re.search(r"<svg\b[^>]*>", svg)
+    return bool(root) and not re.search(r"\s(fill|color)=", root[0])
+
+
+def add_dark_figures(app: Sphinx, doctree: nodes.document) -> None:
+    """Put a dark twin behind each SVG that a cell drew, and ask for missing texts (event ``doctree-read``)."""
+    docname = app.env.docname
+    for cell in list(doctree.findall(lambda node: node.get("nb_element") == "cell_code" if _is_element(node) else False)):
+        if "remove-cell" in cell["cell_metadata"].get("tags", ()):
+            continue
+        for image in list(cell.findall(nodes.image)):
+            if not image.get("alt"):
+                logger.warning(
+                    "a figure has no text for those who cannot see it; begin its cell with `#| fig-alt: what it shows`",
+                    location=image if image.line else cell,
+                    type="deepnotes",
+                    subtype="alt",
+                )
+            if not image["uri"].endswith(".svg"):
+                continue
+            _, path = app.env.relfn2path(image["uri"], docname)
+            twin = Path(path).with_suffix(".dark.svg")
+            twin.write_text(dark_svg(Path(path).read_text(encoding="utf-8")), encoding="utf-8")
+            dark = image.deepcopy()
+            dark["uri"] = image["uri"][: -len(".svg")] + ".dark.svg"
+            dark["ids"], dark["names"] = [], []
+            # "dark-light" tells the theme to leave an image alone on a dark page; deepnotes.css shows one of the two.
+            # The theme's own only-light and only-dark would hide the caption of a figure with both.
+            image["classes"] = [*image["classes"], "dark-light", "dn-light"]
+            dark["classes"] = [*dark["classes"], "dark-light", "dn-dark"]
+            image.parent.insert(image.parent.index(image) + 1, dark)
+
+
+def _is_element(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Element)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect this part to Sphinx."""
+    app.connect("doctree-read", add_dark_figures, priority=400)  # before Sphinx collects the images (500)

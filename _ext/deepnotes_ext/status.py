@@ -1,0 +1,92 @@
+"""``{chapter-status}``: a table of every executed chapter, how long it ran and when, and the versions that built it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from docutils import nodes
+from myst_nb.sphinx_ import NbMetadataCollector
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
+
+from .execution import versions
+
+
+class StatusNode(nodes.General, nodes.Element):
+    """Where the table goes once every chapter has run."""
+
+
+class StatusDirective(SphinxDirective):
+    """``{chapter-status}`` without arguments."""
+
+    def run(self) -> list[nodes.Node]:
+        """Leave a placeholder and remember which page holds it."""
+        _pages(self.env).add(self.env.docname)
+        return [StatusNode()]
+
+
+class FillStatus(SphinxPostTransform):
+    """Replace the placeholder by the two tables."""
+
+    default_priority = 8
+
+    def run(self, **kwargs) -> None:
+        """Build the tables from what MyST-NB recorded for each chapter."""
+        for placeholder in list(self.document.findall(StatusNode)):
+            rows = []
+            for docname, data in sorted(NbMetadataCollector.get_doc_data(self.env).items()):
+                executed = data.get("exec_data")
+                if not executed or docname not in self.env.titles:
+                    continue
+                seconds = executed["runtime"]
+                when = datetime.fromtimestamp(executed["mtime"], tz=timezone.utc)
+                uri = self.app.builder.get_relative_uri(self.env.docname, docname)
+                link = nodes.reference("", self.env.titles[docname].astext(), refuri=uri, internal=True)
+                rows.append([link, "not measured" if seconds is None else f"{seconds:.1f} s", f"{when:%Y-%m-%d %H:%M} UTC"])
+            built = [table(["Chapter", "Run time", "Run at"], rows)] if rows else []
+            built.append(table(["Built with", "Version"], [list(item) for item in versions().items()]))
+            placeholder.replace_self(built)
+
+
+def table(header: list[str], rows: list[list[str | nodes.Node]]) -> nodes.table:
+    """A docutils table from strings and inline nodes."""
+
+    def line(cells: list[str | nodes.Node]) -> nodes.row:
+        entries = []
+        for cell in cells:
+            content = nodes.Text(cell) if isinstance(cell, str) else cell
+            entries.append(nodes.entry("", nodes.paragraph("", "", content)))
+        return nodes.row("", *entries)
+
+    group = nodes.tgroup(cols=len(header))
+    group += [nodes.colspec(colwidth=1) for _ in header]
+    group += nodes.thead("", line(header))
+    group += nodes.tbody("", *map(line, rows))
+    return nodes.table("", group, classes=["colwidths-auto"])
+
+
+def refresh(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Write the page again whenever a chapter ran (event ``env-updated``)."""
+    return sorted(_pages(env) & env.found_docs) if NbMetadataCollector.new_exec_data(env) else []
+
+
+def purge(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
+    """Forget a page (event ``env-purge-doc``)."""
+    _pages(env).discard(docname)
+
+
+def _pages(env: BuildEnvironment) -> set[str]:
+    if not hasattr(env, "deepnotes_status_pages"):
+        env.deepnotes_status_pages = set()
+    return env.deepnotes_status_pages
+
+
+def setup(app: Sphinx) -> None:
+    """Connect this part to Sphinx."""
+    app.add_node(StatusNode)
+    app.add_directive("chapter-status", StatusDirective)
+    app.add_post_transform(FillStatus)
+    app.connect("env-updated", refresh)
+    app.connect("env-purge-doc", purge)

@@ -1,0 +1,76 @@
+"""A book of a few pages in a temporary directory, built the way `make book` builds the real one."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "_ext"))  # so that tests can import deepnotes_ext
+
+
+def markdown(text):
+    return {"cell_type": "markdown", "metadata": {}, "source": text}
+
+
+def code(source, tags=()):
+    metadata = {"tags": list(tags)} if tags else {}
+    return {"cell_type": "code", "metadata": metadata, "source": source, "outputs": [], "execution_count": None}
+
+
+def notebook(*cells):
+    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
+    cells = [{"id": f"cell-{number}", **cell} for number, cell in enumerate(cells)]
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+class Book:
+    """A small book with the real configuration and extension; its chapters and library are the test's own."""
+
+    def __init__(self, root):
+        self.root = root
+        for name in ("_config.yml", "settings.ini", "references.bib"):
+            shutil.copy(ROOT / name, root)
+        for name in ("_ext", "_static"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (root / "nbs" / "api").mkdir(parents=True)
+        (root / "nbs" / "api" / "index.md").write_text("# API reference\n\nAll modules.\n")
+        (root / "deepnotes").mkdir()
+        self.module("__init__", '"""A library."""\n')
+        self.pages = []
+
+    def page(self, name, content):
+        """Write a page (markdown text or a notebook) and put it into the contents; the first one is the landing page."""
+        if isinstance(content, str):
+            (self.root / "nbs" / f"{name}.md").write_text(content)
+        else:
+            (self.root / "nbs" / f"{name}.ipynb").write_text(json.dumps(content))
+        if name not in self.pages:
+            self.pages.append(name)
+        chapters = "".join(f"      - file: nbs/{page}\n" for page in self.pages[1:])
+        (self.root / "_toc.yml").write_text(
+            f"format: jb-book\nroot: nbs/{self.pages[0]}\nparts:\n  - numbered: 2\n    chapters:\n{chapters}"
+            "  - caption: Library\n    chapters:\n"
+            "      - file: nbs/api/index\n        sections:\n          - glob: nbs/api/*\n"
+        )
+
+    def module(self, name, text):
+        (self.root / "deepnotes" / f"{name}.py").write_text(text)
+
+    def build(self):
+        """Build; the result has returncode and output."""
+        command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+        command += ["build", ".", "-W", "-n", "--keep-going"]
+        done = subprocess.run(
+            command, cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+        )
+        done.output = done.stdout
+        return done
+
+    @property
+    def html(self):
+        return self.root / "_build" / "html"
+
+    def read(self, page):
+        return (self.html / "nbs" / f"{page}.html").read_text(encoding="utf-8")
