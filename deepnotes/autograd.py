@@ -11,7 +11,7 @@ __all__ = ['float32', 'float64', 'OPS', 'LEAF', 'OUTPUT', 'add', 'subtract', 'mu
            'where', 'astype', 'sum', 'mean', 'var', 'std', 'max', 'min', 'argmax', 'argmin', 'prod', 'logsumexp',
            'softmax', 'log_softmax', 'cumsum', 'reshape', 'permute', 'transpose', 'squeeze', 'unsqueeze',
            'broadcast_to', 'expand', 'sum_to', 'flip', 'pad', 'getitem', 'take_along_axis', 'gather', 'take',
-           'concatenate', 'stack', 'split', 'matmul', 'tensor', 'grad', 'grad_check']
+           'concatenate', 'stack', 'split', 'matmul', 'einsum', 'tensor', 'grad', 'grad_check', 'Drawing', 'draw']
 
 # %% ../nbs/02_backprop.ipynb #dbbe9ceb
 import builtins
@@ -22,6 +22,7 @@ import threading
 import weakref
 from contextlib import ContextDecorator
 from heapq import heappop, heappush
+from html import escape
 
 import numpy as np
 
@@ -101,6 +102,8 @@ def _as_array(data, dtype=None, what="Tensor"):
             raise ValueError(f"{what}: the nested lists do not form a rectangular array ({error})") from None
         if array.dtype == float64 and dtype is None:
             dtype = float32  # Python numbers carry no precision of their own: they take the library's default
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if dtype is None and array.dtype == np.float16:
         dtype = float32
     if dtype is not None and dtype != array.dtype and array.dtype.kind in "fiub":
@@ -108,7 +111,7 @@ def _as_array(data, dtype=None, what="Tensor"):
     if array.dtype.kind not in "fiub" or array.dtype.kind == "f" and array.dtype not in _FLOATS:
         raise TypeError(f"{what}: dtype {array.dtype} is not supported; expected float32, float64, an integer or bool "
                         "(float16 is stored as float32; see chapter Backpropagation, section The Tensor)")
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return array
 
 # %% ../nbs/02_backprop.ipynb #261046e0
 class Tensor:
@@ -150,7 +153,7 @@ class Tensor:
     def __init__(self, data, requires_grad=False, dtype=None):
         self._data = _as_array(data, dtype)
         self._version = data._version if isinstance(data, Tensor) and data._data is self._data else [0, False]
-        self._node = self.grad = None
+        self._node = self.grad = self._hooks = None
         if requires_grad:
             self.requires_grad = True
 
@@ -274,7 +277,7 @@ class Tensor:
         if self._node is None:
             raise RuntimeError("register_hook: this tensor does not require a gradient, so none will ever arrive")
         holder = self if self._node is LEAF else self._node
-        hooks = getattr(holder, "_hooks", None)
+        hooks = holder._hooks
         if hooks is None:
             hooks = holder._hooks = {}
         key = object()
@@ -379,7 +382,9 @@ _order = itertools.count()
 class Node:
     "One operation that ran: where its inputs came from, what it saved, and one backward rule per input"
 
-    __slots__ = ("name", "edges", "rules", "fast", "saved", "origins", "cells", "stamp", "order", "shape", "value", "_hooks")
+    __slots__ = ("_name", "edges", "rules", "fast", "saved", "origins", "cells", "stamp", "order", "like", "_hooks")
+
+    name = property(lambda self: self._name)
 
     def gradients(self, g):
         "Gradient arrays for the inputs, from the gradient array of the output"
@@ -420,7 +425,8 @@ OUTPUT = _Sentinel("output")  # in `saved`: the result of the operation itself
 def _wrap(array, node=None):
     "A Tensor around an array that is known to be fine"
     t = Tensor.__new__(Tensor)
-    t._data, t._node, t._version, t.grad = array, node, [0, False], None
+    t._data, t._node, t._version = array, node, [0, False]
+    t.grad = t._hooks = None
     return t
 
 
@@ -472,13 +478,17 @@ def record(name, out, inputs, rules, saved=(), fast=None, view=False):
         else:
             return t
         node = t._node = Node()
-        node.name, node.rules, node.fast, node.order = name, rules, fast, next(_order)
+        node._name, node.rules, node.fast, node.order = name, rules, fast, next(_order)
         node.edges = [_edge(source) for source in inputs]
-        node.saved = [out if s is OUTPUT else s._data for s in saved]
-        node.origins = [OUTPUT if s is OUTPUT else _edge(s) for s in saved]
-        node.cells = [t._version if s is OUTPUT else s._version for s in saved]
-        node.stamp = builtins.sum([cell[0] for cell in node.cells])
-        node.shape, node.value = out.shape, out if out.size < 10 and not view else None
+        if saved:
+            node.saved = [out if s is OUTPUT else s._data for s in saved]
+            node.origins = [OUTPUT if s is OUTPUT else _edge(s) for s in saved]
+            node.cells = [t._version if s is OUTPUT else s._version for s in saved]
+            node.stamp = builtins.sum([cell[0] for cell in node.cells])
+        else:
+            node.saved, node.origins, node.cells = (), (), None
+        node.like = out.shape if view or out.size > 9 else out
+        node._hooks = None
     return t
 
 # %% ../nbs/02_backprop.ipynb #1bc31e7a
@@ -491,7 +501,7 @@ def _seed(root, gradient):
             raise ValueError(f"backward: expected a scalar or an explicit gradient; this tensor has shape {root.shape}. Reduce it, "
                              "for example with .sum() or .mean(), or pass gradient= of this shape "
                              "(chapter Backpropagation, section Walking backwards)")
-        return _wrap(np.ones(root._data.shape, root._data.dtype))
+        return _wrap(np.full(root._data.shape, 1, root._data.dtype) if root._data.ndim else np.array(1, root._data.dtype))
     if not isinstance(gradient, Tensor):
         gradient = Tensor(gradient, dtype=root.dtype)
     if gradient.shape != root.shape or gradient.dtype != root.dtype:
@@ -517,16 +527,15 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
             node = heappop(queue)[1]
             g = pending.pop(node)
             mine.discard(node)
-            hooks = getattr(node, "_hooks", None)
-            if hooks:
-                g = _run_hooks(hooks, g, create_graph)
+            if node._hooks:
+                g = _run_hooks(node._hooks, g, create_graph)
             if wanted is not None and node in wanted:
                 kept[node] = g
                 continue
             if node.edges is None:
                 raise RuntimeError(f"backward: the graph was already used, and what {node.name} saved is freed. Call the first "
                                    "backward with retain_graph=True to run twice (chapter Backpropagation, section Walking backwards)")
-            if node.cells:
+            if node.cells is not None:
                 _check_unchanged(node)
             parts = node.gradient_tensors(g) if create_graph else node.gradients(g)
             for edge, part in zip(node.edges, parts, strict=True):
@@ -554,10 +563,9 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
         result = []
         for leaf in leaves:
             g = pending.pop(leaf)
-            hooks = getattr(leaf, "_hooks", None)
-            if hooks:
+            if leaf._hooks:
                 mine.discard(leaf)
-                g = _run_hooks(hooks, g, create_graph)
+                g = _run_hooks(leaf._hooks, g, create_graph)
             result.append((leaf, g, leaf in mine))
         if wanted is None:
             return result
@@ -568,7 +576,10 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
 
 
 def _check_unchanged(node):
-    if builtins.sum([cell[0] for cell in node.cells]) != node.stamp:
+    stamp = 0
+    for cell in node.cells:
+        stamp += cell[0]
+    if stamp != node.stamp:
         raise RuntimeError(f"backward: {node.name} needs an array that was changed in place after it was used (by +=, an item "
                            "assignment, or an optimizer step). Compute a new tensor instead, or run backward before the change "
                            "(chapter Backpropagation, section Changes in place)")
@@ -658,10 +669,21 @@ def _broadcast(name, shapes):
                          "(chapter Backpropagation, section Broadcasting)") from None
 
 
+def _broadcast_arrays(name, *arrays):
+    try:
+        return np.broadcast(*arrays).shape
+    except ValueError:
+        return _broadcast(name, [np.shape(a) for a in arrays])
+
+
 class ElementwiseNode(Node):
     "A node whose rules are derivative formulas: each fused with the incoming gradient into one pass"
 
     __slots__ = ("shapes",)
+    name = property(lambda self: self.rules.name)
+
+    def release(self):
+        self.edges = self.saved = self.cells = None
 
     def gradients(self, g):
         saved, pulls, parts = self.saved, self.rules.pulls, []
@@ -695,7 +717,8 @@ class _Elementwise:
     "What elementwise_op knows: the forward kernel, and for each input the backward kernel and what it reads"
 
     def __init__(self, name, formula, derivatives, result):
-        names = list(inspect.signature(formula.formula if isinstance(formula, kernels.Kernel) else formula).parameters)
+        self.signature = inspect.signature(formula.formula if isinstance(formula, kernels.Kernel) else formula)
+        names = list(self.signature.parameters)
         self.name, self.arity, self.result = name, len(names), result
         self.kernel = getattr(formula, "kernel", formula)
         if not isinstance(self.kernel, kernels.Kernel):
@@ -707,9 +730,6 @@ class _Elementwise:
         self.derivatives, self.pulls = list(derivatives), []
         for i, d in enumerate(derivatives):
             self.pulls.append(self._pull(d, names, f"{name}_backward" + str(i) * (self.arity > 1)))
-        read = {j for pull in self.pulls for j in pull[1]}
-        self.saves = [j in read for j in range(self.arity)]
-        self.saves_output = self.arity in read
 
     @staticmethod
     def _pull(derivative, names, name):
@@ -764,7 +784,7 @@ class _Elementwise:
                     shape = a.shape
                 elif a.shape != shape:
                     shapes = [getattr(a, "shape", ()) for a in arrays]
-                    shape = _broadcast(self.name, shapes)
+                    shape = _broadcast_arrays(self.name, *arrays)
                     break
         out = launch(self.kernel, np.empty(shape, bool if self.result == "bool" else dtype), *arrays)
         return self.record(out, operands, arrays, shapes)
@@ -778,18 +798,95 @@ class _Elementwise:
             else:
                 return t
             node = t._node = ElementwiseNode()
-            node.name, node.rules, node.shapes, node.order = self.name, self, shapes, next(_order)
-            node.edges = [_edge(x) if isinstance(x, Tensor) and d is not None else None
-                          for x, d in zip(operands, self.derivatives, strict=True)]
-            node.saved = [a if keep else None for a, keep in zip(arrays, self.saves, strict=True)]
-            node.saved.append(out if self.saves_output else None)
-            cells = [x._version for x, keep in zip(operands, self.saves, strict=True) if keep and isinstance(x, Tensor)]
-            if self.saves_output:
-                cells.append(t._version)
-            node.cells = cells
-            node.stamp = builtins.sum([c[0] for c in cells])
-            node.shape, node.value = out.shape, out if out.size < 10 else None
+            node.rules, node.shapes, node.order, node._hooks = self, shapes, next(_order), None
+            edges, read = [], ()
+            for x, derivative, (_, picks) in zip(operands, self.derivatives, self.pulls, strict=True):
+                edge = None
+                if derivative is not None and isinstance(x, Tensor) and x._node is not None:
+                    edge = x if x._node is LEAF else x._node
+                    read += picks
+                edges.append(edge)
+            node.edges, cells, node.stamp = edges, [], 0
+            node.saved = [a if j in read else None for j, a in enumerate((*arrays, out))]
+            for j in read:
+                if j == self.arity:
+                    cells.append(t._version)
+                elif isinstance(operands[j], Tensor):
+                    cells.append(operands[j]._version)
+                    node.stamp += operands[j]._version[0]
+            node.cells = cells or None
+            node.like = out if out.size < 10 else out.shape
         return t
+
+
+def _unary(op):
+    kernel = op.kernel
+
+    def unary(x):
+        if type(x) is not Tensor or x._data.dtype not in _FLOATS:
+            return op(x)
+        a = x._data
+        out = np.empty(a.shape, a.dtype)
+        launch(kernel, out, a)
+        return op.record(out, (x,), (a,), None)
+    return unary if op.result != "bool" else _nary(op)
+
+
+def _binary(op):
+    "The common cases without detours: two float tensors of one dtype, or one of them and a number"
+    kernel = op.kernel
+    reads = [pull[1] for pull in op.pulls] or [(), ()]  # what the gradients of x and of y need: 0 is x, 1 is y, 2 the result
+    simple = op.differentiable and 2 not in reads[0] + reads[1]
+    x_for, y_for = ((0 in reads[0], 0 in reads[1]), (1 in reads[0], 1 in reads[1]))
+
+    def binary(x, y):
+        if type(x) is not Tensor:
+            return op(x, y)
+        a = x._data
+        dtype, shape, shapes = a.dtype, a.shape, None
+        if dtype not in _FLOATS:
+            return op(x, y)
+        if type(y) is Tensor:
+            b = y._data
+            if dtype is not b.dtype:
+                return op(x, y)
+            if b.shape != shape:
+                shapes = (shape, b.shape)
+                shape = _broadcast_arrays(op.name, a, b)
+        elif type(y) is builtins.float or type(y) is builtins.int:
+            out = np.empty(shape, dtype)
+            launch(kernel, out, a, y)
+            return op.record(out, (x, y), (a, y), None)
+        else:
+            return op(x, y)
+        out = np.empty(shape, dtype)
+        launch(kernel, out, a, b)
+        if not simple:
+            return op.record(out, (x, y), (a, b), shapes)
+        t = _wrap(out)
+        from_x, from_y = x._node, y._node
+        if (from_x is not None or from_y is not None) and _mode.enabled:
+            node = t._node = ElementwiseNode()
+            node.rules, node.shapes, node.order, node._hooks = op, shapes, next(_order), None
+            node.edges = (x if from_x is LEAF else from_x, y if from_y is LEAF else from_y)
+            save_x = from_x is not None and x_for[0] or from_y is not None and x_for[1]
+            save_y = from_x is not None and y_for[0] or from_y is not None and y_for[1]
+            node.saved = (a if save_x else None, b if save_y else None, None)
+            if save_x and save_y:
+                node.cells = (x._version, y._version)
+                node.stamp = x._version[0] + y._version[0]
+            elif save_x or save_y:
+                node.cells = cell, = (x._version if save_x else y._version,)
+                node.stamp = cell[0]
+            else:
+                node.cells = None
+            node.like = out if out.size < 10 else shape
+        return t
+    return binary if op.result != "bool" else _nary(op)
+
+
+def _nary(op):
+    return lambda *operands: op(*operands)
 
 
 def elementwise_op(formula, *derivatives, name=None, result="float"):
@@ -827,11 +924,9 @@ def elementwise_op(formula, *derivatives, name=None, result="float"):
     if name is None:
         name = getattr(formula, "name", None) or getattr(formula, "__name__", "operation")
     op = _Elementwise(name, formula, derivatives, result)
-    names = ", ".join(list(inspect.signature(formula.formula if isinstance(formula, kernels.Kernel) else formula).parameters))
-    namespace = {"op": op}
-    exec(f"def {name.strip('<>')}({names}): return op({names})", namespace)
-    function = namespace[name.strip("<>")]
-    function.op, function.__module__ = op, "deepnotes.autograd"
+    function = {1: _unary, 2: _binary}.get(op.arity, _nary)(op)
+    function.__name__ = function.__qualname__ = name
+    function.__signature__, function.op = op.signature, op
     OPS[name] = function
     return function
 
@@ -860,7 +955,8 @@ log1p = elementwise_op(kernels.log1p, lambda x: 1 / (1 + x))
 expm1 = elementwise_op(kernels.expm1, lambda out: out + 1)
 sqrt = elementwise_op(kernels.sqrt, lambda out: 0.5 / out)
 square = elementwise_op(kernels.square, lambda x: 2 * x, result="arithmetic")
-abs = absolute = elementwise_op(kernels.absolute, lambda x: kernels.sign(x), result="arithmetic")
+abs = absolute = elementwise_op(kernels.absolute,
+                                lambda g, x: kernels.where(x > 0, g, kernels.where(x < 0, -g, 0.0)), result="arithmetic")
 sign = elementwise_op(kernels.sign, None, result="arithmetic")
 sin = elementwise_op(kernels.sin, lambda x: kernels.cos(x))
 cos = elementwise_op(kernels.cos, lambda x: -kernels.sin(x))
@@ -1037,6 +1133,11 @@ def sum(x, axis=None, keepdims=False):
     x = as_tensor(x, "sum")
     a = x._data
     shape = a.shape
+    if axis is None and not keepdims and a.dtype in _FLOATS:
+        out, zeros = np.empty((), a.dtype), (0,) * len(shape)
+        launch(kernels.sum, out, a, tuple(range(len(shape))))
+        return record("sum", out, (x,), (lambda g: broadcast_to(g, shape),),
+                      fast=(lambda g: np.ndarray(shape, g.dtype, g, 0, zeros),))
     axes = _axes("sum", axis, len(shape))
     kept = _kept(shape, axes)
     out = np.empty(kept if keepdims else _reduced(shape, axes, False), a.dtype if a.dtype.kind == "f" else np.int64)
@@ -1942,6 +2043,95 @@ def matmul(a, b):
 _MATMUL_2D = (lambda g, a, b: launch(kernels.matmul, np.empty(a.shape, g.dtype), g, b.T),
               lambda g, a, b: launch(kernels.matmul, np.empty(b.shape, g.dtype), a.T, g))
 
+# %% ../nbs/02_backprop.ipynb #2e93a395
+def _diagonal(x, labels):
+    "Take the diagonal of axes that carry the same letter"
+    while len(set(labels)) < len(labels):
+        letter = next(c for c in labels if labels.count(c) > 1)
+        i, j = [k for k, c in enumerate(labels) if c == letter][:2]
+        rest = [k for k in range(x.ndim) if k not in (i, j)]
+        n = np.arange(x.shape[i])
+        x, labels = permute(x, (i, j, *rest))[n, n], letter + "".join(labels[k] for k in rest)
+    return x, labels
+
+
+def _contract(a, la, b, lb, keep):
+    "Two operands into one: shared letters in `keep` are batch axes, the other shared ones are summed by a matrix product"
+    for_a, for_b = [c for c in la if c not in lb], [c for c in lb if c not in la]
+    gone_a, gone_b = [c for c in for_a if c not in keep], [c for c in for_b if c not in keep]
+    a, la = sum(a, tuple(la.index(c) for c in gone_a)) if gone_a else a, [c for c in la if c not in gone_a]
+    b, lb = sum(b, tuple(lb.index(c) for c in gone_b)) if gone_b else b, [c for c in lb if c not in gone_b]
+    batch, inner = [c for c in la if c in lb and c in keep], [c for c in la if c in lb and c not in keep]
+    rows, columns = [c for c in la if c not in lb], [c for c in lb if c not in la]
+    size = dict(zip([*la, *lb], [*a.shape, *b.shape], strict=True))
+
+    def sizes(letters):
+        return tuple([size[c] for c in letters])
+
+    def total(letters):
+        return math.prod(sizes(letters))
+    a = reshape(permute(a, tuple(la.index(c) for c in batch + rows + inner)), sizes(batch) + (total(rows), total(inner)))
+    b = reshape(permute(b, tuple(lb.index(c) for c in batch + inner + columns)), sizes(batch) + (total(inner), total(columns)))
+    return reshape(matmul(a, b), sizes(batch + rows + columns)), "".join(batch + rows + columns)
+
+
+def einsum(subscripts, *operands):
+    """Sums of products in Einstein's notation: ``einsum("bij,bjk->bik", a, b)`` is a batched matrix product.
+
+    Parameters
+    ----------
+    subscripts : str
+        One letter per axis, operands separated by commas; letters missing after ``->`` are summed. Without ``->`` the letters
+        that occur once remain, in alphabetical order. ``...`` stands for further axes, which broadcast.
+    *operands : Tensor or array_like
+
+    Returns
+    -------
+    Tensor
+
+    Notes
+    -----
+    Computed from left to right as matrix products, so its gradient needs no rule of its own.
+
+    Chapter: Backpropagation, section Matrix products
+    """
+    tensors, _ = _same_dtype("einsum", operands)
+    left, arrow, right = subscripts.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != len(tensors):
+        raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, but {len(tensors)} were given")
+    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in subscripts]
+    most = builtins.max([t.ndim - len(term.replace("...", "")) for term, t in zip(terms, tensors, strict=True) if "..." in term] or [0])
+    dots = "".join(spare[:builtins.max(most, 0)])
+    once = "".join(sorted(c for c in set(left) if left.count(c) == 1 and c.isalpha()))
+    right = (right if arrow else ("..." if "..." in left else "") + once).replace("...", dots)
+    size = {}
+    for k, (term, t) in enumerate(zip(terms, tensors, strict=True)):
+        if "..." in term:
+            extra = t.ndim - len(term) + 3
+            term = term.replace("...", dots[len(dots) - extra:] if extra > 0 else "")
+        if len(term) != t.ndim or not (term.isalpha() or term == ""):
+            raise ValueError(f"einsum: {terms[k]!r} does not fit operand {k} of shape {t.shape}")
+        drop = [i for i, c in enumerate(term) if c in dots and t.shape[i] == 1]
+        if drop:  # broadcast axes of size 1: leave them out here, another operand or the result brings them
+            t, term = squeeze(t, tuple(drop)), "".join(c for i, c in enumerate(term) if i not in drop)
+        for c, n in zip(term, t.shape, strict=True):
+            if size.setdefault(c, n) != n:
+                raise ValueError(f"einsum: letter {c!r} stands for sizes {size[c]} and {n} in {subscripts!r}")
+        tensors[k], terms[k] = _diagonal(t, term)
+    unknown = [c for c in right if c not in left and c not in dots]
+    if unknown or len(set(right)) < len(right):
+        raise ValueError(f"einsum: the result {right!r} of {subscripts!r} has a letter twice or one that no operand has")
+    x, labels = tensors[0], terms[0]
+    for k in range(1, len(tensors)):
+        x, labels = _contract(x, labels, tensors[k], terms[k], set(right).union(*terms[k + 1:]))
+    gone = tuple(i for i, c in enumerate(labels) if c not in right)
+    x, labels = sum(x, gone) if gone else x, [c for c in labels if c in right]
+    for c in right:  # axes of size 1 that were left out everywhere
+        if c not in labels:
+            x, labels = unsqueeze(x, 0), [c, *labels]
+    return permute(x, tuple(labels.index(c) for c in right)) if right else x
+
 # %% ../nbs/02_backprop.ipynb #d10fd2d6
 def _in_place(op):
     def update(self, other):
@@ -2000,12 +2190,17 @@ def _put_at(out, value, key):
 
 _index_put = kernels.Kernel("index_put", _put_at)
 
+
+def _comparable(other):
+    return isinstance(other, Tensor | np.ndarray | list | tuple) or _is_number(other)
+
+
 for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power, "matmul": matmul}.items():
-    setattr(Tensor, f"__{_name}__", lambda self, other, _op=_op: _op(self, other))
+    setattr(Tensor, f"__{_name}__", _op)
     setattr(Tensor, f"__r{_name}__", lambda self, other, _op=_op: _op(other, self))
     setattr(Tensor, f"__i{_name}__", _in_place(_op))
 for _name, _op in {"eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater, "ge": greater_equal}.items():
-    setattr(Tensor, f"__{_name}__", lambda self, other, _op=_op: _op(self, other))
+    setattr(Tensor, f"__{_name}__", lambda self, other, _op=_op: _op(self, other) if _comparable(other) else NotImplemented)
 for _op in (exp, log, log1p, expm1, sqrt, square, abs, sin, cos, tanh, sigmoid, erf, sign, floor, reciprocal, maximum, minimum, clip,
             astype, sum, mean, var, std, max, min, argmax, argmin, prod, logsumexp, softmax, log_softmax, cumsum, reshape, permute,
             transpose, squeeze, unsqueeze, broadcast_to, expand, flip, gather, split, matmul, isnan, isinf, isfinite):
@@ -2151,7 +2346,7 @@ def grad_check(f, *inputs, eps=1e-5, rtol=1e-5, atol=1e-7):
             raise TypeError(f"grad_check: expected a function that returns a Tensor, got {type(y).__name__}")
         if y.dtype != float64:
             raise TypeError(f"grad_check: float64 inputs gave a {y.dtype} result, too coarse to check against; the function converts")
-        weights = np.random.default_rng(0).uniform(0.5, 1.5, y.shape)
+        weights = np.ones(y.shape) if y.size == 1 else np.random.default_rng(0).uniform(0.5, 1.5, y.shape)
         if y._node is not None:
             y.backward(weights)
 
@@ -2173,3 +2368,113 @@ def grad_check(f, *inputs, eps=1e-5, rtol=1e-5, atol=1e-7):
                 raise AssertionError(f"grad_check: input {number}, entry {index}: backward says {analytic[index]:.10g}, central differences say "
                                      f"{numeric:.10g} (x = {x:.10g}; chapter Backpropagation, section Checking a gradient)")
     return True
+
+# %% ../nbs/02_backprop.ipynb #d22dcdca
+class Drawing:
+    "An SVG picture that notebooks show; ``str()`` gives its text"
+
+    def __init__(self, svg):
+        self.svg = svg
+
+    def _repr_html_(self):
+        return self.svg
+
+    def __str__(self):
+        return self.svg
+
+
+def _graph(root):
+    "Nodes and leaves that `root` was computed from, inputs first, with the inputs of each"
+    found, queue = {}, [_edge(root) or root]
+    while queue:
+        item = queue.pop()
+        if item not in found:
+            if isinstance(item, Node) and item.edges is None:
+                raise RuntimeError("draw: the graph was used up by backward(); draw it before, or call backward(retain_graph=True)")
+            found[item] = [e for e in item.edges if e is not None] if isinstance(item, Node) else []
+            queue.extend(found[item])
+    return dict(sorted(found.items(), key=lambda pair: pair[0].order if isinstance(pair[0], Node) else -1))
+
+
+def _label(array):
+    "A few significant digits of a small array; nothing for a large one"
+    if not isinstance(array, np.ndarray) or array.size > 4:
+        return ""
+    return np.array2string(array, precision=4, separator=", ", suppress_small=True).replace("\n", "")
+
+
+def draw(root, names=None):
+    """Draw the graph that a tensor was computed by: operations with shapes, small values, and gradients once they are known.
+
+    Parameters
+    ----------
+    root : Tensor
+        Usually the loss. Draw it before `backward` frees the graph, or keep it with ``retain_graph=True``.
+    names : dict of str to Tensor, optional
+        Names for leaves, such as ``{"w": w}``.
+
+    Returns
+    -------
+    Drawing
+        Shown by notebooks; ``str(drawing)`` is the SVG text. It takes the page's text color, so it reads in light and dark.
+
+    Chapter: Backpropagation, section Drawing a graph
+    """
+    graph = _graph(root)
+    if len(graph) > 300:
+        raise ValueError(f"draw: {len(graph)} nodes are too many to read; draw a smaller example (at most 300)")
+    names = {id(t): name for name, t in (names or {}).items()}
+    level = {}
+    for item, inputs in graph.items():
+        level[item] = 1 + builtins.max([level[e] for e in inputs], default=-1)
+    for item in reversed(graph):  # leaves move next to their first user
+        users = [level[u] for u, inputs in graph.items() if builtins.any(item is e for e in inputs)]
+        if users and not graph[item]:
+            level[item] = builtins.min(users) - 1
+    columns = {}
+    for item in graph:
+        columns.setdefault(level[item], []).append(item)
+    row = {}
+    for c in sorted(columns):  # each node as close as possible to the middle of its inputs
+        columns[c].sort(key=lambda item: np.mean([row[e] for e in graph[item]] or [len(row)]))
+        for i, item in enumerate(columns[c]):
+            row[item] = i - (len(columns[c]) - 1) / 2
+    width, height, gap_x, gap_y = 132, 58, 44, 18
+    top = builtins.min(row.values())
+    x = {item: 8 + level[item] * (width + gap_x) for item in graph}
+    y = {item: 8 + (row[item] - top) * (height + gap_y) for item in graph}
+    parts = []
+    for item, inputs in graph.items():
+        for e in inputs:
+            x0, y0, x1, y1 = x[e] + width, y[e] + height / 2, x[item], y[item] + height / 2
+            bend = (x0 + x1) / 2
+            parts.append(f'<path d="M{x0:g} {y0:g} C{bend:g} {y0:g} {bend:g} {y1:g} {x1:g} {y1:g}" fill="none" '
+                         'stroke="currentColor" stroke-opacity="0.55" marker-end="url(#dn-arrow)"/>')
+    words = []
+    for item in graph:
+        leaf = isinstance(item, Tensor)
+        array = item._data if leaf else item.like
+        shape = getattr(array, "shape", array)
+        name = names.get(id(item), "leaf") if leaf else item.name
+        gradient = _label(item.grad._data) if leaf and item.grad is not None else ""
+        lines = [name, f"shape {shape}" if shape else "scalar", _label(array) and f"value {_label(array)}",
+                 gradient and f"grad {gradient}"]
+        lines = [line for line in lines if line]
+        words.append(f"{name} {shape} from {', '.join(names.get(id(e), 'leaf') if isinstance(e, Tensor) else e.name for e in graph[item])}"
+                     if graph[item] else f"{name} {shape}")
+        parts.append(f'<g><title>{escape(" · ".join(lines))}</title><rect x="{x[item]:g}" y="{y[item]:g}" width="{width}" height="{height}" '
+                     f'rx="{4 if leaf else 14}" fill="currentColor" fill-opacity="{0.04 if leaf else 0.10}" stroke="currentColor"/>')
+        for i, line in enumerate(lines):
+            weight = ' font-weight="600"' if i == 0 else ' opacity="0.8"'
+            line = line if len(line) <= 22 else line[:21] + "…"
+            parts.append(f'<text x="{x[item] + width / 2:g}" y="{y[item] + height / 2 + 13 * (i - (len(lines) - 1) / 2) + 4:g}" '
+                         f'text-anchor="middle" font-size="11" fill="currentColor"{weight}>{escape(line)}</text>')
+        parts.append("</g>")
+    w = builtins.max(x.values()) + width + 8
+    h = builtins.max(y.values()) + height + 8
+    title = f"Computational graph of {len(graph)} nodes"
+    return Drawing(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w:g} {h:g}" width="{w:g}" height="{h:g}" role="img" '
+                   f'style="max-width:100%;height:auto" font-family="sans-serif" aria-label="{escape(title)}"><title>{escape(title)}</title>'
+                   f'<desc>{escape("; ".join(words))}</desc><defs><marker id="dn-arrow" viewBox="0 0 8 8" refX="8" refY="4" '
+                   'markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="currentColor"/></marker></defs>'
+                   + "".join(parts) + "</svg>")

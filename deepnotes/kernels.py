@@ -10,17 +10,20 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'copy', 'matmul', 'sum', 'prod', 'max', 'min', 'argmax', 'argmin', 'cumsum', 'sum_to', 'softmax',
            'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
            'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add', 'index_get', 'index_add', 'sgd', 'adagrad',
-           'rmsprop', 'adam', 'Kernel', 'source_text', 'Launch', 'launch', 'default_backend', 'backend', 'recording',
-           'replay', 'dispatch', 'elementwise', 'pullback', 'get_num_threads', 'set_num_threads', 'cache_folder',
-           'show_config']
+           'rmsprop', 'adam', 'GRAIN', 'Kernel', 'source_text', 'Launch', 'launch', 'default_backend', 'backend',
+           'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes',
+           'sum_to_axes', 'number', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder', 'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
 import builtins
+import collections
 import contextvars
 import importlib.util
 import inspect
 import os
+import queue
 import textwrap
+import threading
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -38,8 +41,8 @@ class Kernel:
         The name that error messages and recordings show.
     reference : callable
         `reference(out, *operands)`, the numpy form.
-    compiled : callable, optional
-        `compiled(out, *operands)`, the fast form. Without it, both backends run `reference`.
+    runner : str, optional
+        The function of `deepnotes._machine` that makes the compiled form. Without it, both backends run `reference`.
     source : str, optional
         The kernel's text, for readers and for capture.
 
@@ -48,19 +51,29 @@ class Kernel:
     Chapter: The engine room, section Launch
     """
 
-    def __init__(self, name, reference, compiled=None, source=None):
+    def __init__(self, name, reference, runner=None, source=None):
         self.name = name
         self.reference = reference
-        self.compiled = compiled or reference
+        self.compiled = reference if runner is None else partial(self._first_compiled, runner)
         self.formula = None
         self._source = source
         self._faces = [self]            # the objects whose `run` is the default backend's form
         self.run = self._first_run
 
-    def _first_run(self, out, *operands):
-        run = self.compiled if default_backend() == "numba" else self.reference
+    def _first_compiled(self, runner, out, *operands):
+        from deepnotes import _machine
+        self.compiled = getattr(_machine, runner)(self)
+        if default_backend() == "numba":
+            self._face(self.compiled)
+        self.compiled(out, *operands)
+
+    def _face(self, run):
         for face in self._faces:
             face.run = run
+
+    def _first_run(self, out, *operands):
+        run = self.compiled if default_backend() == "numba" else self.reference
+        self._face(run)
         run(out, *operands)
 
     @property
@@ -251,7 +264,7 @@ def _into_new(kernel, *operands):
     raise TypeError(f"{kernel.name}: this kernel needs an output array; call launch(kernels.{kernel.name}, out, ...)")
 
 
-def _compute_dtype(out, operands):
+def compute_dtype(out, operands):
     "The dtype a formula computes in: the output's, or for boolean outputs that of the first array operand."
     if out.dtype.kind == "f":
         return out.dtype
@@ -272,7 +285,7 @@ def _typed(operands, dtype):
 def _formula_reference(formula):
     def reference(out, *operands):
         with np.errstate(all="ignore"):
-            out[...] = formula(*_typed(operands, _compute_dtype(out, operands)))
+            out[...] = formula(*_typed(operands, compute_dtype(out, operands)))
     return reference
 
 
@@ -285,7 +298,7 @@ def _ufunc_reference(ufunc):
     return reference
 
 
-def elementwise(formula, name=None, ufunc=None):
+def elementwise(formula, name=None, ufunc=None, compiled=True):
     """A kernel that applies a formula of scalars to every element.
 
     Parameters
@@ -295,7 +308,9 @@ def elementwise(formula, name=None, ufunc=None):
     name : str, optional
         The kernel's name; the function's own if it has one.
     ufunc : numpy.ufunc, optional
-        A numpy function that is the same formula, rounded the same way: it then is the kernel in both backends.
+        The numpy function that is this formula; the numpy backend then calls it, without temporaries.
+    compiled : bool, optional
+        False for formulas that numpy computes as fast as a compiled loop: both backends then run numpy's.
 
     Returns
     -------
@@ -307,22 +322,10 @@ def elementwise(formula, name=None, ufunc=None):
     Chapter: The engine room, section One formula, two speeds
     """
     name = name or formula.__name__.strip("<>")
-    if ufunc is not None:
-        reference = _ufunc_reference(ufunc)
-        kernel = Kernel(name, reference, reference)
-    else:
-        kernel = Kernel(name, _formula_reference(formula))
-        kernel.compiled = partial(_first_compiled, kernel)
+    reference = _formula_reference(formula) if ufunc is None else _ufunc_reference(ufunc)
+    kernel = Kernel(name, reference, "elementwise_runner" if compiled else None)
     kernel.formula = formula
     return kernel
-
-
-def _first_compiled(kernel, out, *operands):
-    from deepnotes import _machine
-    kernel.compiled = _machine.elementwise_runner(kernel)
-    for face in kernel._faces:
-        face.run = kernel.compiled if default_backend() == "numba" else face.run
-    kernel.compiled(out, *operands)
 
 
 def pullback(derivative, arity, name=None):
@@ -352,7 +355,7 @@ def pullback(derivative, arity, name=None):
     return elementwise(namespace["pulled"], name or f"{derivative.__name__.strip('<>')}_pullback")
 
 
-def _vocabulary(name, function, ufunc=None):
+def _vocabulary(name, function, ufunc=None, compiled=True):
     "A dispatching function with its elementwise kernel attached, so that it can be launched as well as called."
     nin = function.nin if isinstance(function, np.ufunc) else len(inspect.signature(function).parameters)
     xs = ", ".join("xyz"[:nin])
@@ -363,7 +366,7 @@ def _vocabulary(name, function, ufunc=None):
     word.__qualname__ = name
     word.__doc__ = (f"`{name}` of arrays, of scalars inside a compiled formula, or of Tensors.\n\n"
                     "    Chapter: The engine room, section One formula, two speeds")
-    kernel = elementwise(word, name, ufunc)
+    kernel = elementwise(word, name, ufunc, compiled)
     if ufunc is None:
         kernel.reference = _formula_reference(function)
     kernel._faces.append(word)
@@ -387,9 +390,9 @@ expm1 = _vocabulary("expm1", np.expm1)
 tanh = _vocabulary("tanh", np.tanh)
 sigmoid = _vocabulary("sigmoid", _sigmoid)
 erf = _vocabulary("erf", lambda x: _special("erf", x))
-erfinv = _vocabulary("erfinv", lambda x: _special("erfinv", x))
-sin = _vocabulary("sin", np.sin, np.sin)
-cos = _vocabulary("cos", np.cos, np.cos)
+erfinv = _vocabulary("erfinv", lambda x: _special("erfinv", x), compiled=False)
+sin = _vocabulary("sin", np.sin, np.sin, compiled=False)
+cos = _vocabulary("cos", np.cos, np.cos, compiled=False)
 sqrt = _vocabulary("sqrt", np.sqrt, np.sqrt)
 square = _vocabulary("square", np.square, np.square)
 absolute = _vocabulary("absolute", np.abs, np.absolute)
@@ -398,7 +401,7 @@ floor = _vocabulary("floor", np.floor, np.floor)
 ceil = _vocabulary("ceil", np.ceil, np.ceil)
 round = _vocabulary("round", np.rint, np.rint)
 reciprocal = _vocabulary("reciprocal", np.reciprocal, np.reciprocal)
-power = _vocabulary("power", np.power, np.power)
+power = _vocabulary("power", np.power, np.power, compiled=False)
 maximum = _vocabulary("maximum", np.maximum, np.maximum)
 minimum = _vocabulary("minimum", np.minimum, np.minimum)
 where = _vocabulary("where", lambda c, x, y: np.where(c, x, y))
@@ -420,9 +423,9 @@ less = elementwise(lambda x, y: x < y, "less", np.less)
 less_equal = elementwise(lambda x, y: x <= y, "less_equal", np.less_equal)
 greater = elementwise(lambda x, y: x > y, "greater", np.greater)
 greater_equal = elementwise(lambda x, y: x >= y, "greater_equal", np.greater_equal)
-logical_not = elementwise(lambda x: not x, "logical_not", np.logical_not)
-logical_and = elementwise(lambda x, y: x and y, "logical_and", np.logical_and)
-logical_or = elementwise(lambda x, y: x or y, "logical_or", np.logical_or)
+logical_not = elementwise(lambda x: not x, "logical_not", np.logical_not, compiled=False)
+logical_and = elementwise(lambda x, y: x and y, "logical_and", np.logical_and, compiled=False)
+logical_or = elementwise(lambda x, y: x or y, "logical_or", np.logical_or, compiled=False)
 
 
 def _copy(out, x):
@@ -442,7 +445,7 @@ def _matmul(out, a, b):
 matmul = Kernel("matmul", _matmul)
 
 
-def _axes(axes, ndim):
+def normalized_axes(axes, ndim):
     if axes is None:
         return tuple(range(ndim))
     axes = (axes,) if isinstance(axes, builtins.int | np.integer) else tuple(axes)
@@ -451,12 +454,12 @@ def _axes(axes, ndim):
 
 def _reduction(ufunc):
     def reference(out, x, axes=None):
-        axes = _axes(axes, x.ndim)
+        axes = normalized_axes(axes, x.ndim)
         with np.errstate(all="ignore"):
             ufunc.reduce(x, axis=axes, out=out, keepdims=out.ndim == x.ndim)
     return reference
 
-sum = Kernel("sum", _reduction(np.add))
+sum = Kernel("sum", _reduction(np.add), "sum_runner")
 prod = Kernel("prod", _reduction(np.multiply))
 max = Kernel("max", _reduction(np.maximum))
 min = Kernel("min", _reduction(np.minimum))
@@ -478,15 +481,18 @@ def _cumsum(out, x, axis):
 cumsum = Kernel("cumsum", _cumsum)
 
 
+def sum_to_axes(shape, of):
+    "The axes to sum so that an array of shape `of` becomes one of shape `shape`."
+    lead = len(of) - len(shape)
+    return tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and of[i + lead] != 1)
+
+
 def _sum_to(out, x):
     "Sum x down to the shape of out: the transpose of broadcasting."
-    lead = x.ndim - out.ndim
-    axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(out.shape) if n == 1 and x.shape[i + lead] != 1)
-    if axes:
-        x = np.add.reduce(x, axis=axes, keepdims=True)
-    np.copyto(out, x.reshape(out.shape))
+    axes = sum_to_axes(out.shape, x.shape)
+    np.copyto(out, (np.add.reduce(x, axis=axes, keepdims=True) if axes else x).reshape(out.shape))
 
-sum_to = Kernel("sum_to", _sum_to)
+sum_to = Kernel("sum_to", _sum_to, "sum_to_runner")
 
 # %% ../nbs/09_kernels.ipynb #8310a09a
 def _finite_max(x, axes):
@@ -514,7 +520,7 @@ def _log_softmax(out, x, axis=-1):
 
 def _logsumexp(out, x, axes=None):
     "log(sum exp(x)) along axes, without overflow."
-    axes = _axes(axes, x.ndim)
+    axes = normalized_axes(axes, x.ndim)
     with np.errstate(all="ignore"):
         if _nothing_to_reduce(x, axes):
             out[...] = -np.inf
@@ -553,13 +559,13 @@ def _normalize_backward(out, g, y, rstd):
     r = rstd.reshape(*y.shape[:-1], 1)
     np.multiply(r, g - g.mean(axis=-1, keepdims=True) - y * (g * y).mean(axis=-1, keepdims=True), out=out)
 
-softmax = Kernel("softmax", _softmax)
-log_softmax = Kernel("log_softmax", _log_softmax)
-logsumexp = Kernel("logsumexp", _logsumexp)
-softmax_backward = Kernel("softmax_backward", _softmax_backward)
-log_softmax_backward = Kernel("log_softmax_backward", _log_softmax_backward)
-normalize = Kernel("normalize", _normalize)
-normalize_backward = Kernel("normalize_backward", _normalize_backward)
+softmax = Kernel("softmax", _softmax, "rows_runner")
+log_softmax = Kernel("log_softmax", _log_softmax, "rows_runner")
+logsumexp = Kernel("logsumexp", _logsumexp, "logsumexp_runner")
+softmax_backward = Kernel("softmax_backward", _softmax_backward, "rows_runner")
+log_softmax_backward = Kernel("log_softmax_backward", _log_softmax_backward, "rows_runner")
+normalize = Kernel("normalize", _normalize, "normalize_runner")
+normalize_backward = Kernel("normalize_backward", _normalize_backward, "normalize_backward_runner")
 
 # %% ../nbs/09_kernels.ipynb #ef74c0a4
 def _take(out, x, indices, axis=0):
@@ -596,23 +602,23 @@ def _index_add(out, src, key):
     "The transpose of indexing: out[key] += src, repeated entries adding up."
     np.add.at(out, key, src)
 
-take = Kernel("take", _take)
-scatter_add = Kernel("scatter_add", _scatter_add)
-take_along_axis = Kernel("take_along_axis", _take_along_axis)
-put_along_axis_add = Kernel("put_along_axis_add", _put_along_axis_add)
+take = Kernel("take", _take, "gather_runner")
+scatter_add = Kernel("scatter_add", _scatter_add, "gather_runner")
+take_along_axis = Kernel("take_along_axis", _take_along_axis, "along_axis_runner")
+put_along_axis_add = Kernel("put_along_axis_add", _put_along_axis_add, "along_axis_runner")
 index_get = Kernel("index_get", _index_get)
 index_add = Kernel("index_add", _index_add)
 
 # %% ../nbs/09_kernels.ipynb #f96e6966
-def _number(x):
+def number(x):
     "A hyperparameter: a Python number, or the number in a one-element array."
     return x.item() if isinstance(x, np.ndarray) else x
 
 
 def _sgd(p, g, velocity, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
     "One step of gradient descent with momentum, in place."
-    lr, momentum = _number(lr), _number(momentum)
-    g = g + p * _number(weight_decay)
+    lr, momentum = number(lr), number(momentum)
+    g = g + p * number(weight_decay)
     velocity *= momentum
     velocity += g
     p -= lr * (g + momentum * velocity if nesterov else velocity)
@@ -620,24 +626,24 @@ def _sgd(p, g, velocity, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
 
 def _adagrad(p, g, total, lr, eps=1e-10, weight_decay=0.0):
     "One step of Adagrad, in place."
-    g = g + p * _number(weight_decay)
+    g = g + p * number(weight_decay)
     total += g * g
-    p -= _number(lr) * g / (np.sqrt(total) + eps)
+    p -= number(lr) * g / (np.sqrt(total) + eps)
 
 
 def _rmsprop(p, g, mean_square, velocity, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
     "One step of RMSProp, in place."
-    g = g + p * _number(weight_decay)
+    g = g + p * number(weight_decay)
     mean_square *= alpha
     mean_square += (1 - alpha) * g * g
     velocity *= momentum
     velocity += g / (np.sqrt(mean_square) + eps)
-    p -= _number(lr) * velocity
+    p -= number(lr) * velocity
 
 
 def _adam(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False):
     "One step of Adam (decoupled: AdamW), in place; `step` is a one-element array, 1 at the first step."
-    lr, decay, t = _number(lr), _number(weight_decay), _number(step)
+    lr, decay, t = number(lr), number(weight_decay), number(step)
     if decoupled:
         p *= 1 - lr * decay
     else:
@@ -648,12 +654,12 @@ def _adam(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0
     v += (1 - beta2) * g * g
     p -= lr / (1 - beta1**t) * m / (np.sqrt(v / (1 - beta2**t)) + eps)
 
-sgd = Kernel("sgd", _sgd)
-adagrad = Kernel("adagrad", _adagrad)
-rmsprop = Kernel("rmsprop", _rmsprop)
-adam = Kernel("adam", _adam)
+sgd = Kernel("sgd", _sgd, "optimizer_runner")
+adagrad = Kernel("adagrad", _adagrad, "optimizer_runner")
+rmsprop = Kernel("rmsprop", _rmsprop, "optimizer_runner")
+adam = Kernel("adam", _adam, "optimizer_runner")
 
-# %% ../nbs/09_kernels.ipynb #232938b1
+# %% ../nbs/09_kernels.ipynb #22418b4c
 _num_threads = None
 
 
@@ -666,8 +672,8 @@ def get_num_threads():
     """
     global _num_threads
     if _num_threads is None:
-        set_num_threads(int(os.environ.get("DEEPNOTES_NUM_THREADS") or len(os.sched_getaffinity(0))
-                            if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        set_num_threads(int(os.environ.get("DEEPNOTES_NUM_THREADS") or cores))
     return _num_threads
 
 
@@ -694,6 +700,79 @@ def set_num_threads(n):
     _num_threads = int(n)
 
 
+GRAIN = 131072          # elements below which one thread is faster than two
+_jobs, _workers, _pool_lock = queue.SimpleQueue(), [], threading.Lock()
+
+
+def _work(jobs):
+    while True:
+        jobs.get()()
+
+
+def _after_fork():
+    "Threads do not survive a fork: the child starts its own."
+    global _jobs, _pool_lock
+    _jobs, _pool_lock = queue.SimpleQueue(), threading.Lock()
+    _workers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def split(loop, n, size, args, whole=None):
+    """Run a compiled loop on all cores: its first axis of length n is cut into chunks.
+
+    Parameters
+    ----------
+    loop : callable
+        Releases the GIL, and treats each index of the first axis by itself.
+    n, size : int
+        The length of the first axis and the number of elements.
+    args : sequence
+        What the loop takes.
+    whole : sequence of bool, optional
+        Which arguments have that axis; all, if not given.
+    """
+    cores = get_num_threads()
+    if cores == 1 or size < GRAIN or n == 1:
+        loop(*args)
+        return
+    row = size // n
+    unit = 4096 if row == 1 else 1
+    chunk = -(-n // (4 * cores))
+    if chunk * row < GRAIN // 2:
+        chunk = -(-GRAIN // (2 * row))
+    chunk = -(-chunk // unit) * unit
+    starts, done, failures = collections.deque(range(0, n, chunk)), queue.SimpleQueue(), []
+    count = len(starts)
+
+    def drain():
+        while True:
+            try:
+                a = starts.popleft()
+            except IndexError:
+                return
+            try:
+                loop(*[x[a:a + chunk] if whole is None or whole[i] else x for i, x in enumerate(args)])
+            except BaseException as error:
+                failures.append(error)
+            done.put(None)
+
+    with _pool_lock:
+        while len(_workers) < cores - 1:
+            worker = threading.Thread(target=_work, args=(_jobs,), name="deepnotes kernels", daemon=True)
+            worker.start()
+            _workers.append(worker)
+    for _ in range(builtins.min(cores, count) - 1):
+        _jobs.put(drain)
+    drain()
+    for _ in range(count):
+        done.get()
+    if failures:
+        raise failures[0]
+
+# %% ../nbs/09_kernels.ipynb #232938b1
 def cache_folder():
     "Where compiled loops are kept between processes: `DEEPNOTES_CACHE_DIR`, else a folder of the user's cache."
     named = os.environ.get("DEEPNOTES_CACHE_DIR")
