@@ -725,7 +725,7 @@ class _Elementwise:
             self.kernel = kernels.elementwise(formula, name)
         if len(derivatives) not in (0, len(names)):
             raise TypeError(f"elementwise_op {name}: expected {len(names)} derivatives, one per input, got {len(derivatives)}")
-        self.differentiable = bool(derivatives)
+        self.differentiable = builtins.any(d is not None for d in derivatives)
         names.append("out")
         self.derivatives, self.pulls = list(derivatives), []
         for i, d in enumerate(derivatives):
@@ -820,7 +820,10 @@ class _Elementwise:
 
 
 def _unary(op):
+    "The common case without detours: a float tensor"
     kernel = op.kernel
+    reads = op.pulls[0][1] if op.differentiable else ()
+    saves_x, saves_out = 0 in reads, 1 in reads
 
     def unary(x):
         if type(x) is not Tensor or x._data.dtype not in _FLOATS:
@@ -828,7 +831,22 @@ def _unary(op):
         a = x._data
         out = np.empty(a.shape, a.dtype)
         launch(kernel, out, a)
-        return op.record(out, (x,), (a,), None)
+        if saves_x and saves_out or not op.differentiable:
+            return op.record(out, (x,), (a,), None)
+        t = _wrap(out)
+        source = x._node
+        if source is not None and _mode.enabled:
+            node = t._node = ElementwiseNode()
+            node.rules, node.shapes, node.order, node._hooks = op, None, next(_order), None
+            node.edges = (x if source is LEAF else source,)
+            node.saved = (a if saves_x else None, out if saves_out else None)
+            if reads:
+                node.cells = cell, = (x._version if saves_x else t._version,)
+                node.stamp = cell[0]
+            else:
+                node.cells = None
+            node.like = out if out.size < 10 else out.shape
+        return t
     return unary if op.result != "bool" else _nary(op)
 
 

@@ -565,7 +565,7 @@ logsumexp = Kernel("logsumexp", _logsumexp, "logsumexp_runner")
 softmax_backward = Kernel("softmax_backward", _softmax_backward, "rows_runner")
 log_softmax_backward = Kernel("log_softmax_backward", _log_softmax_backward, "rows_runner")
 normalize = Kernel("normalize", _normalize, "normalize_runner")
-normalize_backward = Kernel("normalize_backward", _normalize_backward, "normalize_backward_runner")
+normalize_backward = Kernel("normalize_backward", _normalize_backward, "normalize_runner")
 
 # %% ../nbs/09_kernels.ipynb #ef74c0a4
 def _take(out, x, indices, axis=0):
