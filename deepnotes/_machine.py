@@ -6,12 +6,11 @@
 __all__ = ['LOOP', 'inlined', 'ERF_NEAR', 'ERF_FAR', 'SINGLE', 'DOUBLE', 'SCALARS', 'STAMP', 'SCALAR', 'FAST', 'INDEX',
            'SUM_PART', 'OPTIMIZERS', 'reinterpret', 'plus', 'larger', 'polynomial', 'exponentials', 'logarithms',
            'error_function', 'retype', 'scalar_form', 'fingerprint', 'safe_folder', 'load_loop', 'save_loop',
-           'machine_code', 'array_type', 'loop_source', 'classify', 'Plan', 'planned', 'elementwise_runner',
-           'compiled_loop', 'softmax', 'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward',
-           'normalize', 'normalize_backward', 'sum_rows', 'sum_columns', 'sgd', 'adagrad', 'rmsprop', 'adam', 'take',
-           'scatter_add', 'take_along_axis', 'put_along_axis_add', 'compiled_function', 'rows_runner',
-           'logsumexp_runner', 'normalize_runner', 'sum_runner', 'sum_to_runner', 'optimizer_runner', 'gather_runner',
-           'along_axis_runner']
+           'machine_code', 'array_type', 'classify', 'Plan', 'planned', 'elementwise_runner', 'compiled_loop',
+           'softmax', 'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize',
+           'normalize_backward', 'sum_rows', 'sum_columns', 'sgd', 'adagrad', 'rmsprop', 'adam', 'take', 'scatter_add',
+           'take_along_axis', 'put_along_axis_add', 'compiled_function', 'rows_runner', 'logsumexp_runner',
+           'normalize_runner', 'sum_runner', 'sum_to_runner', 'optimizer_runner', 'gather_runner', 'along_axis_runner']
 
 # %% ../nbs/09b_machine.ipynb #048c9c07
 import dis
@@ -34,6 +33,7 @@ from numba import njit, types
 from numba.core import serialize
 from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic, overload, register_jitable
 
 from . import kernels
@@ -78,7 +78,7 @@ def polynomial(coefficients, scalar):
     text = f"c{len(coefficients) - 1}"
     for i in range(len(coefficients) - 2, -1, -1):
         text = f"c{i} + x * ({text})"
-    namespace = {f"c{i}": scalar(c) for i, c in enumerate(coefficients)}
+    namespace = {"__name__": __name__, **{f"c{i}": scalar(c) for i, c in enumerate(coefficients)}}
     exec(f"def horner(x): return {text}", namespace)
     return inlined(namespace["horner"])
 
@@ -195,22 +195,28 @@ def logarithms(scalar):
     return {"log": log, "log1p": log1p}
 
 # %% ../nbs/09b_machine.ipynb #b537cd59
-ERF_NEAR = (1.1283791065216064, -0.3761262595653534, 0.11283600330352783, -0.026854444295167923,
-            0.005189535208046436, -0.0008020841050893068, 7.889119297033176e-05)
-ERF_FAR = (-0.0003537081938702613, -1.1270400285720825, -0.6382256150245667, -0.10303743928670883,
-           0.021805353462696075, -0.0029396163299679756, 0.0001855749578680843)
+ERF_NEAR = (1.1283791065216064, -0.3761235475540161, 0.112804114818573, -0.02671770751476288, 0.004924789071083069,
+            -0.0005660153110511601)
+ERF_FAR = (-0.0026716883294284344, -1.117438554763794, -0.6544888615608215, -0.08863422274589539, 0.014778138138353825,
+           -0.0011504244757816195)
 
 
-def error_function(exp):
+def error_function():
     "erf of one float32, for use in compiled loops."
     near, far = polynomial(ERF_NEAR, np.float32), polynomial(ERF_FAR, np.float32)
+    tail = polynomial([1 / math.factorial(k) for k in range(7)], np.float32)
+    magic, per_ln2, ln2 = np.float32(1.5 * 2**23), np.float32(1 / math.log(2)), np.float32(math.log(2))
+    magic_bits, bias, digits = np.int32(magic.view(np.int32)), np.int32(127), np.int32(23)
     one, four = np.float32(1), np.float32(4)
 
     @inlined
     def erf(x):
         a = abs(x)
         a = four if a > four else a
-        y = math.copysign(one - exp(far(a)), x)
+        q = far(a)
+        t = q * per_ln2 + magic
+        scale = reinterpret(np.int32(np.int32(reinterpret(t, bias) - magic_bits + bias) << digits), one)
+        y = math.copysign(one - tail(q - (t - magic) * ln2) * scale, x)
         z = x * near(a * a)
         return z if a < one else y
 
@@ -218,7 +224,7 @@ def error_function(exp):
 
 # %% ../nbs/09b_machine.ipynb #35fc1922
 SINGLE = {**exponentials(np.float32), **logarithms(np.float32)}
-SINGLE["erf"] = error_function(SINGLE["exp"])
+SINGLE["erf"] = error_function()
 DOUBLE = {**exponentials(np.float64), **logarithms(np.float64), "erf": lambda x: math.erf(x)}
 
 
@@ -258,8 +264,9 @@ def retype(function, dtype, integers=True):
     constants = tuple(typed(value, integers and i not in exponents) for i, value in enumerate(code.co_consts))
     names = {name: typed(function.__globals__[name]) for name in code.co_names if name in function.__globals__}
     cells = tuple(pytypes.CellType(typed(cell.cell_contents)) for cell in function.__closure__ or ())
-    return inlined(pytypes.FunctionType(code.replace(co_consts=constants), {"__builtins__": __builtins__, **names},
-                                        function.__name__, function.__defaults__, cells))
+    namespace = {"__builtins__": __builtins__, "__name__": __name__, **names}      # numba's cache asks for the module's name
+    return inlined(pytypes.FunctionType(code.replace(co_consts=constants), namespace, function.__name__,
+                                        function.__defaults__, cells))
 
 
 def scalar_form(name, operands):
@@ -357,7 +364,8 @@ def load_loop(path):
         digest, payload = content[:32], content[32:]
         if hashlib.sha256(payload).digest() != digest:
             return None
-        cpu_target.target_context.refresh()
+        # the part of numba's start-up that loaded code needs; the rest costs half a second and is for compiling
+        rtsys.initialize(cpu_target.target_context)
         return CompileResult._rebuild(cpu_target.target_context, *pickle.loads(payload))
     except Exception:               # missing, truncated, or from a numba that changed its mind: compile it anew
         return None
@@ -415,22 +423,6 @@ def machine_code(build, signature, text):
 
 def array_type(dtype, ndim=1):
     return types.Array(numba.from_dtype(dtype), ndim, "C")
-
-# %% ../nbs/09b_machine.ipynb #61a38907
-def loop_source(name, modes, flat=True):
-    "The text of the loop for operands of the given modes."
-    xs = [f"x{i}" for i in range(len(modes))]
-    lines = [f"def {name}({', '.join(['out', *xs])}):"]
-    lines += [f"    {x} = scalar({x})" for x, mode in zip(xs, modes, strict=True) if mode == "s"]
-    element = "[i]" if flat else "[i, j]"
-    pick = {"f": element, "r": "[j]", "c": "[i]", "s": ""}
-    picked = [f"out{element}" if mode == "o" else x + pick[mode] for x, mode in zip(xs, modes, strict=True)]
-    body = f"out{element} = formula({', '.join(picked)})"
-    if flat:
-        lines += ["    for i in range(out.size):", f"        {body}"]
-    else:
-        lines += ["    for i in range(out.shape[0]):", "        for j in range(out.shape[1]):", f"            {body}"]
-    return "\n".join(lines) + "\n"
 
 # %% ../nbs/09b_machine.ipynb #e25ecb0a
 def classify(out, operands):
@@ -540,6 +532,10 @@ FAST = """def run(out{xs}):
 """
 
 
+def _compilable(*operands):
+    return all(x.dtype.char in "?bBhHiIlLqQfd" and x.dtype.isnative for x in operands if isinstance(x, np.ndarray))
+
+
 def elementwise_runner(kernel):
     "The compiled form of an elementwise kernel: finds the loop for its operands, compiling it at first use."
     arity = kernel.formula.__code__.co_argcount
@@ -548,8 +544,9 @@ def elementwise_runner(kernel):
     def prepare(out, *operands):
         modes, split = classify(out, operands)
         shape, is_flat = out.shape, split is None
-        if not out.size or any(mode == "f" and (x.shape != shape or not x.flags.c_contiguous)
-                               for x, mode in zip(operands, modes, strict=True)):
+        if (not out.size or not _compilable(out, *operands)
+                or any(mode == "f" and (x.shape != shape or not x.flags.c_contiguous)
+                       for x, mode in zip(operands, modes, strict=True))):
             return None
         rows = out.size if is_flat else math.prod(shape[:split])
         full = (out.size,) if is_flat else (rows, out.size // rows)
@@ -575,12 +572,16 @@ def elementwise_runner(kernel):
         if shape != out.shape:
             raise ValueError(f"{kernel.name}: operands broadcast to {shape}, but the output has shape {out.shape} "
                              "(see the chapter The engine room, section Launch)")
-        target = out if out.flags.carray else np.empty(shape, out.dtype)
-        if out.size:
+        native = [x.astype(x.dtype.newbyteorder("=")) if isinstance(x, np.ndarray) and not x.dtype.isnative else x
+                  for x in operands]
+        target = out if out.flags.carray and out.dtype.isnative else np.empty(shape, out.dtype.newbyteorder("="))
+        if not _compilable(target, *native):
+            kernel.reference(out, *operands)
+        elif out.size:
             general(target, *[_fitted(x, shape) if isinstance(x, np.ndarray) and (x.size > 1 or out.size == 1) else x
-                              for x in operands])
-        if target is not out:
-            np.copyto(out, target)
+                              for x in native])
+            if target is not out:
+                np.copyto(out, target)
 
     general = planned(prepare, otherwise, static=False)
     xs = [f"x{i}" for i in range(arity)]
@@ -589,14 +590,15 @@ def elementwise_runner(kernel):
         conditions="".join(f" and {x}.__class__ is ndarray and {x}.shape == out.shape and {x}.flags.c_contiguous"
                            for x in xs),
         kinds="".join(f", {x}.dtype, {x} is out" for x in xs), raveled="".join(f", {x}.ravel()" for x in xs))
-    namespace = {"flat": flat, "general": general, "split": kernels.split, "grain": kernels.GRAIN, "ndarray": np.ndarray}
+    namespace = {"flat": flat, "general": general, "split": kernels.split, "grain": kernels.GRAIN,
+                 "ndarray": np.ndarray}
     exec(text, namespace)
     return namespace["run"]
 
 
 def compiled_loop(kernel, out, operands, modes, flat, kinds):
     dtype = kernels.compute_dtype(out, operands)
-    source = loop_source("loop", modes, flat)
+    source = kernels.loop_source("loop", modes, flat)
     scalars = {float: types.float64, int: types.int64, bool: types.boolean}
     signature = [array_type(out.dtype, 1 if flat else 2)]
     for mode, kind in zip(modes, kinds[1:], strict=True):
@@ -606,7 +608,7 @@ def compiled_loop(kernel, out, operands, modes, flat, kinds):
             signature.append(signature[0] if mode == "o" else array_type(kind, 1 if flat or mode in "rc" else 2))
 
     def build():
-        namespace = {"formula": retype(kernel.formula, dtype, dtype.kind == "f"), "scalar": dtype.type}
+        namespace = {"__name__": __name__, "formula": retype(kernel.formula, dtype, dtype.kind == "f"), "scalar": dtype.type}
         exec(source, namespace)
         return namespace["loop"]
 
@@ -846,7 +848,7 @@ def rows_runner(kernel):
 
     def prepare(out, *operands):
         arrays, axis = operands[:n], operands[n] if len(operands) > n else -1
-        if out.size and axis in (-1, out.ndim - 1) and _plain(out, *arrays) and all(x.shape == out.shape for x in arrays):
+        if out.size and axis in (-1, out.ndim - 1) and _plain(out, *arrays) and _same(out, *arrays):
             rows = (out.size // out.shape[-1], out.shape[-1])
             return Plan(code(out.dtype), (_view(out, rows),) * (n + 1), rows[0], out.size, (True,) * (n + 1))
 
@@ -866,7 +868,8 @@ def rows_runner(kernel):
 
 def _same(out, *arrays):
     "Whether all arrays have the shape and the native float dtype of the first."
-    return out.dtype.char in "fd" and out.dtype.isnative and all(x.shape == out.shape and x.dtype == out.dtype for x in arrays)
+    return (out.dtype.char in "fd" and out.dtype.isnative
+            and all(x.shape == out.shape and x.dtype == out.dtype for x in arrays))
 
 
 def logsumexp_runner(kernel):
@@ -895,8 +898,8 @@ def logsumexp_runner(kernel):
 def normalize_runner(kernel):
     "Layer normalization's core and its backward pass."
     forward = kernel.name == "normalize"
-    code = _lazily(normalize, lambda d: (array_type(d, 2), array_type(d, 2), array_type(d), types.float64)) if forward else \
-        _lazily(normalize_backward, lambda d: (array_type(d, 2), array_type(d, 2), array_type(d, 2), array_type(d)))
+    code = (_lazily(normalize, lambda d: (array_type(d, 2), array_type(d, 2), array_type(d), types.float64)) if forward
+            else _lazily(normalize_backward, lambda d: (array_type(d, 2),) * 3 + (array_type(d),)))
 
     def prepare(out, *operands):
         arrays, rstd = operands[:1 if forward else 2], operands[1 if forward else 2]

@@ -10,16 +10,18 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'copy', 'matmul', 'sum', 'prod', 'max', 'min', 'argmax', 'argmin', 'cumsum', 'sum_to', 'softmax',
            'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
            'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add', 'index_get', 'index_add', 'sgd', 'adagrad',
-           'rmsprop', 'adam', 'GRAIN', 'Kernel', 'source_text', 'Launch', 'launch', 'default_backend', 'backend',
-           'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes',
+           'rmsprop', 'adam', 'GRAIN', 'Kernel', 'formula_text', 'loop_source', 'Launch', 'launch', 'default_backend',
+           'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes',
            'sum_to_axes', 'number', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder', 'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
+import ast
 import builtins
 import collections
 import contextvars
 import importlib.util
 import inspect
+import linecache
 import os
 import queue
 import textwrap
@@ -43,20 +45,17 @@ class Kernel:
         `reference(out, *operands)`, the numpy form.
     runner : str, optional
         The function of `deepnotes._machine` that makes the compiled form. Without it, both backends run `reference`.
-    source : str, optional
-        The kernel's text, for readers and for capture.
 
     Notes
     -----
     Chapter: The engine room, section Launch
     """
 
-    def __init__(self, name, reference, runner=None, source=None):
+    def __init__(self, name, reference, runner=None):
         self.name = name
         self.reference = reference
         self.compiled = reference if runner is None else partial(self._first_compiled, runner)
         self.formula = None
-        self._source = source
         self._faces = [self]            # the objects whose `run` is the default backend's form
         self.run = self._first_run
 
@@ -79,9 +78,11 @@ class Kernel:
     @property
     def source(self):
         "The text of the kernel: its formula and the loop around it, or the function that computes it."
-        if self._source is None:
-            self._source = source_text(self.reference)
-        return self._source
+        if self.formula is None:
+            return formula_text(self.reference)
+        name = "".join(c if c.isalnum() else "_" for c in self.name)
+        loop = loop_source(f"{name}_loop", "f" * self.formula.__code__.co_argcount).replace("formula(", f"{name}(")
+        return loop if hasattr(self.formula, "kernel") else formula_text(self.formula, name) + "\n" + loop
 
     def __call__(self, *operands):
         return dispatch(self.name, self.formula or partial(_into_new, self), operands)
@@ -90,12 +91,65 @@ class Kernel:
         return f"<kernel {self.name}>"
 
 
-def source_text(function):
-    "The dedented source of `function`, or a line that says that it has none."
+def formula_text(function, name=None):
+    "The source of `function`, a lambda rewritten as a `def`; a line that says so if there is none."
+    text = getattr(function, "text", None)
+    if text is not None:
+        return text
+    code, name = function.__code__, name or function.__name__
+    if function.__name__ != "<lambda>":
+        try:
+            return textwrap.dedent(inspect.getsource(function))
+        except (OSError, TypeError):
+            return f"# {name}: source not available\n"
     try:
-        return textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError):
-        return f"# {getattr(function, '__name__', function)}: source not available\n"
+        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
+    except SyntaxError:             # a notebook cell with magics
+        tree = ast.Module(body=[], type_ignores=[])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno:
+            twin = compile(ast.Expression(node), "", "eval").co_consts[0]
+            if (twin.co_consts, twin.co_names) == (code.co_consts, code.co_names):
+                return f"def {name}({ast.unparse(node.args)}):\n    return {ast.unparse(node.body)}\n"
+    return f"# {name}: source not available\n"
+
+
+def loop_source(name, modes, flat=True):
+    """The text of the loop that applies a formula to operands of the given modes.
+
+    Parameters
+    ----------
+    name : str
+        The name of the function.
+    modes : str
+        One letter per operand: `f` full, `o` the output itself, `s` a scalar, and, in a loop over rows and columns,
+        `r` one row for all and `c` one column for all.
+    flat : bool
+        One loop over all elements, or one over rows around one over columns.
+
+    Returns
+    -------
+    str
+
+    Notes
+    -----
+    `o` is told apart because a loop that reads and writes the same memory through two pointers cannot be vectorised,
+    unless the compiler knows that they are one.
+
+    Chapter: The engine room, section One formula, two speeds
+    """
+    xs = [f"x{i}" for i in range(len(modes))]
+    lines = [f"def {name}({', '.join(['out', *xs])}):"]
+    lines += [f"    {x} = scalar({x})" for x, mode in zip(xs, modes, strict=True) if mode == "s"]
+    element = "[i]" if flat else "[i, j]"
+    pick = {"f": element, "r": "[j]", "c": "[i]", "s": ""}
+    picked = [f"out{element}" if mode == "o" else x + pick[mode] for x, mode in zip(xs, modes, strict=True)]
+    body = f"out{element} = formula({', '.join(picked)})"
+    if flat:
+        lines += ["    for i in range(out.size):", f"        {body}"]
+    else:
+        lines += ["    for i in range(out.shape[0]):", "        for j in range(out.shape[1]):", f"            {body}"]
+    return "\n".join(lines) + "\n"
 
 # %% ../nbs/09_kernels.ipynb #94840899
 _context = contextvars.ContextVar("deepnotes_kernels", default=None)
@@ -351,8 +405,11 @@ def pullback(derivative, arity, name=None):
     """
     xs = ", ".join(f"x{i + 1}" for i in range(arity))
     namespace = {"derivative": derivative}
-    exec(f"def pulled(g, {xs}, y): return g * derivative({xs}, y)", namespace)
-    return elementwise(namespace["pulled"], name or f"{derivative.__name__.strip('<>')}_pullback")
+    text = f"def pulled(g, {xs}, y):\n    return g * derivative({xs}, y)\n"
+    exec(text, namespace)
+    name = name or f"{derivative.__name__.strip('<>')}_pullback"
+    namespace["pulled"].text = formula_text(derivative, "derivative") + "\n" + text.replace("pulled", name)
+    return elementwise(namespace["pulled"], name)
 
 
 def _vocabulary(name, function, ufunc=None, compiled=True):
@@ -446,6 +503,7 @@ matmul = Kernel("matmul", _matmul)
 
 
 def normalized_axes(axes, ndim):
+    "Axes as a tuple of numbers from 0 on; all of them for None."
     if axes is None:
         return tuple(range(ndim))
     axes = (axes,) if isinstance(axes, builtins.int | np.integer) else tuple(axes)
@@ -600,7 +658,13 @@ def _index_get(out, x, key):
 
 def _index_add(out, src, key):
     "The transpose of indexing: out[key] += src, repeated entries adding up."
-    np.add.at(out, key, src)
+    parts = key if isinstance(key, tuple) else (key,)
+    if builtins.all(p is None or p is ... or isinstance(p, slice | builtins.int | np.integer) for p in parts):
+        out[key] += src             # a view: no entry comes twice
+    elif isinstance(key, np.ndarray) and key.dtype.kind in "iu":
+        launch(scatter_add, out, np.broadcast_to(src, key.shape + out.shape[1:]), key, 0)
+    else:
+        np.add.at(out, key, src)
 
 take = Kernel("take", _take, "gather_runner")
 scatter_add = Kernel("scatter_add", _scatter_add, "gather_runner")

@@ -21,6 +21,7 @@ def leaf(*shape, seed=0, dtype="float64"):
 
 # ---- reverse mode
 
+
 def test_gradients_add_at_fan_out():
     x = Tensor(3.0, requires_grad=True)
     y = x * x + 2 * x
@@ -89,6 +90,7 @@ def test_fan_in_of_one_array_to_two_inputs_is_not_mixed_up():
     def rule(g):
         h = g * 2
         return h, h
+
     y = ag.record("twice", a.data + b.data, (a, b), rule)
     (y + a).sum().backward()
     assert a.grad.tolist() == [3.0] * 3 and b.grad.tolist() == [2.0] * 3
@@ -170,6 +172,7 @@ def test_no_grad_and_enable_grad():
     @ag.no_grad()
     def f():
         return x * 2
+
     assert not f().requires_grad
     with pytest.raises(ZeroDivisionError), ag.no_grad():
         1 / 0  # noqa: B018
@@ -193,6 +196,7 @@ def test_threads_build_and_walk_their_own_graphs():
         for _ in range(50):
             (x * x).sum().backward()
         results.append(x.grad.tolist() == [100.0 * k] * 4)
+
     threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
     [t.start() for t in threads]
     [t.join() for t in threads]
@@ -209,6 +213,7 @@ def test_detach_stops_gradients_and_shares_memory():
 
 
 # ---- hooks
+
 
 def test_hooks_see_and_replace_the_total_gradient():
     x = leaf(2)
@@ -246,16 +251,20 @@ def test_retain_grad():
 
 # ---- changes in place
 
+
 def add_one(t):
     t += 1
 
 
-@pytest.mark.parametrize("change", [
-    lambda h: add_one(h),
-    lambda h: h.__setitem__(0, 5.0),
-    lambda h: setattr(h, "data", h.data * 2),
-    lambda h: exec("h.data += 1", {"h": h}),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h: add_one(h),
+        lambda h: h.__setitem__(0, 5.0),
+        lambda h: setattr(h, "data", h.data * 2),
+        lambda h: exec("h.data += 1", {"h": h}),
+    ],
+)
 def test_changing_a_needed_array_is_refused(change):
     x = leaf(3)
     h = x * 2
@@ -348,6 +357,7 @@ def test_in_place_change_keeps_shape_and_dtype():
 
 # ---- dtypes
 
+
 def test_dtypes_of_new_tensors():
     assert Tensor(1.0).dtype == Tensor([1.0, 2]).dtype == np.float32
     assert Tensor([1, 2]).dtype == np.int64 and Tensor([True]).dtype == bool
@@ -371,7 +381,7 @@ def test_promotion():
     assert (f + i).dtype == (f * b).dtype == np.float32
     assert (i + i).dtype == (i * 2).dtype == (b + b).dtype == (b + 1).dtype == np.int64
     assert (i * 2.5).dtype == (i / i).dtype == ag.exp(i).dtype == i.mean().dtype == np.float32
-    assert (f * 2.5).dtype == (f * np.float64(2.5)).dtype == (2 ** f).dtype == np.float32
+    assert (f * 2.5).dtype == (f * np.float64(2.5)).dtype == (2**f).dtype == np.float32
     assert (f > 1).dtype == (i == i).dtype == bool
     assert i.sum().dtype == b.sum().dtype == i.cumsum(0).dtype == np.int64
     assert (i @ i).dtype == np.int64
@@ -397,6 +407,7 @@ def test_only_floats_have_gradients():
 
 
 # ---- a good neighbor to numpy and Python
+
 
 def test_numpy_on_the_left_gives_a_tensor():
     x = leaf(3)
@@ -457,45 +468,50 @@ def test_copies_and_pickles():
 
 # ---- errors teach
 
-@pytest.mark.parametrize(("f", "error", "text"), [
-    (lambda x: x + np.zeros(4), ValueError, r"add: shapes \(2, 3\) and \(4,\) do not broadcast"),
-    (lambda x: x @ x, ValueError, r"matmul: shapes \(2, 3\) and \(2, 3\) do not fit"),
-    (lambda x: x @ Tensor(2.0), ValueError, "matmul: shapes"),
-    (lambda x: x.sum(2), IndexError, r"sum: axis 2 is out of range for a tensor with 2 axes \(allowed: -2..1\)"),
-    (lambda x: x.sum((0, 0)), ValueError, "same axis twice"),
-    (lambda x: x.mean(0.5), TypeError, "mean: expected an int"),
-    (lambda x: x.reshape(4), ValueError, r"6 elements of shape \(2, 3\) do not fit into shape \(4,\)"),
-    (lambda x: x.permute(0, 0), ValueError, "same axis twice"),
-    (lambda x: x.squeeze(0), ValueError, "axis 0 of shape"),
-    (lambda x: x.broadcast_to(4, 3), ValueError, r"shape \(2, 3\) does not broadcast to \(4, 3\)"),
-    (lambda x: x[5], IndexError, "out of bounds"),
-    (lambda x: x[0.5], IndexError, "expected integers"),
-    (lambda x: x[np.zeros(2)], IndexError, "float64"),
-    (lambda x: ag.take(x, [7]), IndexError, "run from 7 to 7, but the axis has size 2"),
-    (lambda x: ag.gather(x, 1, [[0.5]]), TypeError, "integer indices"),
-    (lambda x: ag.where(x, x, x), TypeError, "where: expected a bool condition, got float64"),
-    (lambda x: ag.concatenate([x, x.T]), ValueError, r"shapes \(2, 3\) and \(3, 2\) differ"),
-    (lambda x: ag.concatenate([]), ValueError, "at least one"),
-    (lambda x: ag.stack([x, x.T]), ValueError, "equal shapes"),
-    (lambda x: ag.split(x, [1, 3]), ValueError, "add up to 4, but axis 0 has 2"),
-    (lambda x: ag.einsum("ij,jk->ik", x, x), ValueError, "letter 'j' stands for sizes"),
-    (lambda x: ag.einsum("ij->iz", x), ValueError, "no operand has"),
-    (lambda x: x[:0].max(), ValueError, "max of no elements"),
-    (lambda x: x.backward(), ValueError, "expected a scalar or an explicit gradient"),
-    (lambda x: (x * 2).backward(np.ones(3)), ValueError, r"expected a gradient of shape \(2, 3\)"),
-    (lambda x: x.detach().sum().backward(), RuntimeError, "requires_grad=True"),
-    (lambda x: Tensor([x, x]), TypeError, "stack"),
-    (lambda x: Tensor([[1.0], [1.0, 2.0]]), ValueError, "rectangular"),
-    (lambda x: x + "a", TypeError, "add"),
-    (lambda x: x.astype("complex64"), TypeError, "complex64"),
-    (lambda x: ag.pad(x, [(1, 1)]), ValueError, "2 pairs"),
-])
+
+@pytest.mark.parametrize(
+    ("f", "error", "text"),
+    [
+        (lambda x: x + np.zeros(4), ValueError, r"add: shapes \(2, 3\) and \(4,\) do not broadcast"),
+        (lambda x: x @ x, ValueError, r"matmul: shapes \(2, 3\) and \(2, 3\) do not fit"),
+        (lambda x: x @ Tensor(2.0), ValueError, "matmul: shapes"),
+        (lambda x: x.sum(2), IndexError, r"sum: axis 2 is out of range for a tensor with 2 axes \(allowed: -2..1\)"),
+        (lambda x: x.sum((0, 0)), ValueError, "same axis twice"),
+        (lambda x: x.mean(0.5), TypeError, "mean: expected an int"),
+        (lambda x: x.reshape(4), ValueError, r"6 elements of shape \(2, 3\) do not fit into shape \(4,\)"),
+        (lambda x: x.permute(0, 0), ValueError, "same axis twice"),
+        (lambda x: x.squeeze(0), ValueError, "axis 0 of shape"),
+        (lambda x: x.broadcast_to(4, 3), ValueError, r"shape \(2, 3\) does not broadcast to \(4, 3\)"),
+        (lambda x: x[5], IndexError, "out of bounds"),
+        (lambda x: x[0.5], IndexError, "expected integers"),
+        (lambda x: x[np.zeros(2)], IndexError, "float64"),
+        (lambda x: ag.take(x, [7]), IndexError, "run from 7 to 7, but the axis has size 2"),
+        (lambda x: ag.gather(x, 1, [[0.5]]), TypeError, "integer indices"),
+        (lambda x: ag.where(x, x, x), TypeError, "where: expected a bool condition, got float64"),
+        (lambda x: ag.concatenate([x, x.T]), ValueError, r"shapes \(2, 3\) and \(3, 2\) differ"),
+        (lambda x: ag.concatenate([]), ValueError, "at least one"),
+        (lambda x: ag.stack([x, x.T]), ValueError, "equal shapes"),
+        (lambda x: ag.split(x, [1, 3]), ValueError, "add up to 4, but axis 0 has 2"),
+        (lambda x: ag.einsum("ij,jk->ik", x, x), ValueError, "letter 'j' stands for sizes"),
+        (lambda x: ag.einsum("ij->iz", x), ValueError, "no operand has"),
+        (lambda x: x[:0].max(), ValueError, "max of no elements"),
+        (lambda x: x.backward(), ValueError, "expected a scalar or an explicit gradient"),
+        (lambda x: (x * 2).backward(np.ones(3)), ValueError, r"expected a gradient of shape \(2, 3\)"),
+        (lambda x: x.detach().sum().backward(), RuntimeError, "requires_grad=True"),
+        (lambda x: Tensor([x, x]), TypeError, "stack"),
+        (lambda x: Tensor([[1.0], [1.0, 2.0]]), ValueError, "rectangular"),
+        (lambda x: x + "a", TypeError, "add"),
+        (lambda x: x.astype("complex64"), TypeError, "complex64"),
+        (lambda x: ag.pad(x, [(1, 1)]), ValueError, "2 pairs"),
+    ],
+)
 def test_errors_name_the_operation_and_what_met(f, error, text):
     with pytest.raises(error, match=text):
         f(leaf(2, 3))
 
 
 # ---- functions of functions
+
 
 def test_grad_is_nestable():
     d3 = ag.grad(ag.grad(ag.grad(lambda x: x**4)))
@@ -535,6 +551,7 @@ def test_hessian_vector_product_of_a_small_network():
 
     def loss(W):
         return (ag.logsumexp(ag.tanh(X @ W), axis=1)).mean()
+
     hv = ag.grad(lambda W: (ag.grad(loss)(W) * v).sum())(W).numpy()
     eps = 1e-5
     numeric = (ag.grad(loss)(W + eps * v).numpy() - ag.grad(loss)(W - eps * v).numpy()) / (2 * eps)
@@ -583,13 +600,24 @@ def test_formulas_work_on_tensors_through_the_vocabulary():
 
 # ---- drawings
 
+
 def test_draw_shows_names_shapes_and_values():
     w, x = Tensor([[2.0]], requires_grad=True), Tensor([[3.0]], requires_grad=True)
     loss = ag.tanh(w @ x).sum()
     loss.backward(retain_graph=True)
     svg = str(ag.draw(loss, {"w": w}))
     xml.dom.minidom.parseString(svg)
-    for text in (">w<", ">matmul<", ">tanh<", ">sum<", "shape (1, 1)", "value [[6.]]", "currentColor", "<title>", "grad "):
+    for text in (
+        ">w<",
+        ">matmul<",
+        ">tanh<",
+        ">sum<",
+        "shape (1, 1)",
+        "value [[6.]]",
+        "currentColor",
+        "<title>",
+        "grad ",
+    ):
         assert text in svg
     assert ag.draw(Tensor(1.0))._repr_html_().startswith("<svg")
     with pytest.raises(RuntimeError, match="used up"):

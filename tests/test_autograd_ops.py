@@ -33,9 +33,14 @@ UNARY = {  # name: (operation, numpy's form, transform of standard normal number
     "clip": (lambda x: x.clip(-0.5, 0.75), lambda x: np.clip(x, -0.5, 0.75), lambda x: x),
 }
 BINARY = {
-    "add": (ag.add, np.add), "subtract": (ag.subtract, np.subtract), "multiply": (ag.multiply, np.multiply),
-    "divide": (ag.divide, np.divide), "power": (ag.power, np.power), "maximum": (ag.maximum, np.maximum),
-    "minimum": (ag.minimum, np.minimum), "where": (lambda x, y: ag.where(x > y, x * y, y), lambda x, y: np.where(x > y, x * y, y)),
+    "add": (ag.add, np.add),
+    "subtract": (ag.subtract, np.subtract),
+    "multiply": (ag.multiply, np.multiply),
+    "divide": (ag.divide, np.divide),
+    "power": (ag.power, np.power),
+    "maximum": (ag.maximum, np.maximum),
+    "minimum": (ag.minimum, np.minimum),
+    "where": (lambda x, y: ag.where(x > y, x * y, y), lambda x, y: np.where(x > y, x * y, y)),
 }
 A = np.random.default_rng(1).standard_normal((4, 3, 5))
 INDEX = np.array([[2, 0, 1], [1, 1, 0]])
@@ -65,7 +70,10 @@ SHAPED = {  # name: (operation, numpy's form), on an array of shape (4, 3, 5)
     "broadcast_to": (lambda x: x.broadcast_to(2, 4, 3, 5), lambda x: np.broadcast_to(x, (2, 4, 3, 5))),
     "sum_to": (lambda x: ag.sum_to(x, 3, 1), lambda x: x.sum((0, 2)).reshape(3, 1)),
     "flip": (lambda x: x.flip((0, 2)), lambda x: x[::-1, :, ::-1]),
-    "pad": (lambda x: ag.pad(x, [(1, 0), (0, 2), (3, 1)], 2.0), lambda x: np.pad(x, [(1, 0), (0, 2), (3, 1)], constant_values=2.0)),
+    "pad": (
+        lambda x: ag.pad(x, [(1, 0), (0, 2), (3, 1)], 2.0),
+        lambda x: np.pad(x, [(1, 0), (0, 2), (3, 1)], constant_values=2.0),
+    ),
     "slice": (lambda x: x[1:, ::-2, 3], lambda x: x[1:, ::-2, 3]),
     "ellipsis and None": (lambda x: x[..., None, 0], lambda x: x[..., None, 0]),
     "one element": (lambda x: x[1, 2, 3], lambda x: x[1, 2, 3]),
@@ -75,9 +83,15 @@ SHAPED = {  # name: (operation, numpy's form), on an array of shape (4, 3, 5)
     "mask": (lambda x: x[x > 0], lambda x: x[x > 0]),
     "mask of rows": (lambda x: x[[True, False, True, True], 1], lambda x: x[[True, False, True, True], 1]),
     "take": (lambda x: ag.take(x, INDEX, 1), lambda x: np.take(x, INDEX, 1)),
-    "take_along_axis": (lambda x: ag.take_along_axis(x, INDEX[:, :, None], 0), lambda x: np.take_along_axis(x, INDEX[:, :, None], 0)),
+    "take_along_axis": (
+        lambda x: ag.take_along_axis(x, INDEX[:, :, None], 0),
+        lambda x: np.take_along_axis(x, INDEX[:, :, None], 0),
+    ),
     "gather": (lambda x: ag.gather(x, 2, np.full((2, 3, 7), 4)), lambda x: np.broadcast_to(x[:2, :, 4:], (2, 3, 7))),
-    "concatenate": (lambda x: ag.concatenate([x, 2 * x, x[:, :1]], 1), lambda x: np.concatenate([x, 2 * x, x[:, :1]], 1)),
+    "concatenate": (
+        lambda x: ag.concatenate([x, 2 * x, x[:, :1]], 1),
+        lambda x: np.concatenate([x, 2 * x, x[:, :1]], 1),
+    ),
     "stack": (lambda x: ag.stack([x, x * x], -1), lambda x: np.stack([x, x * x], -1)),
     "split": (lambda x: ag.split(x, [1, 3, 1], 2)[1], lambda x: x[:, :, 1:4]),
     "split by size": (lambda x: ag.split(x, 2, -1)[2], lambda x: x[:, :, 4:]),
@@ -90,11 +104,24 @@ SHAPED = {  # name: (operation, numpy's form), on an array of shape (4, 3, 5)
     "inner product": (lambda x: x[0, 0] @ x[1, 1], lambda x: x[0, 0] @ x[1, 1]),
     "astype": (lambda x: x.astype("float64"), lambda x: x),
 }
-EINSUM = [("ij,jk->ik", [(2, 3), (3, 4)]), ("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)]), ("ii->i", [(3, 3)]), ("ii", [(3, 3)]),
-          ("ij->", [(2, 3)]), ("i,j->ij", [(2,), (3,)]), ("ij,ij->", [(2, 3), (2, 3)]), ("ba", [(2, 3)]), ("i,i", [(3,), (3,)]),
-          ("...ij,...jk->...ik", [(5, 1, 2, 3), (4, 3, 2)]), ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 2)]), ("i->", [(0,)]),
-          ("bhqd,bhkd->bhqk", [(2, 2, 3, 4), (2, 2, 5, 4)]), ("...i->...", [(2, 1, 3)]), ("iij,jk->ik", [(3, 3, 2), (2, 4)]),
-          ("...a,...a->...", [(1, 3), (2, 3)])]
+EINSUM = [
+    ("ij,jk->ik", [(2, 3), (3, 4)]),
+    ("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)]),
+    ("ii->i", [(3, 3)]),
+    ("ii", [(3, 3)]),
+    ("ij->", [(2, 3)]),
+    ("i,j->ij", [(2,), (3,)]),
+    ("ij,ij->", [(2, 3), (2, 3)]),
+    ("ba", [(2, 3)]),
+    ("i,i", [(3,), (3,)]),
+    ("...ij,...jk->...ik", [(5, 1, 2, 3), (4, 3, 2)]),
+    ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 2)]),
+    ("i->", [(0,)]),
+    ("bhqd,bhkd->bhqk", [(2, 2, 3, 4), (2, 2, 5, 4)]),
+    ("...i->...", [(2, 1, 3)]),
+    ("iij,jk->ik", [(3, 3, 2), (2, 4)]),
+    ("...a,...a->...", [(1, 3), (2, 3)]),
+]
 
 
 def layouts(array, how):
@@ -122,7 +149,7 @@ def pairs(draw):
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     both = []
     for _ in range(2):
-        part = [n if draw(st.booleans()) else 1 for n in shape][draw(st.integers(0, len(shape))):]
+        part = [n if draw(st.booleans()) else 1 for n in shape][draw(st.integers(0, len(shape))) :]
         both.append(layouts(rng.uniform(0.5, 2.0, part), draw(st.sampled_from(["c", "fortran", "strided"]))))
     return both
 
@@ -195,6 +222,7 @@ def test_hessian_vector_products_binary(name):
     def product(x, y):
         gx, gy = ag.grad(lambda x, y: (op(x, y) ** 2).sum(), argnums=(0, 1))(x, y)
         return (gx * v).sum() + (gy * v).sum()
+
     assert ag.grad_check(product, x, y, rtol=1e-5, atol=1e-6)
 
 
@@ -206,6 +234,7 @@ def test_hessian_vector_products_shaped(name):
 
     def gradient(x):
         return ag.grad(lambda x: (op(x) ** 2).sum())(x)
+
     product = ag.grad(lambda x: (gradient(x) * v).sum())(x).numpy()
     numeric = (gradient(x + eps * v).numpy() - gradient(x - eps * v).numpy()) / (2 * eps)
     np.testing.assert_allclose(product, numeric, rtol=1e-5, atol=1e-5)
@@ -222,8 +251,10 @@ def test_product_with_zeros_is_differentiable_twice():
 @BOTH
 def test_ties_and_kinks_follow_the_documented_rule(backend):
     with kernels.backend(backend):
+
         def g(f, *args):
             return ag.grad(lambda *a: f(*a).sum())(*args).tolist()
+
         assert g(ag.abs, [-2.0, 0.0, 3.0]) == [-1, 0, 1]
         assert g(lambda x: ag.maximum(x, 1.0), [0.0, 1.0, 2.0]) == [0, 0.5, 1]
         assert g(lambda x: ag.minimum(x, 1.0), [0.0, 1.0, 2.0]) == [1, 0.5, 0]
@@ -271,6 +302,7 @@ def test_comparisons_and_arg_reductions_have_no_gradient():
 @given(st.integers(0, 10_000))
 def test_random_graphs_agree_with_central_differences(seed):
     "Programs of random operations on three shared variables: fan-out, broadcasting and shape changes mixed"
+
     def program(*leaves):
         rng = np.random.default_rng(seed)
         pool = list(leaves)
@@ -293,5 +325,8 @@ def test_random_graphs_agree_with_central_differences(seed):
                 c = ag.exp(-(a * a)) + b[..., ::-1]
             pool.append(c)
         return ag.concatenate([p.reshape(-1) for p in pool])
+
     rng = np.random.default_rng(seed + 1)
-    assert ag.grad_check(program, rng.standard_normal((2, 3)), rng.standard_normal(3), rng.standard_normal((1, 3)), rtol=1e-4, atol=1e-6)
+    assert ag.grad_check(
+        program, rng.standard_normal((2, 3)), rng.standard_normal(3), rng.standard_normal((1, 3)), rtol=1e-4, atol=1e-6
+    )

@@ -1,0 +1,274 @@
+"""What the compiler adds: accurate vector mathematics, a cache that is only ever right, threads."""
+import os
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import special
+
+from deepnotes import kernels as k
+
+ROOT = Path(__file__).parents[1]
+numba = pytest.importorskip("numba")
+EXACT = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh, "sigmoid": special.expit,
+         "erf": special.erf}
+
+
+def compiled(name, x):
+    with k.backend("numba"):
+        return k.launch(getattr(k, name), np.empty_like(x), x)
+
+
+def ordered_floats(step):
+    "Every step-th float32 that is a number, from -inf to inf."
+    top = int(np.float32(np.inf).view(np.int32))
+    bits = np.arange(0, top + 1, step, dtype=np.int64).astype(np.int32).view(np.float32)
+    return np.concatenate([-bits[::-1], bits])
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_float32_mathematics_is_accurate_over_all_exponents(name):
+    x = np.concatenate([ordered_floats(4001), np.linspace(-110, 100, 200_001, dtype=np.float32),
+                        np.linspace(-2, 2, 200_001, dtype=np.float32)])
+    with np.errstate(all="ignore"):
+        exact = EXACT[name](x.astype(np.float64))
+        y = compiled(name, x).astype(np.float64)
+        info = np.finfo(np.float32)
+        np.testing.assert_array_equal(np.isnan(y), np.isnan(exact))
+        normal = (np.abs(exact) >= info.smallest_normal) & (np.abs(exact) <= info.max)
+        assert np.max(np.abs(y - exact)[normal] / np.abs(exact)[normal]) <= 1e-6
+        small = np.abs(exact) < info.smallest_normal              # gradual underflow, to two of the smallest steps
+        assert np.max(np.abs(y - exact)[small], initial=0) <= 2 * info.smallest_subnormal
+        large = np.abs(exact) > info.max * (1 + 1e-6)
+        np.testing.assert_array_equal(y[large], np.sign(exact[large]) * np.inf)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_float64_mathematics_is_accurate(name):
+    mpmath = pytest.importorskip("mpmath")
+    mpmath.mp.dps = 40
+    true = {"sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)), "tanh": mpmath.tanh, "erf": mpmath.erf, "exp": mpmath.exp,
+            "expm1": mpmath.expm1, "log": mpmath.log, "log1p": mpmath.log1p}[name]
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-30, 30, 300), rng.standard_normal(300), rng.standard_normal(100) * 1e-5,
+                        rng.uniform(-700, 700, 100), 10.0 ** rng.uniform(-300, 300, 100), -(10.0 ** rng.uniform(-300, -1, 50))])
+    if name.startswith("log"):
+        x = x[x > (-1 if name == "log1p" else 0)]
+    y = compiled(name, x)
+    for a, b in zip(x, y, strict=True):
+        exact = true(mpmath.mpf(float(a)))
+        if abs(exact) < 2.3e-308:
+            assert abs(b) < 2.3e-308
+        elif abs(exact) > 1.7e308:
+            assert np.isinf(b)
+        else:
+            assert abs((mpmath.mpf(float(b)) - exact) / exact) <= 1e-14, (a, b)
+
+
+LIMITS = {"exp": [np.inf, 0, 1, 1], "expm1": [np.inf, -1, 0, -0.0], "log": [np.inf, np.nan, -np.inf, -np.inf],
+          "log1p": [np.inf, np.nan, 0, -0.0], "tanh": [1, -1, 0, -0.0], "sigmoid": [1, 0, 0.5, 0.5], "erf": [1, -1, 0, -0.0]}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_are_exact_signs_included(name, dtype):
+    y = compiled(name, np.array([np.inf, -np.inf, 0.0, -0.0], dtype))
+    np.testing.assert_array_equal(y, LIMITS[name])
+    np.testing.assert_array_equal(np.signbit(y)[2:], np.signbit(np.array(LIMITS[name])[2:]))
+    assert np.isnan(compiled(name, np.array([np.nan], dtype))).all()
+    if name == "log":
+        assert np.isnan(compiled(name, np.array([-1], dtype))).all()
+    if name == "log1p":
+        np.testing.assert_array_equal(compiled(name, np.array([-1, -2], dtype)), [-np.inf, np.nan])
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_monotone_where_pieces_meet(name):
+    # all seven rise; between neighbours the rounding may fall by a unit in the last place or two, the joins may not add to it
+    joins = [0.1, 0.3465736, 1.0, 4.0, 10.0, 88.72, 0.5493061, 0.70710678, 1.4142135, 6e-8]
+    for join in joins:
+        start = int(np.float32(join).view(np.int32)) - 20_000
+        x = np.arange(start, start + 40_000, dtype=np.int32).view(np.float32)
+        for z in (x, -x[::-1]):
+            y = compiled(name, np.ascontiguousarray(z)).astype(np.float64)
+            if np.isnan(y).any():
+                continue
+            fall = np.maximum.accumulate(y) - y
+            step = np.spacing(np.abs(y).astype(np.float32)).astype(np.float64)
+            assert not (fall[np.isfinite(y)] > 2 * step[np.isfinite(y)]).any(), join
+
+
+# The cache, watched from other processes
+
+PROGRAM = """
+    import sys, time
+    import numpy as np
+    from deepnotes import _machine, kernels as k
+    compiled = []
+    original = _machine.njit
+    def counting(**options):
+        compiled.append(1)
+        return original(**options)
+    _machine.njit = counting
+    f = k.elementwise(lambda x: FORMULA, "f")
+    x = np.linspace(0, 1, 11, dtype=np.float32)
+    y = k.launch(f, np.empty_like(x), x)
+    k.launch(k.softmax, np.empty((1, 11), np.float32), x[None])
+    print(len(compiled), *y[:3].tolist())
+"""
+
+
+def run(program, folder, **environment):
+    env = {**os.environ, "DEEPNOTES_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT), **environment}
+    env = {name: value for name, value in env.items() if value is not None}
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=env, capture_output=True, text=True, cwd=folder.parent)
+
+
+def compilations(folder, formula="k.exp(x) + 1", **environment):
+    done = run(PROGRAM.replace("FORMULA", formula), folder, **environment)
+    assert done.returncode == 0, done.stderr
+    count, *values = done.stdout.split()
+    return int(count), [float(v) for v in values]
+
+
+def test_compiled_code_is_found_by_the_next_process_and_formulas_never_mix(tmp_path):
+    folder = tmp_path / "cache"
+    count, first = compilations(folder)
+    assert count == 2 and sorted(folder.iterdir())
+    assert folder.stat().st_mode & 0o777 == 0o700
+    files = {path.name for path in folder.iterdir()}
+    assert len(files) == 2
+    assert compilations(folder) == (0, first)                       # the next process finds it
+    assert {path.name for path in folder.iterdir()} == files        # and adds nothing
+    count, other = compilations(folder, "k.exp(x) + 2")             # a changed constant is another formula
+    assert count == 1 and np.allclose(np.array(other) - first, 1)
+    one, two = sorted(folder.iterdir())[:2]
+    one.write_bytes(one.read_bytes()[:1000])                        # truncated
+    two.unlink()                                                    # deleted
+    _, again = compilations(folder)
+    assert again == first
+    assert compilations(folder) == (0, first)                       # both were written anew
+
+
+def test_a_cache_that_cannot_be_written_or_trusted_is_left_alone(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert compilations(folder)[0] == 2
+    assert not list(folder.iterdir())                               # others could plant a pickle there: neither read nor written
+    done = run(PROGRAM.replace("FORMULA", "x"), folder, DEEPNOTES_CACHE_DIR=str(blocked / "cache"))
+    assert done.returncode == 0 and done.stdout.split()[0] == "2"
+    frozen = tmp_path / "frozen"
+    frozen.mkdir(mode=0o500)
+    assert compilations(frozen)[1] == compilations(folder)[1]
+
+
+def test_two_processes_compile_the_same_loops_at_once(tmp_path):
+    folder = tmp_path / "cache"
+    with ThreadPoolExecutor(2) as pool:
+        results = [f.result() for f in [pool.submit(compilations, folder) for _ in range(2)]]
+    assert results[0][1] == results[1][1]
+    assert compilations(folder) == (0, results[0][1])
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_importing_compiles_nothing_and_does_not_import_numba(tmp_path):
+    done = run("import sys, deepnotes.kernels; print('numba' in sys.modules)", tmp_path / "cache")
+    assert done.stdout.strip() == "False" and not (tmp_path / "cache").exists()
+
+
+STEP = """
+    import sys
+    {before}
+    import numpy as np
+    sys.path.insert(0, {tests!r})
+    import test_kernels as t
+    buffers = t.make_buffers()
+    t.training_step(buffers)
+    from deepnotes import kernels
+    print(kernels.default_backend(), float(buffers[2].sum()))
+"""
+
+
+@pytest.mark.parametrize("before, environment", [
+    ("sys.modules['numba'] = None", {}), ("", {"NUMBA_DISABLE_JIT": "1"}), ("", {"DEEPNOTES_BACKEND": "numpy"}),
+    ("", {"DEEPNOTES_BACKEND": "numba"})], ids=["no numba", "jit disabled", "numpy", "numba"])
+def test_a_step_runs_on_what_there_is(tmp_path, before, environment):
+    environment = {"NUMBA_DISABLE_JIT": None, "DEEPNOTES_BACKEND": None, **environment}
+    done = run(STEP.format(before=before, tests=str(ROOT / "tests")), tmp_path / "cache", **environment)
+    assert done.returncode == 0, done.stderr
+    name, total = done.stdout.split()
+    assert name == ("numba" if environment["DEEPNOTES_BACKEND"] == "numba" else "numpy")
+    assert done.stderr.count("numba is not installed") == ("None" in before)
+    import test_kernels as t
+    buffers = t.make_buffers()
+    with k.backend("numpy"):
+        t.training_step(buffers)
+    assert abs(float(total) - float(buffers[2].sum())) < 1e-4
+
+
+# Threads
+
+def mixed_calls(seed, count):
+    "Many launches of several kernels, large enough ones among them to be split; a digest of all results."
+    rng = np.random.default_rng(seed)
+    big, small = rng.standard_normal((300, 500)).astype(np.float32), rng.standard_normal((8, 11)).astype(np.float32)
+    digest = 0
+    for i in range(count):
+        x = big if i % 50 == 0 else small
+        out = np.empty_like(x)
+        kernel = (k.tanh, k.exp, k.softmax, k.log_softmax, k.add)[i % 5]
+        k.launch(kernel, out, x, x) if kernel is k.add else k.launch(kernel, out, x)
+        total = k.launch(k.sum, np.empty((), np.float32), out)
+        digest = hash((digest, out.tobytes(), total.tobytes()))
+    return digest
+
+
+def test_eight_threads_get_what_one_gets():
+    alone = [mixed_calls(seed, 1000) for seed in range(2)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda i: mixed_calls(i % 2, 1000), range(8)))
+    assert together == [alone[i % 2] for i in range(8)]
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    x = np.random.default_rng(0).standard_normal((37, 9001)).astype(np.float32)
+    before = k.get_num_threads()
+    results = []
+    try:
+        for n in (1, 2, 3):
+            k.set_num_threads(n)
+            out = k.launch(k.tanh, np.empty_like(x), x)
+            total = k.launch(k.sum, np.empty((), np.float32), x)
+            rows = k.launch(k.softmax, np.empty_like(x), x)
+            results.append((out.tobytes(), total.tobytes(), rows.tobytes()))
+    finally:
+        k.set_num_threads(before)
+    assert results[0] == results[1] == results[2]
+    with pytest.raises(ValueError, match="at least 1"):
+        k.set_num_threads(0)
+
+
+def test_an_error_in_a_worker_reaches_the_caller():
+    def broken(x):
+        raise RuntimeError("broken")
+    before = k.get_num_threads()
+    try:
+        k.set_num_threads(2)
+        with pytest.raises(RuntimeError, match="broken"):
+            k.split(broken, 10 * k.GRAIN, 10 * k.GRAIN, [np.empty(10 * k.GRAIN, np.int8)])
+    finally:
+        k.set_num_threads(before)
+
+
+def test_a_formula_that_refers_to_an_array_is_refused_with_a_reason():
+    table = np.zeros(3)
+    kernel = k.elementwise(lambda x: x + table[0], "tabular")
+    with k.backend("numba"), pytest.raises(TypeError, match="may refer to numbers and functions"):
+        k.launch(kernel, np.zeros(3), np.zeros(3))
