@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['mse_loss', 'l1_loss', 'binary_cross_entropy_with_logits', 'binary_cross_entropy', 'cross_entropy', 'kl_div',
-           'nll_loss', 'gaussian_nll_loss', 'poisson_nll_loss', 'mixture_density_nll_loss', 'huber_loss', 'hinge_loss']
+           'nll_loss', 'gaussian_nll_loss', 'mixture_density_nll_loss', 'poisson_nll_loss', 'huber_loss', 'hinge_loss']
 
-# %% ../nbs/04_outputs.ipynb #91e8a793
+# %% ../nbs/04_outputs.ipynb #4285b4b1
+#| code-fold: true
 import math
 
 import numpy as np
@@ -15,7 +16,8 @@ from . import autograd, kernels
 from .autograd import Tensor, as_tensor, elementwise_op, record
 from .kernels import absolute, clip, exp, launch, log, log1p, maximum, sign, square, where
 
-# %% ../nbs/04_outputs.ipynb #6aa13254
+# %% ../nbs/04_outputs.ipynb #efbf7893
+#| code-fold: true
 def _read(section):
     return f"(chapter Output units, section {section})"
 
@@ -61,7 +63,8 @@ def _within(name, what, x, low, high, section):
         raise ValueError(f"{name}: {what} must lie between {low} and {high}, got values from {x.min():g} "
                          f"to {x.max():g} {_read(section)}")
 
-# %% ../nbs/04_outputs.ipynb #ec18b28d
+# %% ../nbs/04_outputs.ipynb #ce13d2fe
+#| code-fold: true
 _squared_error = elementwise_op(lambda x, y: square(x - y), lambda x, y: 2 * (x - y), lambda x, y: 2 * (y - x),
                                 name="mse_loss")
 
@@ -104,7 +107,8 @@ def mse_loss(input, target, *, reduction="mean"):
     input, target = _pair("mse_loss", input, target, "A number: the linear unit")
     return _reduce("mse_loss", _squared_error(input, target), reduction)
 
-# %% ../nbs/04_outputs.ipynb #4b91489f
+# %% ../nbs/04_outputs.ipynb #64725ed1
+#| code-fold: true
 _absolute_error = elementwise_op(lambda x, y: absolute(x - y), lambda x, y: sign(x - y), lambda x, y: sign(y - x),
                                  name="l1_loss")
 
@@ -145,7 +149,8 @@ def l1_loss(input, target, *, reduction="mean"):
     input, target = _pair("l1_loss", input, target, "A number: the linear unit")
     return _reduce("l1_loss", _absolute_error(input, target), reduction)
 
-# %% ../nbs/04_outputs.ipynb #b2fd19fc
+# %% ../nbs/04_outputs.ipynb #9b207522
+#| code-fold: true
 def _binary_terms(z, y, w):
     "w y softplus(-z) + (1 - y) softplus(z), without cancellation and without 0 times infinity"
     both = log1p(exp(-absolute(z)))
@@ -241,7 +246,8 @@ def binary_cross_entropy_with_logits(input, target, weight=None, *, pos_weight=N
         losses = losses * _broadcastable(name, "weight", weight, input.shape, input.dtype, section)
     return _reduce(name, losses, reduction)
 
-# %% ../nbs/04_outputs.ipynb #4285b4b1
+# %% ../nbs/04_outputs.ipynb #87a50780
+#| code-fold: true
 _binary_probability = elementwise_op(
     lambda p, y: -(y * maximum(log(p), -100.0) + (1 - y) * maximum(log1p(-p), -100.0)),
     lambda p, y: (p - y) / maximum(p * (1 - p), 1e-12),
@@ -293,7 +299,8 @@ def binary_cross_entropy(input, target, weight=None, *, reduction="mean"):
         losses = losses * _broadcastable(name, "weight", weight, input.shape, input.dtype, section)
     return _reduce(name, losses, reduction)
 
-# %% ../nbs/04_outputs.ipynb #efbf7893
+# %% ../nbs/04_outputs.ipynb #23f92183
+#| code-fold: true
 def _strange_label(name, label, classes, ignore_index):
     wrong = label[(label != ignore_index) & ((label < 0) | (label >= classes))].flat[0]
     return ValueError(f"{name}: labels hold class {wrong}, but logits have {classes} columns (labels must be 0.."
@@ -335,7 +342,8 @@ def _cross_entropy_backward_reference(out, g, z, label, weight, top, total, own,
         difference[np.arange(n), np.where(used, label, 0)] -= hard
         out[...] = np.where(used[:, None], (g * scale).reshape(-1, 1) * difference, 0)
 
-# %% ../nbs/04_outputs.ipynb #7d6badc6
+# %% ../nbs/04_outputs.ipynb #3f2d50b0
+#| code-fold: true
 class _RowKernel(kernels.Kernel):
     "A kernel whose compiled form is made, when it is first needed, by `make(machine)`."
 
@@ -359,7 +367,8 @@ def _loops(machine, function, signature):
         return codes[dtype]
     return code
 
-# %% ../nbs/04_outputs.ipynb #ce13d2fe
+# %% ../nbs/04_outputs.ipynb #820bbadb
+#| code-fold: true
 def _make_cross_entropy(machine):
     "Compiled forward pass: of each row the maximum and the sum of exponentials, then the losses."
     plus, larger, array = machine.plus, machine.larger, machine.array_type
@@ -476,7 +485,8 @@ _cross_entropy_forward = _RowKernel("cross_entropy", _cross_entropy_reference, _
 _cross_entropy_backward = _RowKernel("cross_entropy_backward", _cross_entropy_backward_reference,
                                      _make_cross_entropy_backward)
 
-# %% ../nbs/04_outputs.ipynb #12152a47
+# %% ../nbs/04_outputs.ipynb #90eb9cd7
+#| code-fold: true
 def _class_axis(name, input, axis, section):
     if not input.ndim:
         raise ValueError(f"{name}: input needs an axis of classes, got a single number {_read(section)}")
@@ -549,8 +559,8 @@ def _from_labels(input, label, axis, weight, ignore_index, smoothing, reduction)
     def backward(g, a):
         if not g.flags.c_contiguous:
             g = launch(kernels.copy, np.empty(g.shape, g.dtype), g)
-        return launch(_cross_entropy_backward, np.empty(a.shape, a.dtype), g, a, label, weight, *kept_rows, ignore_index,
-                      smoothing)
+        slope = np.empty(a.shape, a.dtype)
+        return launch(_cross_entropy_backward, slope, g, a, label, weight, *kept_rows, ignore_index, smoothing)
 
     def backward_recorded(g, z):
         hard = np.where(label[:, None] == np.arange(classes), (1 - smoothing) * own[:, None], 0)
@@ -586,7 +596,8 @@ def _from_probabilities(input, target, axis):
     losses = record("cross_entropy", out, (z, t), rules, (z, t), fast=fast)
     return losses.reshape(kept) if kept != losses.shape else losses
 
-# %% ../nbs/04_outputs.ipynb #64725ed1
+# %% ../nbs/04_outputs.ipynb #3f5b7034
+#| code-fold: true
 def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, axis=None):
     r"""Cross-entropy of one class out of several, from logits: the loss of softmax units.
 
@@ -632,7 +643,7 @@ def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="m
 
     References
     ----------
-    Goodfellow, Bengio and Courville (2016), section 6.2.2.3; label smoothing: Szegedy et al. (2016).
+    Goodfellow, Bengio and Courville (2016), section 6.2.2.3; label smoothing: Szegedy et al. (2015).
 
     Chapter: Output units, section One of many: softmax units
     """
@@ -660,7 +671,8 @@ def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="m
         input, target = input.astype(dtype), target.astype(dtype)
     return _reduce(name, _from_probabilities(input, target, axis), reduction)
 
-# %% ../nbs/04_outputs.ipynb #2aac4216
+# %% ../nbs/04_outputs.ipynb #12c89dff
+#| code-fold: true
 _divergence = elementwise_op(lambda x, t: where(t == 0, 0.0, t * (log(t) - x)), lambda t: -t,
                              lambda x, t: log(t) - x + 1, name="kl_div")
 _divergence_log = elementwise_op(lambda x, t: where(exp(t) == 0, 0.0, exp(t) * (t - x)), lambda t: -exp(t),
@@ -717,7 +729,8 @@ def kl_div(input, target, *, log_target=False, reduction="mean"):
         return losses.sum() / float(len(input))
     return _reduce(name, losses, reduction)
 
-# %% ../nbs/04_outputs.ipynb #c6a638b4
+# %% ../nbs/04_outputs.ipynb #b66b4dec
+#| code-fold: true
 def _weights_of_rows(out, label, weight, ignore_index):
     "The weight of each row's class; 0 where the row is ignored."
     ignored = label == ignore_index
@@ -788,7 +801,8 @@ def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean",
         return losses.sum() / Tensor(launch(kernels.sum, np.empty((), input.dtype), factor, None))
     return _reduce(name, losses, reduction)
 
-# %% ../nbs/04_outputs.ipynb #be8ddf1c
+# %% ../nbs/04_outputs.ipynb #8b0f676d
+#| code-fold: true
 def _gaussian_terms(x, y, v, eps):
     v = maximum(v, eps)
     return 0.5 * (log(v) + square(x - y) / v)
@@ -842,7 +856,7 @@ def gaussian_nll_loss(input, target, var, *, full=False, eps=1e-6, reduction="me
 
     References
     ----------
-    Nix and Weigend (1994), Estimating the mean and variance of the target probability distribution.
+    Bishop (1994), Mixture density networks.
 
     Chapter: Output units, section Numbers with a spread
     """
@@ -865,7 +879,65 @@ def gaussian_nll_loss(input, target, var, *, full=False, eps=1e-6, reduction="me
         losses = losses + 0.5 * math.log(2 * math.pi)
     return _reduce(name, losses, reduction)
 
-# %% ../nbs/04_outputs.ipynb #21404810
+# %% ../nbs/04_outputs.ipynb #71b60d45
+#| code-fold: true
+def mixture_density_nll_loss(logits, mean, log_std, target, *, reduction="mean"):
+    r"""Negative log-likelihood of a predicted mixture of Gaussians: for targets that may lie in several places.
+
+    Parameters
+    ----------
+    logits : Tensor or array_like, float32 or float64, shape (..., k)
+        Logits of the components' weights.
+    mean, log_std : Tensor or array_like, shape (..., k) or (..., k, d)
+        Means and logarithms of the standard deviations of the components.
+    target : Tensor or array_like, shape (...) or (..., d)
+        True values: numbers, or vectors whose coordinates are independent within a component.
+    reduction : {"mean", "sum", "none"}
+        Mean or sum over all rows, or one value per row. The mean of no rows is nan, their sum 0.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or a tensor of shape (...) for "none".
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or the reduction is unknown.
+    TypeError
+        If an argument is not floating point.
+
+    Notes
+    -----
+    .. math:: \ell = -\log \sum_k \pi_k\, \mathcal N(y;\, \mu_k, \sigma_k^2), \qquad \pi = \mathrm{softmax}(z)
+
+    computed as one log-sum-exp of log-weights plus log-densities.
+
+    References
+    ----------
+    Bishop (1994), Mixture density networks.
+
+    Chapter: Output units, section Several answers at once
+    """
+    name, section = "mixture_density_nll_loss", "Several answers at once"
+    _check_reduction(name, reduction)
+    logits, mean = _floating(name, "logits", logits, section), _floating(name, "mean", mean, section)
+    log_std, target = _floating(name, "log_std", log_std, section), as_tensor(target, name)
+    target = target if target.dtype.kind == "f" else target.astype(mean.dtype)
+    vectors = mean.ndim == logits.ndim + 1
+    rows, extra = logits.shape[:-1], mean.shape[-1:] if vectors else ()
+    met = logits.shape, mean.shape, log_std.shape, target.shape
+    if not logits.ndim or met[1:] != (logits.shape + extra, mean.shape, rows + extra):
+        raise ValueError(f"{name}: expected logits (..., k), mean and log_std (..., k) or (..., k, d), target (...) or "
+                         f"(..., d); got {', '.join(map(str, met))} {_read(section)}")
+    standard = (target.unsqueeze(len(rows)) - mean) * autograd.exp(-log_std)
+    density = -0.5 * standard * standard - log_std - 0.5 * math.log(2 * math.pi)
+    if vectors:
+        density = density.sum(-1)
+    return _reduce(name, -autograd.logsumexp(autograd.log_softmax(logits, -1) + density, -1), reduction)
+
+# %% ../nbs/04_outputs.ipynb #781f66f2
+#| code-fold: true
 _poisson = elementwise_op(lambda x, y: exp(x) - where(y == 0, 0.0, y * x), lambda x, y: exp(x) - y, lambda x: -x,
                           name="poisson_nll_loss")
 _poisson_rate = elementwise_op(lambda x, y, eps: x - y * log(x + eps), lambda x, y, eps: 1 - y / (x + eps),
@@ -930,63 +1002,8 @@ def poisson_nll_loss(input, target, *, log_input=True, full=False, eps=1e-8, red
         losses = losses + _stirling(target)
     return _reduce(name, losses, reduction)
 
-# %% ../nbs/04_outputs.ipynb #91a7651c
-def mixture_density_nll_loss(logits, mean, log_std, target, *, reduction="mean"):
-    r"""Negative log-likelihood of a predicted mixture of Gaussians: for targets that may lie in several places.
-
-    Parameters
-    ----------
-    logits : Tensor or array_like, float32 or float64, shape (..., k)
-        Logits of the components' weights.
-    mean, log_std : Tensor or array_like, shape (..., k) or (..., k, d)
-        Means and logarithms of the standard deviations of the components.
-    target : Tensor or array_like, shape (...) or (..., d)
-        True values: numbers, or vectors whose coordinates are independent within a component.
-    reduction : {"mean", "sum", "none"}
-        Mean or sum over all rows, or one value per row. The mean of no rows is nan, their sum 0.
-
-    Returns
-    -------
-    Tensor
-        A scalar, or a tensor of shape (...) for "none".
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit or the reduction is unknown.
-    TypeError
-        If an argument is not floating point.
-
-    Notes
-    -----
-    .. math:: \ell = -\log \sum_k \pi_k\, \mathcal N(y;\, \mu_k, \sigma_k^2), \qquad \pi = \mathrm{softmax}(z)
-
-    computed as one log-sum-exp of log-weights plus log-densities.
-
-    References
-    ----------
-    Bishop (1994), Mixture density networks.
-
-    Chapter: Output units, section Several answers at once
-    """
-    name, section = "mixture_density_nll_loss", "Several answers at once"
-    _check_reduction(name, reduction)
-    logits, mean = _floating(name, "logits", logits, section), _floating(name, "mean", mean, section)
-    log_std, target = _floating(name, "log_std", log_std, section), as_tensor(target, name)
-    target = target if target.dtype.kind == "f" else target.astype(mean.dtype)
-    vectors = mean.ndim == logits.ndim + 1
-    rows, extra = logits.shape[:-1], mean.shape[-1:] if vectors else ()
-    met = logits.shape, mean.shape, log_std.shape, target.shape
-    if not logits.ndim or met[1:] != (logits.shape + extra, mean.shape, rows + extra):
-        raise ValueError(f"{name}: expected logits (..., k), mean and log_std (..., k) or (..., k, d), target (...) or "
-                         f"(..., d); got {', '.join(map(str, met))} {_read(section)}")
-    standard = (target.unsqueeze(len(rows)) - mean) * autograd.exp(-log_std)
-    density = -0.5 * standard * standard - log_std - 0.5 * math.log(2 * math.pi)
-    if vectors:
-        density = density.sum(-1)
-    return _reduce(name, -autograd.logsumexp(autograd.log_softmax(logits, -1) + density, -1), reduction)
-
-# %% ../nbs/04_outputs.ipynb #9b207522
+# %% ../nbs/04_outputs.ipynb #cb3eed4b
+#| code-fold: true
 _huber = elementwise_op(lambda x, y, delta: where(absolute(x - y) <= delta, 0.5 * square(x - y),
                                                   delta * (absolute(x - y) - 0.5 * delta)),
                         lambda x, y, delta: clip(x - y, -delta, delta), lambda x, y, delta: clip(y - x, -delta, delta),
@@ -1036,7 +1053,8 @@ def huber_loss(input, target, *, delta=1.0, reduction="mean"):
     input, target = _pair("huber_loss", input, target, "A loss without a likelihood")
     return _reduce("huber_loss", _huber(input, target, float(delta)), reduction)
 
-# %% ../nbs/04_outputs.ipynb #3f502911
+# %% ../nbs/04_outputs.ipynb #d8c721b4
+#| code-fold: true
 _hinge = elementwise_op(lambda x, y, margin: maximum(margin - y * x, 0.0),
                         lambda g, x, y, margin: where(margin - y * x > 0, -y * g, 0.0),
                         lambda g, x, y, margin: where(margin - y * x > 0, -x * g, 0.0), None, name="hinge_loss")
