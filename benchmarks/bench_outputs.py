@@ -1,4 +1,4 @@
-"""Losses against PyTorch, forward and backward: `python benchmarks/bench_outputs.py --threads 1`, then with all cores."""
+"""Losses against PyTorch, forward and backward: `python benchmarks/bench_outputs.py --threads 1` (or more)."""
 
 import _harness
 
