@@ -6,10 +6,10 @@
 __all__ = ['add', 'subtract', 'multiply', 'divide', 'negative', 'power', 'pow', 'exp', 'log', 'log1p', 'expm1', 'sqrt', 'square',
            'sign', 'sin', 'cos', 'tanh', 'sigmoid', 'erf', 'floor', 'reciprocal', 'abs', 'absolute', 'maximum',
            'minimum', 'clamp', 'equal', 'not_equal', 'less', 'less_equal', 'greater', 'greater_equal', 'isnan', 'isinf',
-           'isfinite', 'amax', 'amin', 'clip', 'where', 'astype', 'sum', 'mean', 'var', 'std', 'max', 'min', 'argmax',
-           'argmin', 'prod', 'logsumexp', 'softmax', 'log_softmax', 'cumsum', 'broadcast_to', 'expand', 'sum_to',
-           'reshape', 'permute', 'transpose', 'squeeze', 'unsqueeze', 'flip', 'pad', 'getitem', 'take_along_axis',
-           'gather', 'take', 'concatenate', 'stack', 'split', 'matmul', 'einsum', 'Tensor', 'tensor', 'as_tensor',
+           'isfinite', 'amax', 'amin', 'clip', 'where', 'astype', 'broadcast_to', 'expand', 'sum_to', 'reshape',
+           'permute', 'transpose', 'squeeze', 'unsqueeze', 'flip', 'pad', 'getitem', 'take_along_axis', 'gather',
+           'take', 'concatenate', 'stack', 'split', 'sum', 'mean', 'var', 'std', 'max', 'min', 'argmax', 'argmin',
+           'prod', 'logsumexp', 'softmax', 'log_softmax', 'cumsum', 'matmul', 'einsum', 'Tensor', 'tensor', 'as_tensor',
            'no_grad', 'enable_grad', 'is_grad_enabled', 'grad', 'grad_check', 'draw', 'Drawing', 'record', 'OUTPUT',
            'Node', 'elementwise_op']
 
@@ -76,6 +76,12 @@ erf = elementwise_op(
 )
 floor = elementwise_op(kernels.floor, None, doc="Largest integer not above x; no gradient flows.")
 reciprocal = elementwise_op(kernels.reciprocal, lambda out: -out * out, doc="1 / x.")
+
+# %% ../nbs/02b_operations.ipynb #15bc3d97
+for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power}.items():
+    setattr(Tensor, f"__{_name}__", _op)
+    setattr(Tensor, f"__r{_name}__", lambda self, other, _op=_op: _op(other, self))
+Tensor.__neg__ = negative
 
 # %% ../nbs/02b_operations.ipynb #89dc469f
 abs = absolute = elementwise_op(
@@ -184,6 +190,16 @@ isnan = elementwise_op(kernels.isnan, name="isnan", result="bool", doc="Where x 
 isinf = elementwise_op(kernels.isinf, name="isinf", result="bool", doc="Where x is infinite.")
 isfinite = elementwise_op(kernels.isfinite, name="isfinite", result="bool", doc="Where x is neither infinite nor nan.")
 
+
+def _comparable(other):
+    return isinstance(other, Tensor | np.ndarray | list | tuple) or _is_number(other)
+
+
+for _name, _op in {"eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater,
+                   "ge": greater_equal}.items():
+    setattr(Tensor, f"__{_name}__",
+            lambda self, other, _op=_op: _op(self, other) if _comparable(other) else NotImplemented)
+
 # %% ../nbs/02b_operations.ipynb #76518a26
 def astype(x, dtype):
     """Convert to another dtype; between float dtypes the gradient is converted back.
@@ -217,7 +233,96 @@ def _floating(x, name):
     x = as_tensor(x, name)
     return x if x._data.dtype.kind == "f" else astype(x, float32)
 
-# %% ../nbs/02b_operations.ipynb #48519e64
+
+Tensor.astype = astype
+
+# %% ../nbs/02b_operations.ipynb #0d514e7b
+def _shape_of(shape):
+    if len(shape) == 1 and isinstance(shape[0], tuple | list):
+        shape = shape[0]
+    return tuple([int(n) for n in shape])
+
+
+def broadcast_to(x, *shape):
+    """Repeat `x` to a larger shape by numpy's rules, without copying.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    *shape : ints, or one tuple of ints
+
+    Returns
+    -------
+    Tensor
+        A read-only view of the same memory.
+
+    Notes
+    -----
+    One element feeds many: its gradient is the sum of theirs.
+
+    Chapter: Operations and their gradients, section Broadcasting
+    """
+    x = as_tensor(x, "broadcast_to")
+    shape, before = _shape_of(shape), x.shape
+    if shape == before:
+        return x
+    try:
+        out = np.broadcast_to(x._data, shape)
+    except ValueError:
+        raise ValueError(
+            f"broadcast_to: shape {before} does not broadcast to {shape}; aligned at the right, each size must be "
+            "equal or 1 (chapter Operations and their gradients, section Broadcasting)"
+        ) from None
+    return record("broadcast_to", out, (x,), (lambda g: sum_to(g, before),), view=True)
+
+
+def expand(x, *shape):
+    """`broadcast_to` under PyTorch's name; -1 keeps a size.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    *shape : ints, or one tuple of ints
+
+    Returns
+    -------
+    Tensor
+
+    Chapter: Operations and their gradients, section Broadcasting
+    """
+    x, shape = as_tensor(x, "expand"), _shape_of(shape)
+    old = (1,) * (len(shape) - x.ndim) + x.shape
+    return broadcast_to(x, tuple([m if n == -1 else n for n, m in zip(shape, old, strict=True)]))
+
+
+def sum_to(x, *shape):
+    """Sum `x` down to `shape`: the transpose of broadcasting from `shape`.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    *shape : ints, or one tuple of ints
+        A shape that broadcasts to the shape of `x`.
+
+    Returns
+    -------
+    Tensor
+
+    Chapter: Operations and their gradients, section Broadcasting
+    """
+    x, shape = as_tensor(x, "sum_to"), _shape_of(shape)
+    before = x.shape
+    if shape == before:
+        return x
+    if _broadcast("sum_to", (shape, before)) != before:
+        raise ValueError(f"sum_to: shape {shape} does not broadcast to {before}, so nothing can be summed back to it")
+    out = launch(kernels.sum_to, np.empty(shape, x.dtype), x._data)
+    return record("sum_to", out, (x,), (lambda g: broadcast_to(g, before),))
+
+
+OPS["sum_to"] = sum_to
+
+# %% ../nbs/02b_operations.ipynb #648d1597
 def _axes(name, axis, ndim):
     "Axes as a sorted tuple of non-negative ints; None means all"
     if axis is None:
@@ -247,6 +352,450 @@ def _reduced(shape, axes, keepdims):
     return () if len(axes) == len(shape) else tuple([n for i, n in enumerate(shape) if i not in axes])
 
 
+def reshape(x, *shape):
+    """The same elements in another shape; one size may be -1.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    *shape : ints, or one tuple of ints
+
+    Returns
+    -------
+    Tensor
+        A view of the same memory when `x` is contiguous.
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "reshape")
+    a, shape = x._data, _shape_of(shape)
+    before = a.shape
+    view = a.flags.c_contiguous
+    if not view:
+        a = launch(kernels.copy, np.empty(before, a.dtype), a)
+    try:
+        out = a.reshape(shape)
+    except ValueError:
+        raise ValueError(f"reshape: {a.size} elements of shape {before} do not fit into shape {shape}") from None
+    return record("reshape", out, (x,), (lambda g: reshape(g, before),), view=view)
+
+
+def permute(x, *axes):
+    """The axes in another order: axis i of the result is axis ``axes[i]`` of `x`.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    *axes : ints, or one tuple of ints
+        Without any, the order is reversed.
+
+    Returns
+    -------
+    Tensor
+        A view of the same memory.
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "permute")
+    axes = _shape_of(axes) or tuple(range(x.ndim))[::-1]
+    if len(axes) != x.ndim or len(_axes("permute", axes, x.ndim)) != x.ndim:
+        raise ValueError(f"permute: expected each of the {x.ndim} axes once, got {axes}")
+    back = [0] * len(axes)
+    for i, a in enumerate(axes):
+        back[a] = i
+    return record("permute", x._data.transpose(axes), (x,), (lambda g: permute(g, back),), view=True)
+
+
+def transpose(x, *axes):
+    """Swap two axes (``transpose(x, 0, 1)``, as PyTorch), or reorder all of them (numpy's form).
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    *axes : ints
+        None: reverse the order. Two ints: swap these. As many as `x` has axes, or a tuple: their new order.
+
+    Returns
+    -------
+    Tensor
+        A view of the same memory.
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "transpose")
+    if len(axes) == 2 and isinstance(axes[0], int):
+        order = list(range(x.ndim))
+        i, j = (_axes("transpose", a, x.ndim)[0] for a in axes)
+        order[i], order[j] = order[j], order[i]
+        axes = tuple(order)
+    return permute(x, *axes)
+
+
+def squeeze(x, axis=None):
+    """Drop axes of size 1: the given ones, or all.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int, tuple of ints or None
+
+    Returns
+    -------
+    Tensor
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "squeeze")
+    axes = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else _axes("squeeze", axis, x.ndim)
+    for i in axes:
+        if x.shape[i] != 1:
+            raise ValueError(f"squeeze: axis {i} of shape {x.shape} has size {x.shape[i]}, only size 1 can be dropped")
+    return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
+
+
+def unsqueeze(x, axis):
+    """Insert an axis of size 1 before position `axis`.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int
+
+    Returns
+    -------
+    Tensor
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "unsqueeze")
+    (i,) = _axes("unsqueeze", axis, x.ndim + 1)
+    return reshape(x, x.shape[:i] + (1,) + x.shape[i:])
+
+
+def flip(x, axis=None):
+    """Reverse the order along the given axes.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int, tuple of ints or None
+
+    Returns
+    -------
+    Tensor
+        A view of the same memory.
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "flip")
+    axes = _axes("flip", axis, x.ndim)
+    key = tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim))
+    return record("flip", x._data[key], (x,), (lambda g: flip(g, axes),), view=True)
+
+
+def pad(x, widths, value=0.0):
+    """Put `value` around `x`.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    widths : int, or sequence of (before, after) pairs, one per axis
+        As in ``np.pad``.
+    value : number
+
+    Returns
+    -------
+    Tensor
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "pad")
+    pairs = [(widths, widths)] * x.ndim if isinstance(widths, int) else [tuple(p) for p in widths]
+    if len(pairs) != x.ndim or builtins.any(len(p) != 2 or builtins.min(p) < 0 for p in pairs):
+        raise ValueError(f"pad: expected {x.ndim} pairs (before, after) of sizes >= 0, got {widths}")
+    out = np.empty(tuple(n + b + a for n, (b, a) in zip(x.shape, pairs, strict=True)), x.dtype)
+    key = tuple(slice(b, b + n) for n, (b, _) in zip(x.shape, pairs, strict=True))
+    launch(kernels.copy, out, value)
+    launch(kernels.copy, out[key], x._data)
+    return record("pad", out, (x,), (lambda g: g[key],))
+
+# %% ../nbs/02b_operations.ipynb #197bd4ee
+def _basic(key):
+    return builtins.all(
+        k is None or k is Ellipsis or isinstance(k, slice | int | np.integer) and not isinstance(k, bool) for k in key
+    )
+
+
+def _key(key):
+    "An index as a tuple without Tensors, checked for kinds that numpy would take in another meaning"
+    items = []
+    for k in key if isinstance(key, tuple) else (key,):
+        if isinstance(k, Tensor):
+            k = k._data
+        elif isinstance(k, list):
+            k = np.array(k, dtype=None if k else np.int64)
+        if isinstance(k, np.ndarray) and k.dtype.kind not in "iub" or isinstance(k, float):
+            raise IndexError(
+                f"index: expected integers, slices, None, Ellipsis, or integer or bool arrays; got "
+                f"{k.dtype if isinstance(k, np.ndarray) else k!r}"
+            )
+        items.append(k)
+    return tuple(items)
+
+
+def getitem(x, key):
+    """``x[key]`` for slices, integers, integer arrays, bool masks, Ellipsis and None; also spelled so.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    key : index
+        As in numpy.
+
+    Returns
+    -------
+    Tensor
+        A view for slices and integers, a copy for arrays and masks.
+
+    Notes
+    -----
+    The gradient goes back to where the elements came from, zeros elsewhere; an element that was taken twice gets both.
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x, key = as_tensor(x, "index"), _key(key)
+    shape = x.shape
+    try:
+        if _basic(key):
+            out, view = x._data[key], True
+            if not isinstance(out, np.ndarray):
+                out = x._data[(*key, ...)]
+        else:
+            probe = np.broadcast_to(np.empty((), bool), shape)[key]  # the shape of the result, and numpy's own checks
+            out, view = launch(kernels.index_get, np.empty(probe.shape, x.dtype), x._data, key), False
+    except IndexError as error:
+        raise IndexError(f"index: {error} (tensor of shape {shape})") from None
+    return record("getitem", out, (x,), (lambda g: _put(g, shape, key),), view=view)
+
+
+def _put(g, shape, key):
+    "Zeros of `shape` with g added at `key`: the transpose of getitem"
+    out = launch(kernels.copy, np.empty(shape, g.dtype), 0.0)
+    if _basic(key):
+        launch(kernels.copy, out[(*key, ...)] if Ellipsis not in key else out[key], g._data)
+    else:
+        launch(kernels.index_add, out, g._data, key)
+    return record("getitem_backward", out, (g,), (lambda g: getitem(g, key),))
+
+
+Tensor.__getitem__ = getitem
+
+# %% ../nbs/02b_operations.ipynb #edbc8aa2
+def _indices(name, indices, size):
+    indices = indices._data if isinstance(indices, Tensor) else np.asarray(indices)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integer indices, got {indices.dtype}")
+    if indices.size and not (-size <= indices.min() and indices.max() < size):
+        raise IndexError(f"{name}: indices run from {indices.min()} to {indices.max()}, but the axis has size {size}")
+    return indices
+
+
+def take_along_axis(x, indices, axis):
+    """For each position, the element of `x` at that index along `axis` (``np.take_along_axis``).
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    indices : array_like of int
+        Same number of axes as `x`; other axes broadcast.
+    axis : int
+
+    Returns
+    -------
+    Tensor
+        Of the shape of `indices`, broadcast.
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "take_along_axis")
+    (axis,) = _axes("take_along_axis", axis, x.ndim)
+    indices = _indices("take_along_axis", indices, x.shape[axis])
+    if indices.ndim != x.ndim:
+        raise ValueError(
+            f"take_along_axis: expected indices with {x.ndim} axes as the tensor has, got shape {indices.shape}"
+        )
+    rest = _broadcast("take_along_axis", (_kept(x.shape, (axis,)), _kept(indices.shape, (axis,))))
+    indices = np.broadcast_to(indices, rest[:axis] + (indices.shape[axis],) + rest[axis + 1 :])
+    x = broadcast_to(x, rest[:axis] + (x.shape[axis],) + rest[axis + 1 :])
+    shape = x.shape
+    out = launch(kernels.take_along_axis, np.empty(indices.shape, x.dtype), x._data, indices, axis)
+
+    def back(g):
+        into = launch(kernels.copy, np.empty(shape, g.dtype), 0.0)
+        launch(kernels.put_along_axis_add, into, g._data, indices, axis)
+        return record("put_along_axis", into, (g,), (lambda g: take_along_axis(g, indices, axis),))
+
+    return record("take_along_axis", out, (x,), (back,))
+
+
+def gather(x, axis, index):
+    """``out[i, j] = x[i, index[i, j]]`` for axis 1, and so on: PyTorch's name and argument order for `take_along_axis`.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int
+    index : array_like of int
+        As many axes as `x`, no axis but `axis` longer than that of `x`.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of `index`.
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "gather")
+    index = index._data if isinstance(index, Tensor) else np.asarray(index)
+    (axis,) = _axes("gather", axis, x.ndim)
+    if index.ndim != x.ndim or builtins.any(
+        i != axis and m > n for i, (m, n) in enumerate(zip(index.shape, x.shape, strict=True))
+    ):
+        raise ValueError(
+            f"gather: index of shape {index.shape} does not fit a tensor of shape {x.shape} along axis {axis}"
+        )
+    part = x[tuple(slice(None) if i == axis else slice(m) for i, m in enumerate(index.shape))]
+    return take_along_axis(part, index, axis)
+
+
+def take(x, indices, axis=0):
+    """Slices of `x` at `indices` along one axis, as rows of a table (``np.take``, PyTorch's ``index_select``).
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    indices : array_like of int
+        Any shape.
+    axis : int
+
+    Returns
+    -------
+    Tensor
+        The axis replaced by the axes of `indices`.
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "take")
+    (axis,) = _axes("take", axis, x.ndim)
+    shape = x.shape
+    indices = _indices("take", indices, shape[axis])
+    out = np.empty(shape[:axis] + indices.shape + shape[axis + 1 :], x.dtype)
+    launch(kernels.take, out, x._data, indices, axis)
+
+    def back(g):
+        into = launch(kernels.copy, np.empty(shape, g.dtype), 0.0)
+        launch(kernels.scatter_add, into, g._data, indices, axis)
+        return record("scatter_add", into, (g,), (lambda g: take(g, indices, axis),))
+
+    return record("take", out, (x,), (back,))
+
+# %% ../nbs/02b_operations.ipynb #bf57a1cd
+def _same_dtype(name, tensors):
+    if isinstance(tensors, Tensor | np.ndarray):
+        tensors = list(tensors)
+    if not tensors:
+        raise ValueError(f"{name}: expected at least one tensor")
+    return _promote(name, [as_tensor(t, name) for t in tensors], "same")
+
+
+def concatenate(tensors, axis=0):
+    """Join tensors along an axis that they have.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor or array_like
+        Equal shapes, except along `axis`.
+    axis : int
+
+    Returns
+    -------
+    Tensor
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    tensors, dtype = _same_dtype("concatenate", tensors)
+    first = tensors[0].shape
+    (axis,) = _axes("concatenate", axis, len(first))
+    for t in tensors[1:]:
+        if t.ndim != len(first) or _kept(t.shape, (axis,)) != _kept(first, (axis,)):
+            raise ValueError(f"concatenate: shapes {first} and {t.shape} differ in another axis than {axis}")
+    keys, start = [], 0
+    for t in tensors:
+        keys.append((slice(None),) * axis + (slice(start, start + t.shape[axis]),))
+        start += t.shape[axis]
+    out = np.empty(first[:axis] + (start,) + first[axis + 1 :], dtype)
+    for t, key in zip(tensors, keys, strict=True):
+        launch(kernels.copy, out[key], t._data)
+    return record("concatenate", out, tensors, tuple([lambda g, key=key: g[key] for key in keys]))
+
+
+def stack(tensors, axis=0):
+    """Join tensors of one shape along a new axis.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor or array_like
+    axis : int
+        Where the new axis goes.
+
+    Returns
+    -------
+    Tensor
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    tensors, _ = _same_dtype("stack", tensors)
+    for t in tensors:
+        if t.shape != tensors[0].shape:
+            raise ValueError(f"stack: expected equal shapes, got {tensors[0].shape} and {t.shape}")
+    return concatenate([unsqueeze(t, axis) for t in tensors], axis)
+
+
+def split(x, size, axis=0):
+    """Cut a tensor into pieces along an axis.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    size : int or sequence of ints
+        The size of every piece (the last may be smaller), or the size of each, as in PyTorch.
+    axis : int
+
+    Returns
+    -------
+    list of Tensor
+        Views of the same memory.
+
+    Chapter: Operations and their gradients, section Shapes
+    """
+    x = as_tensor(x, "split")
+    (axis,) = _axes("split", axis, x.ndim)
+    total = x.shape[axis]
+    if isinstance(size, int):
+        if size < 1:
+            raise ValueError(f"split: expected a size of at least 1, got {size}")
+        size = [builtins.min(size, total - i) for i in range(0, total, size)] or [0]
+    if builtins.sum(size) != total:
+        raise ValueError(
+            f"split: sizes {list(size)} add up to {builtins.sum(size)}, but axis {axis} has {total} elements"
+        )
+    pieces, start = [], 0
+    for n in size:
+        pieces.append(x[(slice(None),) * axis + (slice(start, start + n),)])
+        start += n
+    return pieces
+
+# %% ../nbs/02b_operations.ipynb #48519e64
 def _spread(g, kept, shape):
     "g, repeated over the axes where `kept` is 1: a view with strides 0, or a copy where that is cheaper"
     if math.prod(shape) <= 4096:
@@ -643,538 +1192,7 @@ def cumsum(x, axis=0):
     launch(kernels.cumsum, out, x._data, axis)
     return record("cumsum", out, (x,), (lambda g: flip(cumsum(flip(g, axis), axis), axis),))
 
-# %% ../nbs/02b_operations.ipynb #0d514e7b
-def _shape_of(shape):
-    if len(shape) == 1 and isinstance(shape[0], tuple | list):
-        shape = shape[0]
-    return tuple([int(n) for n in shape])
-
-
-def broadcast_to(x, *shape):
-    """Repeat `x` to a larger shape by numpy's rules, without copying.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    *shape : ints, or one tuple of ints
-
-    Returns
-    -------
-    Tensor
-        A read-only view of the same memory.
-
-    Notes
-    -----
-    One element feeds many: its gradient is the sum of theirs.
-
-    Chapter: Operations and their gradients, section Broadcasting
-    """
-    x = as_tensor(x, "broadcast_to")
-    shape, before = _shape_of(shape), x.shape
-    if shape == before:
-        return x
-    try:
-        out = np.broadcast_to(x._data, shape)
-    except ValueError:
-        raise ValueError(
-            f"broadcast_to: shape {before} does not broadcast to {shape}; aligned at the right, each size must be "
-            "equal or 1 (chapter Operations and their gradients, section Broadcasting)"
-        ) from None
-    return record("broadcast_to", out, (x,), (lambda g: sum_to(g, before),), view=True)
-
-
-def expand(x, *shape):
-    """`broadcast_to` under PyTorch's name; -1 keeps a size.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    *shape : ints, or one tuple of ints
-
-    Returns
-    -------
-    Tensor
-
-    Chapter: Operations and their gradients, section Broadcasting
-    """
-    x, shape = as_tensor(x, "expand"), _shape_of(shape)
-    old = (1,) * (len(shape) - x.ndim) + x.shape
-    return broadcast_to(x, tuple([m if n == -1 else n for n, m in zip(shape, old, strict=True)]))
-
-
-def sum_to(x, *shape):
-    """Sum `x` down to `shape`: the transpose of broadcasting from `shape`.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    *shape : ints, or one tuple of ints
-        A shape that broadcasts to the shape of `x`.
-
-    Returns
-    -------
-    Tensor
-
-    Chapter: Operations and their gradients, section Broadcasting
-    """
-    x, shape = as_tensor(x, "sum_to"), _shape_of(shape)
-    before = x.shape
-    if shape == before:
-        return x
-    if _broadcast("sum_to", (shape, before)) != before:
-        raise ValueError(f"sum_to: shape {shape} does not broadcast to {before}, so nothing can be summed back to it")
-    out = launch(kernels.sum_to, np.empty(shape, x.dtype), x._data)
-    return record("sum_to", out, (x,), (lambda g: broadcast_to(g, before),))
-
-
-OPS["sum_to"] = sum_to
-
-# %% ../nbs/02b_operations.ipynb #648d1597
-def reshape(x, *shape):
-    """The same elements in another shape; one size may be -1.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    *shape : ints, or one tuple of ints
-
-    Returns
-    -------
-    Tensor
-        A view of the same memory when `x` is contiguous.
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "reshape")
-    a, shape = x._data, _shape_of(shape)
-    before = a.shape
-    view = a.flags.c_contiguous
-    if not view:
-        a = launch(kernels.copy, np.empty(before, a.dtype), a)
-    try:
-        out = a.reshape(shape)
-    except ValueError:
-        raise ValueError(f"reshape: {a.size} elements of shape {before} do not fit into shape {shape}") from None
-    return record("reshape", out, (x,), (lambda g: reshape(g, before),), view=view)
-
-
-def permute(x, *axes):
-    """The axes in another order: axis i of the result is axis ``axes[i]`` of `x`.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    *axes : ints, or one tuple of ints
-        Without any, the order is reversed.
-
-    Returns
-    -------
-    Tensor
-        A view of the same memory.
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "permute")
-    axes = _shape_of(axes) or tuple(range(x.ndim))[::-1]
-    if len(axes) != x.ndim or len(_axes("permute", axes, x.ndim)) != x.ndim:
-        raise ValueError(f"permute: expected each of the {x.ndim} axes once, got {axes}")
-    back = [0] * len(axes)
-    for i, a in enumerate(axes):
-        back[a] = i
-    return record("permute", x._data.transpose(axes), (x,), (lambda g: permute(g, back),), view=True)
-
-
-def transpose(x, *axes):
-    """Swap two axes (``transpose(x, 0, 1)``, as PyTorch), or reorder all of them (numpy's form).
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    *axes : ints
-        None: reverse the order. Two ints: swap these. As many as `x` has axes, or a tuple: their new order.
-
-    Returns
-    -------
-    Tensor
-        A view of the same memory.
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "transpose")
-    if len(axes) == 2 and isinstance(axes[0], int):
-        order = list(range(x.ndim))
-        i, j = (_axes("transpose", a, x.ndim)[0] for a in axes)
-        order[i], order[j] = order[j], order[i]
-        axes = tuple(order)
-    return permute(x, *axes)
-
-
-def squeeze(x, axis=None):
-    """Drop axes of size 1: the given ones, or all.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    axis : int, tuple of ints or None
-
-    Returns
-    -------
-    Tensor
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "squeeze")
-    axes = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else _axes("squeeze", axis, x.ndim)
-    for i in axes:
-        if x.shape[i] != 1:
-            raise ValueError(f"squeeze: axis {i} of shape {x.shape} has size {x.shape[i]}, only size 1 can be dropped")
-    return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
-
-
-def unsqueeze(x, axis):
-    """Insert an axis of size 1 before position `axis`.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    axis : int
-
-    Returns
-    -------
-    Tensor
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "unsqueeze")
-    (i,) = _axes("unsqueeze", axis, x.ndim + 1)
-    return reshape(x, x.shape[:i] + (1,) + x.shape[i:])
-
-
-def flip(x, axis=None):
-    """Reverse the order along the given axes.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    axis : int, tuple of ints or None
-
-    Returns
-    -------
-    Tensor
-        A view of the same memory.
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "flip")
-    axes = _axes("flip", axis, x.ndim)
-    key = tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim))
-    return record("flip", x._data[key], (x,), (lambda g: flip(g, axes),), view=True)
-
-
-def pad(x, widths, value=0.0):
-    """Put `value` around `x`.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    widths : int, or sequence of (before, after) pairs, one per axis
-        As in ``np.pad``.
-    value : number
-
-    Returns
-    -------
-    Tensor
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "pad")
-    pairs = [(widths, widths)] * x.ndim if isinstance(widths, int) else [tuple(p) for p in widths]
-    if len(pairs) != x.ndim or builtins.any(len(p) != 2 or builtins.min(p) < 0 for p in pairs):
-        raise ValueError(f"pad: expected {x.ndim} pairs (before, after) of sizes >= 0, got {widths}")
-    out = np.empty(tuple(n + b + a for n, (b, a) in zip(x.shape, pairs, strict=True)), x.dtype)
-    key = tuple(slice(b, b + n) for n, (b, _) in zip(x.shape, pairs, strict=True))
-    launch(kernels.copy, out, value)
-    launch(kernels.copy, out[key], x._data)
-    return record("pad", out, (x,), (lambda g: g[key],))
-
-# %% ../nbs/02b_operations.ipynb #197bd4ee
-def _basic(key):
-    return builtins.all(
-        k is None or k is Ellipsis or isinstance(k, slice | int | np.integer) and not isinstance(k, bool) for k in key
-    )
-
-
-def _key(key):
-    "An index as a tuple without Tensors, checked for kinds that numpy would take in another meaning"
-    items = []
-    for k in key if isinstance(key, tuple) else (key,):
-        if isinstance(k, Tensor):
-            k = k._data
-        elif isinstance(k, list):
-            k = np.array(k, dtype=None if k else np.int64)
-        if isinstance(k, np.ndarray) and k.dtype.kind not in "iub" or isinstance(k, float):
-            raise IndexError(
-                f"index: expected integers, slices, None, Ellipsis, or integer or bool arrays; got "
-                f"{k.dtype if isinstance(k, np.ndarray) else k!r}"
-            )
-        items.append(k)
-    return tuple(items)
-
-
-def getitem(x, key):
-    """``x[key]`` for slices, integers, integer arrays, bool masks, Ellipsis and None; also spelled so.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    key : index
-        As in numpy.
-
-    Returns
-    -------
-    Tensor
-        A view for slices and integers, a copy for arrays and masks.
-
-    Notes
-    -----
-    The gradient goes back to where the elements came from, zeros elsewhere; an element that was taken twice gets both.
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x, key = as_tensor(x, "index"), _key(key)
-    shape = x.shape
-    try:
-        if _basic(key):
-            out, view = x._data[key], True
-            if not isinstance(out, np.ndarray):
-                out = x._data[(*key, ...)]
-        else:
-            probe = np.broadcast_to(np.empty((), bool), shape)[key]  # the shape of the result, and numpy's own checks
-            out, view = launch(kernels.index_get, np.empty(probe.shape, x.dtype), x._data, key), False
-    except IndexError as error:
-        raise IndexError(f"index: {error} (tensor of shape {shape})") from None
-    return record("getitem", out, (x,), (lambda g: _put(g, shape, key),), view=view)
-
-
-def _put(g, shape, key):
-    "Zeros of `shape` with g added at `key`: the transpose of getitem"
-    out = launch(kernels.copy, np.empty(shape, g.dtype), 0.0)
-    if _basic(key):
-        launch(kernels.copy, out[(*key, ...)] if Ellipsis not in key else out[key], g._data)
-    else:
-        launch(kernels.index_add, out, g._data, key)
-    return record("getitem_backward", out, (g,), (lambda g: getitem(g, key),))
-
-# %% ../nbs/02b_operations.ipynb #edbc8aa2
-def _indices(name, indices, size):
-    indices = indices._data if isinstance(indices, Tensor) else np.asarray(indices)
-    if indices.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected integer indices, got {indices.dtype}")
-    if indices.size and not (-size <= indices.min() and indices.max() < size):
-        raise IndexError(f"{name}: indices run from {indices.min()} to {indices.max()}, but the axis has size {size}")
-    return indices
-
-
-def take_along_axis(x, indices, axis):
-    """For each position, the element of `x` at that index along `axis` (``np.take_along_axis``).
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    indices : array_like of int
-        Same number of axes as `x`; other axes broadcast.
-    axis : int
-
-    Returns
-    -------
-    Tensor
-        Of the shape of `indices`, broadcast.
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "take_along_axis")
-    (axis,) = _axes("take_along_axis", axis, x.ndim)
-    indices = _indices("take_along_axis", indices, x.shape[axis])
-    if indices.ndim != x.ndim:
-        raise ValueError(
-            f"take_along_axis: expected indices with {x.ndim} axes as the tensor has, got shape {indices.shape}"
-        )
-    rest = _broadcast("take_along_axis", (_kept(x.shape, (axis,)), _kept(indices.shape, (axis,))))
-    indices = np.broadcast_to(indices, rest[:axis] + (indices.shape[axis],) + rest[axis + 1 :])
-    x = broadcast_to(x, rest[:axis] + (x.shape[axis],) + rest[axis + 1 :])
-    shape = x.shape
-    out = launch(kernels.take_along_axis, np.empty(indices.shape, x.dtype), x._data, indices, axis)
-
-    def back(g):
-        into = launch(kernels.copy, np.empty(shape, g.dtype), 0.0)
-        launch(kernels.put_along_axis_add, into, g._data, indices, axis)
-        return record("put_along_axis", into, (g,), (lambda g: take_along_axis(g, indices, axis),))
-
-    return record("take_along_axis", out, (x,), (back,))
-
-
-def gather(x, axis, index):
-    """``out[i, j] = x[i, index[i, j]]`` for axis 1, and so on: PyTorch's name and argument order for `take_along_axis`.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    axis : int
-    index : array_like of int
-        As many axes as `x`, no axis but `axis` longer than that of `x`.
-
-    Returns
-    -------
-    Tensor
-        Of the shape of `index`.
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "gather")
-    index = index._data if isinstance(index, Tensor) else np.asarray(index)
-    (axis,) = _axes("gather", axis, x.ndim)
-    if index.ndim != x.ndim or builtins.any(
-        i != axis and m > n for i, (m, n) in enumerate(zip(index.shape, x.shape, strict=True))
-    ):
-        raise ValueError(
-            f"gather: index of shape {index.shape} does not fit a tensor of shape {x.shape} along axis {axis}"
-        )
-    part = x[tuple(slice(None) if i == axis else slice(m) for i, m in enumerate(index.shape))]
-    return take_along_axis(part, index, axis)
-
-
-def take(x, indices, axis=0):
-    """Slices of `x` at `indices` along one axis, as rows of a table (``np.take``, PyTorch's ``index_select``).
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    indices : array_like of int
-        Any shape.
-    axis : int
-
-    Returns
-    -------
-    Tensor
-        The axis replaced by the axes of `indices`.
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "take")
-    (axis,) = _axes("take", axis, x.ndim)
-    shape = x.shape
-    indices = _indices("take", indices, shape[axis])
-    out = np.empty(shape[:axis] + indices.shape + shape[axis + 1 :], x.dtype)
-    launch(kernels.take, out, x._data, indices, axis)
-
-    def back(g):
-        into = launch(kernels.copy, np.empty(shape, g.dtype), 0.0)
-        launch(kernels.scatter_add, into, g._data, indices, axis)
-        return record("scatter_add", into, (g,), (lambda g: take(g, indices, axis),))
-
-    return record("take", out, (x,), (back,))
-
-# %% ../nbs/02b_operations.ipynb #bf57a1cd
-def _same_dtype(name, tensors):
-    if isinstance(tensors, Tensor | np.ndarray):
-        tensors = list(tensors)
-    if not tensors:
-        raise ValueError(f"{name}: expected at least one tensor")
-    return _promote(name, [as_tensor(t, name) for t in tensors], "same")
-
-
-def concatenate(tensors, axis=0):
-    """Join tensors along an axis that they have.
-
-    Parameters
-    ----------
-    tensors : sequence of Tensor or array_like
-        Equal shapes, except along `axis`.
-    axis : int
-
-    Returns
-    -------
-    Tensor
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    tensors, dtype = _same_dtype("concatenate", tensors)
-    first = tensors[0].shape
-    (axis,) = _axes("concatenate", axis, len(first))
-    for t in tensors[1:]:
-        if t.ndim != len(first) or _kept(t.shape, (axis,)) != _kept(first, (axis,)):
-            raise ValueError(f"concatenate: shapes {first} and {t.shape} differ in another axis than {axis}")
-    keys, start = [], 0
-    for t in tensors:
-        keys.append((slice(None),) * axis + (slice(start, start + t.shape[axis]),))
-        start += t.shape[axis]
-    out = np.empty(first[:axis] + (start,) + first[axis + 1 :], dtype)
-    for t, key in zip(tensors, keys, strict=True):
-        launch(kernels.copy, out[key], t._data)
-    return record("concatenate", out, tensors, tuple([lambda g, key=key: g[key] for key in keys]))
-
-
-def stack(tensors, axis=0):
-    """Join tensors of one shape along a new axis.
-
-    Parameters
-    ----------
-    tensors : sequence of Tensor or array_like
-    axis : int
-        Where the new axis goes.
-
-    Returns
-    -------
-    Tensor
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    tensors, _ = _same_dtype("stack", tensors)
-    for t in tensors:
-        if t.shape != tensors[0].shape:
-            raise ValueError(f"stack: expected equal shapes, got {tensors[0].shape} and {t.shape}")
-    return concatenate([unsqueeze(t, axis) for t in tensors], axis)
-
-
-def split(x, size, axis=0):
-    """Cut a tensor into pieces along an axis.
-
-    Parameters
-    ----------
-    x : Tensor or array_like
-    size : int or sequence of ints
-        The size of every piece (the last may be smaller), or the size of each, as in PyTorch.
-    axis : int
-
-    Returns
-    -------
-    list of Tensor
-        Views of the same memory.
-
-    Chapter: Operations and their gradients, section Shapes
-    """
-    x = as_tensor(x, "split")
-    (axis,) = _axes("split", axis, x.ndim)
-    total = x.shape[axis]
-    if isinstance(size, int):
-        if size < 1:
-            raise ValueError(f"split: expected a size of at least 1, got {size}")
-        size = [builtins.min(size, total - i) for i in range(0, total, size)] or [0]
-    if builtins.sum(size) != total:
-        raise ValueError(
-            f"split: sizes {list(size)} add up to {builtins.sum(size)}, but axis {axis} has {total} elements"
-        )
-    pieces, start = [], 0
-    for n in size:
-        pieces.append(x[(slice(None),) * axis + (slice(start, start + n),)])
-        start += n
-    return pieces
-
 # %% ../nbs/02b_operations.ipynb #0f8ec19d
-def _swap(a):
-    return a.swapaxes(-1, -2)
-
-
 def matmul(a, b):
     """The matrix product ``a @ b``, batched over leading axes, with vectors as rows or columns.
 
@@ -1233,6 +1251,7 @@ _MATMUL_2D = (
     lambda g, a, b: launch(kernels.matmul, np.empty(a.shape, g.dtype), g, b.T),
     lambda g, a, b: launch(kernels.matmul, np.empty(b.shape, g.dtype), a.T, g),
 )
+Tensor.__matmul__, Tensor.__rmatmul__ = matmul, lambda self, other: matmul(other, self)
 
 # %% ../nbs/02b_operations.ipynb #c7add19b
 def _diagonal(x, labels):
@@ -1403,27 +1422,16 @@ def _put_at(out, value, key):
 
 
 _index_put = kernels.Kernel("index_put", _put_at)
-
-
-def _comparable(other):
-    return isinstance(other, Tensor | np.ndarray | list | tuple) or _is_number(other)
-
-
 for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power,
                    "matmul": matmul}.items():
-    setattr(Tensor, f"__{_name}__", _op)
-    setattr(Tensor, f"__r{_name}__", lambda self, other, _op=_op: _op(other, self))
     setattr(Tensor, f"__i{_name}__", _in_place(_op))
-for _name, _op in {"eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater,
-                   "ge": greater_equal}.items():
-    setattr(Tensor, f"__{_name}__",
-            lambda self, other, _op=_op: _op(self, other) if _comparable(other) else NotImplemented)
 for _op in (exp, log, log1p, expm1, sqrt, square, abs, sin, cos, tanh, sigmoid, erf, sign, floor, reciprocal, maximum,
             minimum, clip, astype, sum, mean, var, std, max, min, argmax, argmin, prod, logsumexp, softmax, log_softmax,
             cumsum, reshape, permute, transpose, squeeze, unsqueeze, broadcast_to, expand, flip, gather, split, matmul,
             isnan, isinf, isfinite):
     setattr(Tensor, _op.__name__, _op)
-Tensor.__neg__, Tensor.__abs__, Tensor.__getitem__, Tensor.__setitem__ = negative, abs, getitem, _setitem
+Tensor.__abs__ = abs
+Tensor.__setitem__ = _setitem
 Tensor.pow, Tensor.abs, Tensor.clamp, Tensor.amax, Tensor.amin, Tensor.view = power, abs, clip, max, min, reshape
 Tensor.T = property(permute, doc="The tensor with its axes in reverse order, a view")
 OPS["matmul"] = matmul
