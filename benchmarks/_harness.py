@@ -2,7 +2,7 @@
 
 A case is a name and one callable per peer, each doing the same work. Every round times every peer once, so that
 whatever slows the machine down slows all of them; a round is as many calls as last about `ROUND` seconds. The table
-shows the median over rounds, and the median of the rounds' own ratios.
+shows the median over rounds, and the median of the rounds' own ratios. `python -m benchmarks` runs them all.
 """
 import argparse
 import json
@@ -23,7 +23,7 @@ def options(description):
     parser.add_argument("--threads", type=int, default=1, help="cores that each peer may use")
     parser.add_argument("--rounds", type=int, default=41, help="rounds per case")
     parser.add_argument("--only", default="", help="run the cases whose name holds this text")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the tables")
+    parser.add_argument("--out", type=Path, default=RESULTS / "local", help="folder for the tables")
     parsed = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DEEPNOTES_NUM_THREADS"):
         os.environ[name] = str(parsed.threads)
@@ -81,7 +81,7 @@ def geometric_mean(values):
     return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
 
 
-def run(name, cases, chosen, versions):
+def run(name, cases, chosen, versions, targets=None, measured=()):
     """Time all cases, print a table, and write it as markdown and JSON.
 
     Parameters
@@ -94,6 +94,11 @@ def run(name, cases, chosen, versions):
         What `options` returned.
     versions : dict
         Of the peers.
+    targets : dict of str to dict, optional
+        For groups whose name starts so: the largest "geometric mean" and "worst" ratio to the second peer, or the
+        largest "value" of the first, that are aimed at.
+    measured : iterable of (group, case, unit, dict of str to float), optional
+        What was measured in another way than by timing calls in turns.
 
     Returns
     -------
@@ -105,31 +110,87 @@ def run(name, cases, chosen, versions):
         if chosen.only and chosen.only not in f"{group} {case}":
             continue
         seconds, ratios = compare(peers, chosen.rounds)
-        rows.append({"group": group, "case": case, "seconds": seconds, "ratios": ratios})
-        print(f"{group:>16} {case:<28} " + "  ".join(f"{p} {pretty(s)}" for p, s in seconds.items())
-              + "  ratio " + " ".join(f"{r:.2f}" for r in list(ratios.values())[1:]), flush=True)
-    write(name, rows, chosen, versions)
+        rows.append({"group": group, "case": case, "unit": "s", "values": seconds, "ratios": ratios})
+        print(line(rows[-1]), flush=True)
+    for group, case, unit, values in measured:
+        first = next(iter(values.values()))
+        ratios = {peer: first / value for peer, value in values.items()}
+        rows.append({"group": group, "case": case, "unit": unit, "values": values, "ratios": ratios})
+        print(line(rows[-1]), flush=True)
+    facts = {"threads": chosen.threads, "rounds": chosen.rounds, **machine(), **versions}
+    result = {"facts": facts, "rows": rows, "targets": judged(rows, targets or {})}
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    stem = chosen.out / f"{name}-{chosen.threads}"
+    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    text = f"# {name}\n\n" + table(result)
+    stem.with_suffix(".md").write_text(text)
+    for verdict in result["targets"]:
+        print(sentence(verdict))
     return rows
 
 
-def write(name, rows, chosen, versions):
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    facts = {"threads": chosen.threads, "rounds": chosen.rounds, "cores": os.cpu_count(),
-             "machine": platform.machine(), "python": platform.python_version(), **versions}
-    stem = chosen.out / f"{name}-{chosen.threads}"
-    stem.with_suffix(".json").write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
-    lines = [f"# {name}, {chosen.threads} thread{'s' if chosen.threads > 1 else ''}", "",
-             ", ".join(f"{key} {value}" for key, value in facts.items()), ""]
-    groups = list(dict.fromkeys(row["group"] for row in rows))
-    for group in groups:
+def machine():
+    "The processor, how busy it was, and what ran."
+    try:
+        with open("/proc/cpuinfo") as file:
+            model = next(row.split(":")[1].strip() for row in file if row.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return {"processor": model, "cores": os.cpu_count(), "load": load, "system": platform.system(),
+            "python": platform.python_version()}
+
+
+def judged(rows, targets):
+    "Each target, the value reached, and whether it is met."
+    verdicts = []
+    for start, limits in targets.items():
+        here = [row for row in rows if row["group"].startswith(start)]
+        ratios = [list(row["ratios"].values())[1] for row in here if len(row["ratios"]) > 1]
+        for what, limit in limits.items():
+            values = [next(iter(row["values"].values())) for row in here] if what == "value" else ratios
+            if not values:
+                continue
+            value = geometric_mean(values) if what == "geometric mean" else max(values)
+            verdicts.append({"group": start, "what": what, "limit": limit, "reached": value, "met": value <= limit,
+                             "unit": here[0]["unit"] if what == "value" else "",
+                             "missed by": [row["case"] + " (" + row["group"] + ")" for row, v in
+                                           zip(here, values, strict=False) if what != "geometric mean" and v > limit]})
+    return verdicts
+
+
+def sentence(verdict):
+    unit = f" {verdict['unit']}" if verdict["unit"] else ""
+    missed = "; above it: " + ", ".join(verdict["missed by"]) if verdict["missed by"] else ""
+    return (f"{verdict['group']}: {verdict['what']} {verdict['reached']:.2f}{unit}, target at most "
+            f"{verdict['limit']}{unit}, {'met' if verdict['met'] else 'missed'}{missed}")
+
+
+def shown(row, value):
+    return pretty(value) if row["unit"] == "s" else f"{value:.3g} {row['unit']}"
+
+
+def line(row):
+    return (f"{row['group']:>16} {row['case']:<28} "
+            + "  ".join(f"{peer} {shown(row, value)}" for peer, value in row["values"].items())
+            + "  ratio " + " ".join(f"{r:.2f}" for r in list(row["ratios"].values())[1:]))
+
+
+def table(result):
+    "Facts, targets and rows as markdown."
+    facts, rows = result["facts"], result["rows"]
+    lines = [", ".join(f"{key} {value}" for key, value in facts.items()), ""]
+    lines += [f"- {sentence(verdict)}" for verdict in result["targets"]] + [""]
+    for group in dict.fromkeys(row["group"] for row in rows):
         here = [row for row in rows if row["group"] == group]
-        peers = list(here[0]["seconds"])
+        peers = list(here[0]["values"])
         titles = ["case", *peers, *[f"{peers[0]} / {p}" for p in peers[1:]]]
-        lines += [f"## {group}", "", "| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+        lines += [f"### {group}", "", "| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
         for row in here:
-            lines.append("| " + " | ".join([row["case"], *map(pretty, row["seconds"].values()),
+            lines.append("| " + " | ".join([row["case"], *[shown(row, value) for value in row["values"].values()],
                                             *[f"{r:.2f}" for r in list(row["ratios"].values())[1:]]]) + " |")
-        means = [geometric_mean(row["ratios"][p] for row in here) for p in peers[1:]]
-        lines += ["| geometric mean |" + " |" * len(peers) + " " + " | ".join(f"{m:.2f}" for m in means) + " |", ""]
-        print(f"{group}: geometric mean {' '.join(f'{m:.2f}' for m in means)}")
-    stem.with_suffix(".md").write_text("\n".join(lines))
+        if len(peers) > 1:
+            means = [geometric_mean(row["ratios"][p] for row in here) for p in peers[1:]]
+            lines.append("| geometric mean |" + " |" * len(peers) + " " + " | ".join(f"{m:.2f}" for m in means) + " |")
+        lines.append("")
+    return "\n".join(lines)
