@@ -11,9 +11,9 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
            'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add', 'index_get', 'index_add', 'sgd', 'adagrad',
            'rmsprop', 'adam', 'GRAIN', 'Kernel', 'formula_text', 'loop_source', 'Launch', 'launch', 'can_compile',
-           'default_backend', 'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback',
-           'normalized_axes', 'sum_to_axes', 'number', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder',
-           'show_config']
+           'compiler', 'default_backend', 'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise',
+           'pullback', 'normalized_axes', 'sum_to_axes', 'number', 'get_num_threads', 'set_num_threads', 'split',
+           'cache_folder', 'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
 import ast
@@ -46,7 +46,7 @@ class Kernel:
     reference : callable
         `reference(out, *operands)`, the numpy form.
     runner : str, optional
-        The function of `deepnotes._machine` that makes the compiled form. Without it, both backends run `reference`.
+        The function of `deepnotes._loops` that makes the compiled form. Without it, both backends run `reference`.
 
     Notes
     -----
@@ -62,9 +62,9 @@ class Kernel:
         self.run = self._first_run
 
     def _first_compiled(self, runner, out, *operands):
-        from deepnotes import _machine
+        from deepnotes import _loops
         ground = importlib.import_module("deepnotes.kernels")       # the floor below imports nothing of ours: hand it down
-        self.compiled = getattr(_machine, runner)(self, ground)
+        self.compiled = getattr(_loops, runner)(self, ground)
         if default_backend() == "numba":
             self._face(self.compiled)
         self.compiled(out, *operands)
@@ -223,6 +223,12 @@ def can_compile():
     except ValueError:              # sys.modules["numba"] is None: hidden on purpose
         found = False
     return found and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+
+
+def compiler():
+    "The part of the library that needs numba; loops that are found in the cache do without it."
+    from deepnotes import _machine
+    return _machine
 
 
 def default_backend():
@@ -853,8 +859,8 @@ def cache_folder():
     "Where compiled loops are kept between processes; None where nothing can be compiled."
     if not can_compile():
         return None
-    from deepnotes import _machine
-    return _machine.cache_folder()
+    from deepnotes import _loops
+    return _loops.cache_folder()
 
 
 def _version(package):
