@@ -8,7 +8,8 @@ __all__ = ['Dataset', 'make_xor', 'make_spirals', 'load_digits', 'load_iris', 'l
            'make_noisy_xor', 'make_moons', 'make_circles', 'make_blobs', 'make_multilabel', 'make_memory',
            'make_regression_1d', 'read_idx', 'write_idx', 'load_idx', 'read_csv']
 
-# %% ../nbs/01_representation.ipynb #8e2aa8ce
+# %% ../nbs/01_representation.ipynb #6126d517
+#| code-fold: true
 import csv
 import gzip
 import importlib
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# %% ../nbs/01_representation.ipynb #fae271ca
+# %% ../nbs/01_representation.ipynb #fead6f88
 #| code-fold: true
 def _generator(op, rng):
     "A numpy Generator from a seed or a Generator; anything else is refused."
@@ -51,7 +52,7 @@ def _amount(op, name, value, least=0.0, most=math.inf):
     upper = "" if most == math.inf else f" and at most {most:g}"
     raise ValueError(f"{op}: {name} must be a finite number of at least {least:g}{upper}, got {value!r}.")
 
-# %% ../nbs/01_representation.ipynb #9da8b19e
+# %% ../nbs/01_representation.ipynb #7bdd0959
 #| code-fold: show
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
@@ -153,7 +154,7 @@ class Dataset:
                                 stratify=self.y if stratify else None)
         return self.take(rows[0]), self.take(rows[1])
 
-# %% ../nbs/01_representation.ipynb #f1277ccf
+# %% ../nbs/01_representation.ipynb #c3665c96
 def make_xor():
     """The four points of exclusive or.
 
@@ -172,7 +173,7 @@ def make_xor():
     X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
     return Dataset(X, np.array([0, 1, 1, 0]), ("same", "different"), ("x1", "x2"), "XOR")
 
-# %% ../nbs/01_representation.ipynb #8562e934
+# %% ../nbs/01_representation.ipynb #3e7f699c
 #| code-fold: true
 def _shuffled(X, y, classes, features, name, rng):
     "Rows in random order, in the dtypes that this module promises."
@@ -180,7 +181,7 @@ def _shuffled(X, y, classes, features, name, rng):
     y = y.astype(np.int64 if np.issubdtype(y.dtype, np.integer) or y.dtype == bool else np.float32)
     return Dataset(X.astype(np.float32)[order], y[order], tuple(classes), tuple(features), name)
 
-# %% ../nbs/01_representation.ipynb #e4e418e7
+# %% ../nbs/01_representation.ipynb #678267b9
 #| code-fold: show
 def make_spirals(n_samples=300, n_arms=2, turns=1.5, noise=0.02, rng=0):
     """Points on spiral arms that wind around each other.
@@ -218,7 +219,7 @@ def make_spirals(n_samples=300, n_arms=2, turns=1.5, noise=0.02, rng=0):
     X = t[:, None] * np.column_stack([np.cos(angle), np.sin(angle)]) + noise * rng.standard_normal((n, 2))
     return _shuffled(X, y, [f"arm {k}" for k in range(n_arms)], ("x1", "x2"), f"{n_arms} spirals", rng)
 
-# %% ../nbs/01_representation.ipynb #ad71b627
+# %% ../nbs/01_representation.ipynb #2dedd94e
 #| code-fold: true
 def _from_sklearn(name, title, task="classification"):
     "One of the data sets that scikit-learn carries, as a Dataset."
@@ -343,7 +344,7 @@ def load_diabetes():
     """
     return _from_sklearn("diabetes", "diabetes", task="regression")
 
-# %% ../nbs/01_representation.ipynb #79068a35
+# %% ../nbs/01_representation.ipynb #dfcf7623
 #| code-fold: true
 def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
     """Cut arrays along their rows into a training and a test part, after one random permutation.
@@ -413,15 +414,18 @@ def _stratified(op, order, labels, n_test):
     held_out = rank < quota[shuffled]
     return np.concatenate([order[held_out], order[~held_out]])
 
-# %% ../nbs/01_representation.ipynb #49461878
+# %% ../nbs/01_representation.ipynb #7bf0c14f
 #| code-fold: show
 class StandardScaler:
     """Shift and scale each column to mean 0 and standard deviation 1, as measured on the rows given to `fit`.
 
     Attributes
     ----------
-    mean_, scale_ : ndarray, shape (features,), float64
-        What was measured. A constant column gets scale 1: it becomes zeros instead of a division by zero.
+    mean_ : ndarray of shape (features,), float64
+        Mean of each column.
+    scale_ : ndarray of shape (features,), float64
+        Standard deviation of each column. A constant column gets scale 1: it becomes zeros instead of a division
+        by zero.
 
     Notes
     -----
@@ -570,7 +574,7 @@ def standardize(train, *others):
     scaled = [scaler.transform(X) for X in (train, *others)]
     return scaled if others else scaled[0]
 
-# %% ../nbs/01_representation.ipynb #5b4d68d3
+# %% ../nbs/01_representation.ipynb #dafd841c
 #| code-fold: show
 def sawtooth(x, depth):
     """The tent function composed `depth` times with itself: 2**depth linear pieces on [0, 1], values in [0, 1].
@@ -642,7 +646,7 @@ def make_sawtooth(depth=3, n_samples=256, noise=0.0, rng=0):
     y = sawtooth(x, depth) + noise * rng.standard_normal(n)
     return Dataset(x[:, None].astype(np.float32), y[:, None].astype(np.float32), (), ("x",), f"sawtooth, depth {depth}")
 
-# %% ../nbs/01_representation.ipynb #c2541e06
+# %% ../nbs/01_representation.ipynb #5dba5a5e
 #| code-fold: show
 def randomize_labels(y, fraction=1.0, n_classes=None, rng=0):
     """Replace a share of the labels by classes drawn at random.
@@ -684,7 +688,7 @@ def randomize_labels(y, fraction=1.0, n_classes=None, rng=0):
     out[rows] = rng.integers(n_classes, size=len(rows))
     return out
 
-# %% ../nbs/01_representation.ipynb #a48eda7b
+# %% ../nbs/01_representation.ipynb #da086d65
 #| code-fold: true
 def make_noisy_xor(n_samples=200, noise=0.2, rng=0):
     """Clouds around the four corners of the unit square, labelled by exclusive or.
@@ -891,7 +895,7 @@ def make_memory(n_samples=200, length=20, noise=0.2, rng=0):
     X[:, 0, 0] = 2 * y - 1
     return _shuffled(X, y, ("minus", "plus"), ("value",), f"memory, {length} steps", rng)
 
-# %% ../nbs/01_representation.ipynb #b7538925
+# %% ../nbs/01_representation.ipynb #bb06ad1e
 #| code-fold: true
 _CURVES = {
     "linear": lambda x: 0.5 * x + 0.25,
@@ -959,7 +963,7 @@ def make_regression_1d(kind="sine", n_samples=100, noise=0.1, rng=0):
     X, y = x[order, None].astype(np.float32), y[order, None].astype(np.float32)
     return Dataset(X, y, (), ("x",), kind)
 
-# %% ../nbs/01_representation.ipynb #c7e12fcb
+# %% ../nbs/01_representation.ipynb #c9bd3613
 #| code-fold: true
 @contextmanager
 def _opened(op, path):
@@ -984,7 +988,7 @@ def _read_up_to(stream, n, step=1 << 20):
         data += block
     return data
 
-# %% ../nbs/01_representation.ipynb #608d3bfb
+# %% ../nbs/01_representation.ipynb #1c545429
 #| code-fold: show
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -1125,7 +1129,7 @@ def load_idx(images, labels, classes=None, max_bytes=2**30):
         flat /= 255
     return Dataset(flat, y.astype(np.int64), tuple(classes), (), os.path.basename(os.fspath(images)))
 
-# %% ../nbs/01_representation.ipynb #c565c999
+# %% ../nbs/01_representation.ipynb #fa15c862
 #| code-fold: show
 def read_csv(path, target=-1, task="classification", header=True, delimiter=",", max_bytes=2**30):
     """Read a table of numbers with one target column, plain or gzipped, UTF-8.
@@ -1199,7 +1203,7 @@ def read_csv(path, target=-1, task="classification", header=True, delimiter=",",
     index = {label: k for k, label in enumerate(classes)}
     return Dataset(X, np.array([index[v] for v in labels], dtype=np.int64), tuple(classes), features, title)
 
-# %% ../nbs/01_representation.ipynb #204e9a8a
+# %% ../nbs/01_representation.ipynb #3e99e2ba
 #| code-fold: true
 def _is_number(text):
     "Whether `text` reads as a number; Python's own 1_000 does not count."

@@ -7,7 +7,7 @@ __all__ = ['INK', 'COLORS', 'MARKERS', 'DASHES', 'rc_params', 'style', 'scatter'
            'Unfolding', 'lattice_stages', 'UnfoldingViewer', 'learned_features', 'images', 'layer_histograms',
            'loss_surface', 'trajectory', 'learning_curves']
 
-# %% ../nbs/01b_plotting.ipynb #598d33a7
+# %% ../nbs/01b_plotting.ipynb #e46fc4d8
 import base64
 import functools
 import json
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-# %% ../nbs/01b_plotting.ipynb #7ec4efb6
+# %% ../nbs/01b_plotting.ipynb #e413c8c3
 #| code-fold: show
 INK = "#797979"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
@@ -70,7 +70,7 @@ def style():
     finally:
         rcParams.update(before)
 
-# %% ../nbs/01b_plotting.ipynb #25d8c35a
+# %% ../nbs/01b_plotting.ipynb #d4e945a7
 #| code-fold: true
 def _styled(draw):
     "`draw`, run in the book's look."
@@ -118,7 +118,7 @@ def _classes(op, y, n, classes):
         raise ValueError(f"{op}: y holds class {k - 1}, but only {len(names)} class names were given.")
     return y, names
 
-# %% ../nbs/01b_plotting.ipynb #6064af04
+# %% ../nbs/01b_plotting.ipynb #ac42f270
 #| code-fold: show
 @_styled
 def scatter(X, y=None, *, classes=None, size=16, legend=True, ax=None):
@@ -214,7 +214,7 @@ def decision_regions(predict, X, y=None, *, classes=None, threshold=0.0, resolut
         scatter(X, y, classes=classes, size=size, legend=legend, ax=ax)
     return ax
 
-# %% ../nbs/01b_plotting.ipynb #cd3cfa24
+# %% ../nbs/01b_plotting.ipynb #96290c82
 #| code-fold: true
 def _answers(op, scores, n, threshold):
     "One class index per point out of what `predict` returned."
@@ -226,7 +226,7 @@ def _answers(op, scores, n, threshold):
     raise ValueError(f"{op}: predict must return class indices ({n},) or scores ({n}, k), "
                      f"got {scores.dtype} of shape {scores.shape}. See chapter 'Pictures'.")
 
-# %% ../nbs/01b_plotting.ipynb #ade8370f
+# %% ../nbs/01b_plotting.ipynb #3a038649
 #| code-fold: show
 def stages(layers, X, *, lines=17, points_per_line=61, padding=0.1):
     """Where a network takes points and the lines of a grid: two coordinates per stage, ready to draw.
@@ -357,7 +357,7 @@ def folded_grid(layers, X, y=None, *, titles=None, lines=17, size=8, columns=4, 
         ax.set(title=title, xticks=[], yticks=[])
     return axes
 
-# %% ../nbs/01b_plotting.ipynb #d7bf01d1
+# %% ../nbs/01b_plotting.ipynb #38d1f4de
 #| code-fold: true
 class Unfolding:
     """A folded grid that the reader moves through, shown in notebooks and pages as one piece of HTML.
@@ -379,8 +379,10 @@ class Unfolding:
 
     Attributes
     ----------
-    points, grid : list of ndarray
-        The stages, as from `stages`.
+    points : list of ndarray
+        Images of the points, stage by stage, as from `stages`.
+    grid : list of ndarray
+        Images of the grid lines, stage by stage.
 
     Notes
     -----
@@ -441,7 +443,7 @@ range.addEventListener('input',()=>{stop();draw()});button.addEventListener('cli
 if(+range.value>=+range.max)range.value=0;button.textContent='Pause';timer=setInterval(()=>{
 range.value=+range.value+.02;draw();if(+range.value>=+range.max)stop()},33)});draw()})()"""
 
-# %% ../nbs/01b_plotting.ipynb #49fcf128
+# %% ../nbs/01b_plotting.ipynb #3eefb0c0
 #| code-fold: true
 def lattice_stages(layers, X, *, lattice=15, padding=0.1):
     """Where a network takes a lattice of points and the data, stage by stage: one moment of an `UnfoldingViewer`.
@@ -529,7 +531,7 @@ class UnfoldingViewer:
         return ('<div class="dn-widget" data-widget="unfolding-viewer"><p>Here the page of the book shows a figure with two '
                 f'sliders, for the layer and for the training step.</p><script type="application/json">{text}</script></div>')
 
-# %% ../nbs/01b_plotting.ipynb #02f8a445
+# %% ../nbs/01b_plotting.ipynb #45053a1d
 #| code-fold: show
 @_styled
 def learned_features(W, shape=None, *, columns=8, order=None, ax=None):
@@ -612,7 +614,7 @@ def images(X, labels=None, shape=None, *, columns=10, ax=None):
     ax.set_axis_off()
     return ax
 
-# %% ../nbs/01b_plotting.ipynb #7b6ec0cd
+# %% ../nbs/01b_plotting.ipynb #394151f6
 #| code-fold: true
 def _height_width(op, pixels, shape):
     "Height and width of pictures with so many pixels."
@@ -633,7 +635,7 @@ def _mosaic(op, rows, shape, columns, above=1):
         picture[i // columns, above:, i % columns, :width] = row.reshape(height, width)
     return picture.reshape(lines * (height + above), columns * (width + 1))[:, :-1]
 
-# %% ../nbs/01b_plotting.ipynb #8d61c3de
+# %% ../nbs/01b_plotting.ipynb #25eedcf1
 #| code-fold: show
 @_styled
 def layer_histograms(values, names=None, *, bins=60, log=False, limits=None, xlabel="value", ax=None):
@@ -711,7 +713,7 @@ def _remark(whole, finite, log):
         text += f", {whole.size - finite.size} not finite"
     return text
 
-# %% ../nbs/01b_plotting.ipynb #e0d7fc6c
+# %% ../nbs/01b_plotting.ipynb #0fb7b20f
 #| code-fold: show
 @_styled
 def loss_surface(loss, xlim=(-1.0, 1.0), ylim=(-1.0, 1.0), *, resolution=101, levels=18, log=False, vectorized=True,
@@ -826,7 +828,7 @@ def trajectory(path, *, label=None, color=None, every=1, ax=None):
         ax.set(xlim=limits[0], ylim=limits[1])
     return ax
 
-# %% ../nbs/01b_plotting.ipynb #57479059
+# %% ../nbs/01b_plotting.ipynb #0b379a8d
 #| code-fold: show
 @_styled
 def learning_curves(runs, x=None, *, band="range", log=False, xlabel="epoch", ylabel="loss", ax=None):

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -255,6 +256,16 @@ class BornHereDirective(SphinxDirective):
         return [node]
 
 
+def public_home(module: str, name: str, library: str) -> str:
+    """The full name under which a public module of the library hands on ``module.name``, or ""."""
+    thing = getattr(importlib.import_module(module), name, None)
+    for path in sorted(Path(importlib.import_module(library).__file__).parent.glob("[!_]*.py")):
+        public = importlib.import_module(f"{library}.{path.stem}")
+        if thing is not None and name in getattr(public, "__all__", ()) and getattr(public, name, None) is thing:
+            return f"{public.__name__}.{name}"
+    return ""
+
+
 class MarkExports(SphinxPostTransform):
     """Write under each exported cell where it went."""
 
@@ -287,10 +298,19 @@ class MarkExports(SphinxPostTransform):
             node.replace_self(items if everything else nodes.paragraph("", "This chapter exports nothing."))
 
     def link(self, module: str, name: str, where: nodes.Element) -> nodes.Node:
-        """A link to the entry of a name, or of the module when ``name`` is empty."""
+        """A link to the entry of a name, or of the module when ``name`` is empty.
+
+        What a private module (``deepnotes._tape``) keeps to itself has no entry; what a public one hands on has it there.
+        """
+        objects = self.env.get_domain("py").objects
         full = f"{module}.{name}" if name else module
+        private = module.rpartition(".")[2].startswith("_")
+        if private:
+            full = public_home(module, name, self.app.config.deepnotes_lib) if name else ""
         text = nodes.literal("", name or module, classes=["xref", "py"])
-        entry = self.env.get_domain("py").objects.get(full)
+        entry = objects.get(full)
+        if entry is None and private:
+            return text
         if entry is None:
             logger.warning(
                 "the API reference has no entry for %s: run nbdev_export, and check that its name is in __all__",
