@@ -1,0 +1,242 @@
+"""What the chapter on the engine room shows, and that the checks of its exercises tell right from wrong."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from book_helpers import ROOT
+from fastcore.test import test_close as assert_close
+from fastcore.test import test_eq as assert_equal
+from numpy.polynomial import Chebyshev, Polynomial
+
+from deepnotes import kernels as k
+
+HALF_LN2 = math.log(2) / 2
+
+
+def ulps(y, exact):
+    """Error in units in the last place of float32."""
+    return (y.astype(float) - exact) / np.spacing(np.abs(exact).astype(np.float32))
+
+
+def check(name, **more):
+    """A function of one of the chapter's pages, by its name, in the names that it needs."""
+    helpers = {"np": np, "k": k, "math": math, "test_eq": assert_equal, "test_close": assert_close, "ulps": ulps, **more}
+    for path in sorted((ROOT / "nbs").glob("09*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "code" and f"def {name}(" in source:
+                exec(source, helpers)  # the book's own cell
+                return helpers[name]
+    raise AssertionError(f"no page of chapter 9 defines {name}")
+
+
+# -- the exercises' checks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrongs"),
+    [
+        (
+            "check_estimate",
+            {"intensity": 1 / 12, "seconds": 0.003, "operations": 60},
+            [{"intensity": 1 / 8}, {"seconds": 0.002}, {"operations": 5}, {"intensity": None}],
+        ),
+        ("check_bytes", {"numpy": 32, "row by row": 8}, [{"numpy": 20}, {"row by row": 4}, {"numpy": None}]),
+        (
+            "check_bits",
+            {"bits of -6.25": 0xC0C80000, "0x3FC00000": 1.5},
+            [{"bits of -6.25": 0x40C80000}, {"0x3FC00000": 1.25}, {"0x3FC00000": None}],
+        ),
+        ("check_terms", {"whole": 13, "quarter": 9}, [{"whole": 12}, {"quarter": 13}, {"whole": None}]),
+    ],
+)
+def test_checks_of_numbers(name, right, wrongs):
+    grade = check(name)
+    grade(right)
+    for wrong in wrongs:
+        with pytest.raises((AssertionError, TypeError)):
+            grade(right | wrong)
+
+
+def stable(x):
+    return k.maximum(x, 0.0) + k.log1p(k.exp(-k.abs(x)))
+
+
+def slope(x, y):
+    return k.sigmoid(x)
+
+
+def test_check_of_softplus():
+    grade = check("check_softplus")
+    grade(stable, slope)
+    for formula, derivative in [
+        (lambda x: k.log(1 + k.exp(x)), slope),  # overflows, and loses small values
+        (lambda x: k.maximum(x, 0.0), slope),
+        (stable, lambda x, y: 1.0 + 0.0 * x),
+        (stable, lambda x, y: k.tanh(x)),
+    ]:
+        with pytest.raises(AssertionError):
+            grade(formula, derivative)
+
+
+def test_check_of_inputs():
+    grade = check("check_inputs")
+    grade(check("inputs_of_recording", check_inputs=lambda function: None, step=[]))
+
+    def every_operand(launches):
+        return [x for launch in launches for x in launch.operands if isinstance(x, np.ndarray)]
+
+    def without_outputs(launches):
+        written, found = [], []
+        for launch in launches:
+            found += [x for x in launch.operands if isinstance(x, np.ndarray) and not any(x is y for y in written + found)]
+            written.append(launch.out)
+        return found  # forgets that optimizers read what they write
+
+    for wrong in (lambda launches: [], every_operand, without_outputs):
+        with pytest.raises(AssertionError):
+            grade(wrong)
+
+
+def test_check_of_products():
+    def normal(*shape):
+        return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+    def seconds(call, samples):
+        call()
+        return 1.0
+
+    grade = check("check_product", normal=normal, seconds=seconds)
+    assert grade(lambda out, a, b: np.dot(a, b, out)) == pytest.approx(2 * 256**3 / 1e9)
+
+    def added(out, a, b):
+        out += a @ b  # the output's old content is still there
+
+    for wrong in (lambda out, a, b: None, added, lambda out, a, b: np.copyto(out, a @ np.round(b, 2))):
+        with pytest.raises(AssertionError):
+            grade(wrong)
+
+
+def test_check_of_exp2():
+    grade = check("check_exp2")
+    grade(np.exp2)
+    wrongs = (np.ones_like, lambda x: np.exp2(x.astype(float)), lambda x: np.exp2(x) * np.float32(1 + 1e-6), np.exp)
+    for wrong in wrongs:
+        with pytest.raises(AssertionError), np.errstate(over="ignore"):
+            grade(wrong)
+
+
+def test_check_of_coefficients():
+    grade = check("check_minimax")
+    best = Chebyshev.interpolate(np.exp, 5, domain=[-HALF_LN2, HALF_LN2]).convert(kind=Polynomial).coef
+    error, taylor = grade(best)
+    # Chebyshev's remainder: b^6 / (2^5 6!), Taylor's b^6 / 6!; both relative to e^r >= e^-b
+    assert error <= 1.05 * HALF_LN2**6 / (2**5 * 720) * math.exp(HALF_LN2)
+    assert taylor >= 0.9 * HALF_LN2**6 / 720
+    for wrong in ([1 / math.factorial(i) for i in range(6)], list(best) + [0], [*best[:5], best[5] * 1.01]):
+        with pytest.raises(AssertionError):
+            grade(wrong)
+
+
+def test_skeletons_are_not_solutions():
+    """What stands in the reader's cells before he writes must not pass."""
+    with pytest.raises(AssertionError):
+        check("check_exp2")(check("my_exp2"))
+    with pytest.raises(AssertionError):
+        check("check_inputs")(check("inputs_of"))
+    with pytest.raises(AssertionError):
+        check("check_softplus")(check("my_softplus"), check("my_slope"))
+
+
+# -- what the chapter shows ------------------------------------------------------------------------------------------
+
+
+def test_the_series_alone_fails_and_the_reduction_repairs_it():
+    total = term = np.float32(1)
+    for i in range(1, 100):
+        term = term * np.float32(-20) / np.float32(i)
+        total += term
+    assert abs(total / np.exp(-20.0) - 1) > 1
+    x = np.float32([-20, -87, -1e-3, 0, 1e-3, 20, 88])
+    assert np.abs(ulps(k.launch(k.exp, np.empty_like(x), x), np.exp(x.astype(float)))).max() < 2
+
+
+def test_degree_seven_is_the_first_that_float32_does_not_notice():
+    r = np.linspace(-HALF_LN2, HALF_LN2, 2001)
+
+    def remainder(degree):
+        return np.abs(sum(r**i / math.factorial(i) for i in range(degree + 1)) / np.exp(r) - 1).max()
+
+    assert remainder(6) > 2.0**-24 > remainder(7)
+    assert remainder(12) > 2.0**-53 > HALF_LN2**14 / math.factorial(14) * math.exp(HALF_LN2)
+
+
+@pytest.mark.parametrize("name", ["log1p", "expm1"])
+def test_words_for_small_arguments_keep_what_the_plain_formulas_lose(name):
+    x = np.logspace(-12, -5, 50).astype(np.float32)
+    exact = getattr(np, name)(x.astype(float))
+    plain = np.log(np.float32(1) + x) if name == "log1p" else np.exp(x) - np.float32(1)
+    assert np.abs(plain / exact - 1).max() == 1  # nothing left
+    assert np.abs(ulps(k.launch(getattr(k, name), np.empty_like(x), x), exact)).max() <= 2
+
+
+def test_fusing_saves_ten_passes_of_eleven():
+    """GELU's text has nine operations; counted on an array that records them."""
+
+    class Counted:
+        bytes = 0
+
+        def touch(self, other=None):
+            Counted.bytes += 4 * (2 + isinstance(other, Counted))
+            return Counted()
+
+        __add__ = __radd__ = __mul__ = __rmul__ = touch
+
+        def __deepnotes_op__(self, name, operands):
+            return self.touch()
+
+    x = Counted()
+    0.5 * x * (1 + k.tanh(0.79788456 * (x + 0.044715 * x * x * x)))
+    assert Counted.bytes == 88
+
+
+def test_replaying_a_step_reaches_the_least_squares_solution():
+    rng = np.random.default_rng(9)
+    x, t = rng.standard_normal((64, 3)), rng.standard_normal((64, 1))
+    w, velocity, gradient, residual = np.zeros((3, 1)), np.zeros((3, 1)), np.empty((3, 1)), np.empty((64, 1))
+    with k.recording() as step:
+        k.launch(k.matmul, residual, x, w)
+        k.launch(k.subtract, residual, residual, t)
+        k.launch(k.multiply, residual, residual, 2 / len(x))
+        k.launch(k.matmul, gradient, x.T, residual)
+        k.launch(k.sgd, w, gradient, velocity, 0.1, 0.5)
+    for _ in range(300):
+        k.replay(step)
+    np.testing.assert_allclose(w, np.linalg.lstsq(x, t, rcond=None)[0], atol=1e-12)
+    assert [launch.kernel.name for launch in step] == ["matmul", "subtract", "multiply", "matmul", "sgd"]
+    assert step[3].operands[0].base is x  # the transpose is a view: nothing was copied
+
+
+def test_a_sum_does_not_lose_digits_with_its_length():
+    values = np.random.default_rng(10**6).uniform(0, 1, 10**6).astype(np.float32)
+    exact = math.fsum(values.tolist())
+    total = k.launch(k.sum, np.empty((), np.float32), values)
+    if k.default_backend() == "numba":
+        assert abs(float(total) / exact - 1) <= 2.0**-23
+    assert abs(float(np.cumsum(values)[-1]) / exact - 1) > 2.0**-20
+
+
+def test_the_pages_hold_all_sections_that_docstrings_name():
+    pages = ""
+    for path in sorted((ROOT / "nbs").glob("09*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        pages += "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    headings = {line.lstrip("# ") for line in pages.splitlines() if line.startswith("#")}
+    named = {
+        line.split(", section ")[1].strip().rstrip('".').removesuffix('")')
+        for line in (ROOT / "deepnotes" / "kernels.py").read_text(encoding="utf-8").splitlines()
+        if line.strip().startswith("Chapter: The engine room, section ")
+    }
+    assert named and named <= headings
