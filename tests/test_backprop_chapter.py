@@ -148,7 +148,7 @@ def test_best_step_of_central_differences():
 @pytest.mark.parametrize("depth", [1, 2, 5, 12])
 def test_backward_costs_two_forward_passes_less_one_product(depth):
     def flops(launches):
-        return sum(2 * l.out.size * l.operands[0].shape[-1] for l in launches if l.kernel.name == "matmul")
+        return sum(2 * one.out.size * one.operands[0].shape[-1] for one in launches if one.kernel.name == "matmul")
 
     _, loss = layers(depth, ag.tanh, 8, 16)
     with kernels.recording() as forward:
@@ -275,7 +275,7 @@ WRONG = {
     "check_softplus": (("tape",), lambda x: ag.log1p(ag.exp(x))),
     "check_complex_step": ((), lambda f, x: (f(x + 1e-8) - f(x)) / 1e-8),
     "check_hvp": ((), lambda f, x, v: ag.grad(f)(x + v) - ag.grad(f)(x)),
-    "check_largest_rate": (("descend",), lambda f, x: 1.0),
+    "check_largest_rate": (("descend",), lambda f, x: 0.4),
     "check_checkpoint": ((), lambda f, x: f(x) + 0.0 * x),
 }
 
@@ -286,7 +286,7 @@ def test_a_wrong_answer_does_not_pass(check):
     asserts.test_fail(defined(*needs, check)[check], args=(wrong,))
 
 
-@pytest.mark.parametrize("check", [name for name in WRONG if name not in ("check_complex_step",)])
+@pytest.mark.parametrize("check", [name for name in WRONG if name != "check_hvp"])  # its skeleton takes hours
 def test_the_skeleton_that_a_reader_starts_from_does_not_pass(check):
     code = cells("code")
     at = next(i for i, source in enumerate(code) if f"def {check}(" in source)
