@@ -262,7 +262,7 @@ def retype(function, dtype, integers=True):
     exponents = {this.arg for this, after in zip(steps, steps[1:], strict=False)
                  if this.opname == "LOAD_CONST" and after.opname.startswith("BINARY") and after.argrepr == "**"}
     constants = tuple(typed(value, integers and i not in exponents) for i, value in enumerate(code.co_consts))
-    names = {name: typed(function.__globals__[name]) for name in {i.argval for i in dis.get_instructions(code) if i.opname == 'LOAD_GLOBAL'} if name in function.__globals__}
+    names = {name: typed(function.__globals__[name]) for name in code.co_names if name in function.__globals__}
     cells = tuple(pytypes.CellType(typed(cell.cell_contents)) for cell in function.__closure__ or ())
     namespace = {"__builtins__": __builtins__, "__name__": __name__, **names}      # numba's cache asks for the module's name
     return inlined(pytypes.FunctionType(code.replace(co_consts=constants), namespace, function.__name__,
@@ -307,7 +307,7 @@ def _described(value, seen):
         if hasattr(value, "kernel") or value in seen:
             return value.__name__
         seen = seen | {value}
-        names = sorted(name for name in {i.argval for i in dis.get_instructions(value) if i.opname == 'LOAD_GLOBAL'} if name in value.__globals__)
+        names = sorted(name for name in value.__code__.co_names if name in value.__globals__)
         return (_described(value.__code__, seen), [(name, _described(value.__globals__[name], seen)) for name in names],
                 [_described(cell.cell_contents, seen) for cell in value.__closure__ or ()], value.__defaults__)
     if isinstance(value, pytypes.CodeType):
