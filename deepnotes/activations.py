@@ -6,9 +6,9 @@
 __all__ = ['relu', 'leaky_relu', 'sigmoid', 'tanh', 'softplus', 'softmax', 'log_softmax']
 
 # %% ../nbs/03_activations.ipynb #76d2dd21
-from . import autograd, kernels
+from . import autograd
 from .autograd import elementwise_op
-from .kernels import absolute, exp, log1p, maximum, where
+from .kernels import absolute, exp, log1p, maximum, sigmoid as logistic, where
 
 # %% ../nbs/03_activations.ipynb #f7de5ba3
 _relu = elementwise_op(
@@ -120,7 +120,7 @@ def tanh(x):
 # %% ../nbs/03_activations.ipynb #eb1ff6d9
 _softplus = elementwise_op(
     lambda x: maximum(x, 0.0) + log1p(exp(-absolute(x))),
-    lambda x: kernels.sigmoid(x),
+    lambda x: logistic(x),
     name="softplus",
 )
 

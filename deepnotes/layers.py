@@ -52,7 +52,8 @@ class Module:
     def forward(self, x):
         """Output of the module for the input `x`; every subclass says how."""
         raise TypeError(
-            f"{type(self).__name__} does not define forward(self, x). See the chapter Layers, section A layer of your own."
+            f"{type(self).__name__} does not define forward(self, x). "
+            "See the chapter Layers, section A layer of your own."
         )
 
     def __call__(self, *args, **kwargs):
@@ -184,7 +185,8 @@ class Linear(Module):
     activation : str or None
         Name of the activation that follows; it chooses the default of `weight_init` and does nothing else.
     weight_init, bias_init : callable or None
-        Called as ``init(shape, rng=rng, dtype=dtype)``. Default: He for rectifiers, Xavier otherwise; zeros for the bias.
+        Called as ``init(shape, rng=rng, dtype=dtype)``. Default: He for rectifiers, Xavier otherwise; zeros for the
+        bias.
     rng : Generator, int or None
         Source of randomness: a numpy Generator, a seed, or None for fresh entropy.
     dtype : dtype
@@ -217,7 +219,8 @@ class Linear(Module):
         rng = np.random.default_rng(rng)
         weight_init = weight_init or _default_weight_init(activation)
         self.weight = Parameter(weight_init((in_features, out_features), rng=rng, dtype=dtype))
-        self.bias = Parameter((bias_init or initialization.zeros)((out_features,), rng=rng, dtype=dtype)) if bias else None
+        bias_init = bias_init or initialization.zeros
+        self.bias = Parameter(bias_init((out_features,), rng=rng, dtype=dtype)) if bias else None
 
     def forward(self, x):
         """``x @ weight + bias`` for `x` of shape (..., in_features)."""
@@ -344,7 +347,8 @@ class Sequential(Module):
     def __init__(self, *modules):
         for i, module in enumerate(modules):
             if not isinstance(module, Module):
-                raise TypeError(f"Sequential: entry {i} is a {type(module).__name__}, expected a Module. See the chapter Layers.")
+                raise TypeError(f"Sequential: entry {i} is a {type(module).__name__}, expected a Module. "
+                                "See the chapter Layers, section Stacking.")
             setattr(self, str(i), module)
 
     def __len__(self):
@@ -398,7 +402,8 @@ class MLP(Sequential):
     def __init__(self, in_features, hidden_features, out_features, activation="relu", weight_init=None, rng=None,
                  dtype=np.float32):
         if np.ndim(hidden_features) != 1:
-            raise TypeError(f"MLP: hidden_features must be a list of widths such as [128], got {hidden_features!r}.")
+            raise TypeError("MLP: hidden_features must be a list of widths such as [128], "
+                            f"got {hidden_features!r}. See the chapter Layers, section Stacking.")
         if not callable(activation) and activation not in _ACTIVATIONS:
             raise ValueError(f"MLP: activation must be one of {', '.join(_ACTIVATIONS)}, or callable; got {activation!r}. "
                              "See the chapter Activation functions.")

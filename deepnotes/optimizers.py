@@ -58,11 +58,13 @@ class Optimizer:
         self.params = [params] if isinstance(params, Tensor) else list(params)
         for i, p in enumerate(self.params):
             if not isinstance(p, Tensor):
-                raise TypeError(f"{name}: parameter {i} is a {type(p).__name__}, expected a Tensor. See the chapter Optimizers.")
+                raise TypeError(f"{name}: parameter {i} is a {type(p).__name__}, expected a Tensor. "
+                                "See the chapter Optimizers.")
         if not self.params:
             raise ValueError(f"{name}: there are no parameters to optimize. See the chapter Optimizers.")
         if len({id(p) for p in self.params}) != len(self.params):
-            raise ValueError(f"{name}: a parameter is listed twice and would take two steps. See the chapter Optimizers.")
+            raise ValueError(f"{name}: a parameter is listed twice and would take two steps. "
+                             "See the chapter Optimizers.")
         self.steps = 0
         self.state = [{key: np.zeros_like(p.data) for key in self.state_names} for p in self.params]
 
@@ -118,8 +120,8 @@ class Optimizer:
         if own != new or set(state["hyperparameters"]) != set(self.hyperparameters):
             raise ValueError(
                 f"{type(self).__name__}.load_state_dict: expected state of shapes {own} and settings "
-                f"{sorted(self.hyperparameters)}, got {new} and {sorted(state['hyperparameters'])}; nothing was changed. "
-                "See the chapter Optimizers."
+                f"{sorted(self.hyperparameters)}, got {new} and {sorted(state['hyperparameters'])}; nothing was "
+                "changed. See the chapter Optimizers."
             )
         for name, value in state["hyperparameters"].items():
             setattr(self, name, value)

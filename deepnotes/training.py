@@ -23,8 +23,8 @@ class History:
 
     Attributes
     ----------
-    columns : dict of str to list
-        "epoch" and "loss"; "accuracy" for classifiers; "val_loss" and "val_accuracy" with validation data.
+    columns : dict
+        Lists by name: "epoch" and "loss"; "accuracy" for classifiers; "val_loss" and "val_accuracy" with validation data.
         An epoch without a value holds None.
 
     Notes
@@ -52,8 +52,10 @@ class History:
         return len(self.columns["epoch"])
 
     def __repr__(self):
-        last = ", ".join(f"{name}={column[-1]:.4g}" for name, column in self.columns.items() if len(self) and column[-1] is not None)
-        return f"History({last or 'no epochs yet'})"
+        if not len(self):
+            return "History(no epochs yet)"
+        last = {name: column[-1] for name, column in self.columns.items() if column[-1] is not None}
+        return f"History({', '.join(f'{name}={value:.4g}' for name, value in last.items())})"
 
     def to_csv(self, path):
         """Write all columns to a file of comma-separated values, one line per epoch.
@@ -87,7 +89,8 @@ class History:
         import matplotlib.pyplot as plt
 
         quantities = [name for name in ("loss", "accuracy") if name in self.columns]
-        _, axes = plt.subplots(1, len(quantities), figsize=(4.5 * len(quantities), 3.2), squeeze=False, layout="constrained")
+        size = (4.5 * len(quantities), 3.2)
+        _, axes = plt.subplots(1, len(quantities), figsize=size, squeeze=False, layout="constrained")
         for ax, quantity in zip(axes[0], quantities, strict=True):
             for name, label, style in ((quantity, "training", "-"), (f"val_{quantity}", "validation", "--")):
                 if name in self.columns:
@@ -146,7 +149,8 @@ class Trainer:
 
     Notes
     -----
-    Inputs are converted to the dtype of the model's parameters; class labels are kept, other targets are converted alike.
+    Inputs are converted to the dtype of the model's parameters, and so are the targets of "mse_loss" and
+    "binary_cross_entropy_with_logits" and all floating-point targets; class labels stay integers.
     The same seed, model and data give the same numbers bit for bit on the same machine; across machines the last digits
     may differ, because matrix products add in another order there.
 
@@ -160,12 +164,13 @@ class Trainer:
             raise ValueError(f"Trainer: loss must be callable or one of {', '.join(_LOSSES)}; got {loss!r}. "
                              "See the chapter Output units.")
         if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise TypeError(f"Trainer: seed must be an integer of at least 0, got {seed!r}. See the chapter The training procedure.")
+            raise TypeError(f"Trainer: seed must be an integer of at least 0, got {seed!r}. "
+                            "See the chapter The training procedure.")
         if optimizer is None:
             optimizer = Adam(model.parameters())
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"Trainer: optimizer must be an Optimizer such as Adam(model.parameters()), got {optimizer!r}. "
-                            "See the chapter Optimizers.")
+            raise TypeError("Trainer: optimizer must be an Optimizer such as Adam(model.parameters()), "
+                            f"got {optimizer!r}. See the chapter Optimizers.")
         self.model, self.optimizer, self.seed = model, optimizer, int(seed)
         self.loss = loss
         known = {f: (f, accuracy) for f, accuracy in _LOSSES.values()}
@@ -179,7 +184,7 @@ class Trainer:
     def _data(self, name, X, y):
         "Inputs and targets as arrays that fit together."
         X, y = self._inputs(X), np.asarray(y)
-        if self._loss is not outputs.cross_entropy and y.dtype.kind in "buif":
+        if y.dtype.kind == "f" or self._loss in (outputs.mse_loss, outputs.binary_cross_entropy_with_logits):
             y = y.astype(self._dtype)
         if X.ndim < 1 or y.ndim < 1 or len(X) != len(y) or len(X) == 0:
             raise ValueError(f"Trainer.{name}: X and y need the same number of examples, at least one; got shapes "
@@ -222,7 +227,8 @@ class Trainer:
         """
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
             if not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"Trainer.fit: {name} must be a positive integer, got {value!r}. See the chapter The training procedure.")
+                raise ValueError(f"Trainer.fit: {name} must be a positive integer, got {value!r}. "
+                                 "See the chapter The training procedure.")
         X, y = self._data("fit", X, y)
         if validation is not None:
             validation = self._data("fit (validation)", *validation)
@@ -251,8 +257,8 @@ class Trainer:
             value = loss.item()
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"Trainer.fit: the loss is {value} in epoch {epoch + 1}, step {start // batch_size + 1}; stopped before "
-                    "the weights followed. Likely causes: a learning rate too large, or inputs that hold nan or inf. "
+                    f"Trainer.fit: the loss is {value} in epoch {epoch + 1}, step {start // batch_size + 1}; stopped "
+                    "before the weights followed. Likely causes: a learning rate too large, or inputs that hold nan or inf. "
                     "See the chapter The training procedure, section The Trainer."
                 )
             self.optimizer.zero_grad()

@@ -25,7 +25,7 @@ EACH = pytest.mark.parametrize("name", REFERENCE)
 @EACH
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_values(name, dtype, backend_name):
-    x = np.linspace(-30, 30, 1201).astype(dtype).reshape(3, -1)
+    x = np.linspace(-30, 30, 1200).astype(dtype).reshape(3, -1)
     with backend(backend_name):
         y = getattr(activations, name)(Tensor(x)).numpy()
     assert y.dtype == dtype and y.shape == x.shape
@@ -114,4 +114,6 @@ def test_backends_agree(dtype):
             slow = getattr(activations, name)(Tensor(x)).numpy()
         with backend("numba"):
             fast = getattr(activations, name)(Tensor(x)).numpy()
-        np.testing.assert_allclose(fast, slow, rtol=32 * np.finfo(dtype).eps, err_msg=name)
+        # log_softmax takes the logarithm of a sum that may be 1 + δ, so the rounding of 1 + δ is an absolute error
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(fast, slow, rtol=32 * eps, atol=2 * eps if name == "log_softmax" else 0, err_msg=name)

@@ -16,7 +16,8 @@ def python(code):
 
 
 def test_import_is_lazy():
-    heavy = "[m for m in ('numpy', 'numba', 'scipy', 'matplotlib', 'sklearn', 'tqdm', 'deepnotes.autograd') if m in sys.modules]"
+    names = ("numpy", "numba", "scipy", "matplotlib", "sklearn", "tqdm", "deepnotes.autograd")
+    heavy = f"[m for m in {names} if m in sys.modules]"
     assert python(f"import sys, deepnotes; print(*{heavy})") == []
     loaded = python(f"import sys, deepnotes; deepnotes.Trainer, deepnotes.draw; print(*{heavy})")
     assert "deepnotes.autograd" in loaded and "matplotlib" not in loaded and "sklearn" not in loaded

@@ -19,7 +19,8 @@ def blobs(n=60, seed=0):
 
 
 def trained(epochs=(6,), seed=0, rng=0, **kwargs):
-    trainer = Trainer(MLP(2, [8], 3, rng=rng), seed=seed)
+    model = MLP(2, [8], 3, rng=rng)
+    trainer = Trainer(model, optimizer=Adam(model.parameters(), lr=0.05), seed=seed)
     for n in epochs:
         trainer.fit(*blobs(), epochs=n, batch_size=16, progress=False, **kwargs)
     return trainer
@@ -97,8 +98,9 @@ def test_an_epochs_loss_weighs_each_example_alike():
 def test_binary_labels_and_regression():
     X, y = blobs()
     yes = (y == 0)[:, None]
-    trainer = Trainer(MLP(2, [8], 1, rng=0), loss="binary_cross_entropy_with_logits", optimizer=None)
-    trainer.fit(X, yes, epochs=100, progress=False)
+    model = MLP(2, [8], 1, rng=0)
+    trainer = Trainer(model, loss="binary_cross_entropy_with_logits", optimizer=Adam(model.parameters(), lr=0.05))
+    trainer.fit(X, yes, epochs=50, progress=False)
     assert set(np.unique(trainer.predict(X))) <= {0, 1} and trainer.score(X, yes) > 0.85
     model = MLP(2, [], 1, rng=0, dtype="float64")
     line = X @ [[2.0], [-1.0]] + 0.5
@@ -155,7 +157,7 @@ def test_history_plot_has_labels():
 def test_progress_bar_is_drawn_only_when_asked(capsys):
     trained((2,))
     assert capsys.readouterr().err == ""
-    Trainer(MLP(2, [3], 3)).fit(*blobs(), epochs=2)                                          # stderr is no terminal here
+    Trainer(MLP(2, [3], 3)).fit(*blobs(), epochs=2)                     # stderr is no terminal here
     assert capsys.readouterr().err == ""
     Trainer(MLP(2, [3], 3)).fit(*blobs(), epochs=2, progress=True)
     assert "2/2" in capsys.readouterr().err

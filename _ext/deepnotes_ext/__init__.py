@@ -7,6 +7,7 @@ Each module here does one thing and can be read alone:
 ``execution``   what an executed chapter depends on, and what is said when a cell raises
 ``figures``     figures that read well on a light and on a dark page
 ``api``         one reference page per module, and links between a docstring and the section it was born in
+``offline``     no page loads anything from another host
 ``status``      the table of run times and versions
 """
 
@@ -16,12 +17,12 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import api, execution, figures, notebooks, settings, status
+from . import api, execution, figures, notebooks, offline, settings, status
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register every part with Sphinx."""
-    for part in (settings, api, execution, notebooks, figures, status):
+    for part in (settings, api, execution, notebooks, figures, offline, status):
         part.setup(app)
     # Bump env_version when what is stored on the environment changes shape: old builds are then read afresh.
     return {"version": "1", "env_version": 1, "parallel_read_safe": False, "parallel_write_safe": True}

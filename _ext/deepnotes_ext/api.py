@@ -17,11 +17,13 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
-from sphinx.ext.autodoc import ClassDocumenter, FunctionDocumenter
+from sphinx.ext.autodoc import ClassDocumenter, FunctionDocumenter, Options
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
+
+from .figures import is_code_cell
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ CHAPTER = re.compile(r"^\s*Chapter: (?P<title>.+?)(?:, section (?P<section>.+?))
 
 
 def write_pages(app: Sphinx, config: Config) -> None:
-    """Write what is missing, remove pages of modules that are gone (event ``config-inited``, before the toc is read)."""
+    """Write what is missing, remove pages of modules that are gone (event ``config-inited``, before the contents)."""
     root = Path(app.srcdir)
     folder = root / config.deepnotes_nbs / "api"
     modules = sorted(path.stem for path in (root / config.deepnotes_lib).glob("*.py") if not path.stem.startswith("_"))
@@ -83,7 +85,7 @@ class PlainClassDocumenter(ClassDocumenter):
     def add_directive_header(self, sig: str) -> None:
         """Leave out ``Bases: object``."""
         if getattr(self.object, "__bases__", ()) == (object,):
-            self.options = type(self.options)(self.options, show_inheritance=None)
+            self.options = Options({**self.options, "show-inheritance": None})
         super().add_directive_header(sig)
 
 
@@ -168,7 +170,8 @@ def find_section(env: BuildEnvironment, title: str, section: str) -> tuple[str, 
         return docname, "", []
     headings = {plain(node.astext()): node for node in env.tocs[docname].findall(nodes.reference)}
     if plain(section) not in headings:
-        return f"chapter {title!r} has no section {section!r}; its sections are {'; '.join(list(headings)[1:]) or 'none'}"
+        known = "; ".join(list(headings)[1:]) or "none"
+        return f"chapter {title!r} has no section {section!r}; its sections are {known}"
     heading = headings[plain(section)]
     return docname, heading["anchorname"], heading.children
 
@@ -199,9 +202,8 @@ class FillChapterLinks(SphinxPostTransform):
 def refresh_links(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Check the links of every page that leads into a chapter that was read again (event ``env-updated``)."""
     titles = {plain(env.titles[name].astext()) for name in _read(env) if name in env.titles}
-    pages = [page for page, wanted in _links(env).items() if page in env.found_docs and titles & set(map(plain, wanted))]
     env.deepnotes_read = set()
-    return sorted(pages)
+    return sorted(page for page, wanted in _links(env).items() if titles & {plain(title) for title in wanted})
 
 
 def note_read(app: Sphinx, doctree: nodes.document) -> None:
@@ -251,7 +253,7 @@ class MarkExports(SphinxPostTransform):
     def run(self, **kwargs) -> None:
         """Find the cells by the metadata that ``notebooks.py`` left on them."""
         everything: dict[str, list[str]] = {}
-        for cell in list(self.document.findall(_is_cell)):
+        for cell in list(self.document.findall(is_code_cell)):
             exported = cell["cell_metadata"].get("deepnotes")
             if not exported:
                 continue
@@ -289,10 +291,6 @@ class MarkExports(SphinxPostTransform):
             )
             return text
         return make_refnode(self.app.builder, self.env.docname, entry.docname, entry.node_id, text, full)
-
-
-def _is_cell(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.Element) and node.get("nb_element") == "cell_code"
 
 
 def setup(app: Sphinx) -> None:

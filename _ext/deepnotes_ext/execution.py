@@ -31,20 +31,16 @@ from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.errors import SphinxError
+from sphinx.util import logging
 
 from .notebooks import convert_notebook, first_line
+
+logger = logging.getLogger(__name__)
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
 #: packages whose version can change what a chapter prints or draws
 PACKAGES = ("numpy", "numba", "scipy", "scikit-learn", "matplotlib", "ipykernel")
 SETUP = '%config InlineBackend.figure_formats = ["svg"]'
-
-
-class ChapterError(SphinxError):
-    """A cell of a chapter raised, or ran out of time."""
-
-    category = "A chapter failed"
 
 
 # -- what a chapter depends on ------------------------------------------------------------------------------------
@@ -161,7 +157,7 @@ def add_key(app: Sphinx, docname: str, notebook: dict[str, Any]) -> None:
     env = app.env
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     env.temp_data["deepnotes_cells"] = [
-        (number, cell["source"])
+        (number, "".join(cell["source"]))
         for number, cell in enumerate(notebook["cells"], start=1)
         if cell["cell_type"] == "code"
     ]
@@ -197,13 +193,19 @@ def outdated_chapters(app: Sphinx, env: BuildEnvironment, added: set, changed: s
 
 
 def stop_on_error(app: Sphinx, doctree: nodes.document) -> None:
-    """End the build when the chapter just read failed (event ``doctree-read``)."""
+    """End the build when the chapter just read failed (event ``doctree-read``).
+
+    This leaves the process with status 1 instead of raising: Jupyter Book would print two Python tracebacks of its
+    own below the one that matters. Nothing of this build has been stored yet, so the next one reads the chapter again.
+    """
     env = app.env
     data = NbMetadataCollector.get_doc_data(env).get(env.docname, {}).get("exec_data")
     if not data or data["succeeded"]:
         return
     path = env.doc2path(env.docname, base=False)
-    raise ChapterError(describe_failure(path, env.temp_data.get("deepnotes_cells", []), data["traceback"] or ""))
+    message = describe_failure(path, env.temp_data.get("deepnotes_cells", []), data["traceback"] or "")
+    logger.error("A chapter failed, so the book was not built: %s", message)
+    raise SystemExit(1)
 
 
 def describe_failure(path: str, cells: list[tuple[int, str]], traceback: str) -> str:
@@ -219,24 +221,29 @@ def describe_failure(path: str, cells: list[tuple[int, str]], traceback: str) ->
         What jupyter-cache kept: the client's own traceback, then the cell's source between rulers, then the cell's.
     """
     traceback = re.sub(r"\x1b\[[0-9;]*m", "", traceback).strip()
-    message = traceback
-    where = path
-    match = re.search(r"^-{8,}\n(?P<source>.*?)\n-{8,}$\n?(?P<rest>.*)", traceback, re.DOTALL | re.MULTILINE)
-    if match:
-        source = match["source"].strip()
-        number = next((number for number, code in cells if _same(code, source)), None)
-        where += f", cell {number or '?'}: `{first_line(source)}`"
-        if "Timeout" not in traceback.partition("\n-----")[0]:
-            message = match["rest"].strip()
-        else:
-            limit = re.search(r"timed out after (\S+ seconds)", traceback)
-            message = f"The cell ran longer than {limit[1] if limit else 'execute.timeout of _config.yml'}."
-    return f"{where}\n\n{message}\n"
+    late = re.search(r"A cell timed out while it was being executed, after (?P<limit>\S+) seconds", traceback)
+    quoted = re.search(r"^-{8,}\n(?P<source>.*?)\n-{8,}$\n?(?P<rest>.*)", traceback, re.DOTALL | re.MULTILINE)
+    if not quoted:
+        return f"{path}\n\n{traceback}\n"
+    source = quoted["source"].strip()
+    if late:
+        message = f"It ran longer than {late['limit']} seconds (execute.timeout in _config.yml)."
+        start = _preview(source)
+    else:
+        message = quoted["rest"].strip()
+        start = source
+    place = next(((number, code) for number, code in cells if code.strip().startswith(start)), ("?", start))
+    return f"{path}, cell {place[0]}: `{first_line(place[1])}`\n\n{message}\n"
 
 
-def _same(code: str, source: str) -> bool:
-    """Whether a cell is the quoted one; a time-out quotes its first and last lines alone."""
-    return code.strip() == source or (bool(source) and code.strip().startswith(source.partition("\n...")[0].strip()))
+def _preview(quoted: str) -> str:
+    """How a cell that ran out of time begins; nbclient quotes a long one as two lists of lines."""
+    first = quoted.splitlines()[0] if quoted else ""
+    try:
+        lines = ast.literal_eval(first)
+    except (SyntaxError, ValueError):
+        return quoted
+    return "\n".join(lines) if isinstance(lines, list) else quoted
 
 
 def forget_warned_build(app: Sphinx, exception: Exception | None) -> None:
@@ -267,4 +274,4 @@ def setup(app: Sphinx) -> None:
     app.connect("env-get-outdated", outdated_chapters)
     app.connect("env-purge-doc", purge)
     app.connect("doctree-read", stop_on_error, priority=100)
-    app.connect("build-finished", forget_warned_build)
+    app.connect("build-finished", forget_warned_build, priority=900)  # after every check that can warn

@@ -31,7 +31,7 @@ DARK = {
     "black": INK,
     "white": "#14181e",
 }
-_COLOR = re.compile(r"(?P<before>(?:fill|stroke|stop-color|color)\s*[:=]\s*[\"']?)(?P<color>#[0-9a-fA-F]{3,6}|black|white)\b")
+_COLOR = re.compile(r"(?P<before>(?:fill|stroke|color)\s*[:=]\s*[\"']?)(?P<color>#[0-9a-fA-F]{3,6}|black|white)\b")
 
 
 def dark_svg(svg: str) -> str:
@@ -66,7 +66,7 @@ def _rootless(svg: str) -> bool:
 def add_dark_figures(app: Sphinx, doctree: nodes.document) -> None:
     """Put a dark twin behind each SVG that a cell drew, and ask for missing texts (event ``doctree-read``)."""
     docname = app.env.docname
-    for cell in list(doctree.findall(lambda node: node.get("nb_element") == "cell_code" if _is_element(node) else False)):
+    for cell in list(doctree.findall(is_code_cell)):
         if "remove-cell" in cell["cell_metadata"].get("tags", ()):
             continue
         for image in list(cell.findall(nodes.image)):
@@ -92,8 +92,9 @@ def add_dark_figures(app: Sphinx, doctree: nodes.document) -> None:
             image.parent.insert(image.parent.index(image) + 1, dark)
 
 
-def _is_element(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.Element)
+def is_code_cell(node: nodes.Node) -> bool:
+    """Whether a node is what MyST-NB makes of a code cell."""
+    return isinstance(node, nodes.Element) and node.get("nb_element") == "cell_code"
 
 
 def setup(app: Sphinx) -> None:

@@ -142,7 +142,7 @@ def convert_notebook(notebook: dict[str, Any], warn: Callable[[str], None], lib:
         directives, code, stray = split_directives(source)
         where = f"cell {number} (`{first_line(code)}`)"
         for name in stray:
-            warn(f"{where}: `#| {name}` stands below code, where nbdev does not read it; move it to the top of the cell")
+            warn(f"{where}: `#| {name}` stands below code, where nbdev does not read it; move it to the cell's top")
         metadata = cell.setdefault("metadata", {})
         tags = metadata.setdefault("tags", [])
         for name, value in directives:

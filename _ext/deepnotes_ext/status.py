@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
@@ -41,10 +41,11 @@ class FillStatus(SphinxPostTransform):
                 if not executed or docname not in self.env.titles:
                     continue
                 seconds = executed["runtime"]
-                when = datetime.fromtimestamp(executed["mtime"], tz=timezone.utc)
+                when = datetime.fromtimestamp(executed["mtime"], tz=UTC)
                 uri = self.app.builder.get_relative_uri(self.env.docname, docname)
                 link = nodes.reference("", self.env.titles[docname].astext(), refuri=uri, internal=True)
-                rows.append([link, "not measured" if seconds is None else f"{seconds:.1f} s", f"{when:%Y-%m-%d %H:%M} UTC"])
+                runtime = "not measured" if seconds is None else f"{seconds:.1f} s"
+                rows.append([link, runtime, f"{when:%Y-%m-%d %H:%M} UTC"])
             built = [table(["Chapter", "Run time", "Run at"], rows)] if rows else []
             built.append(table(["Built with", "Version"], [list(item) for item in versions().items()]))
             placeholder.replace_self(built)

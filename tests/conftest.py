@@ -1,0 +1,49 @@
+"""What several test files share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# The README's commands are for a POSIX shell and make; on Windows the same tasks are `python tools/tasks.py …`.
+collect_ignore = ["test_readme.py"] if os.name == "nt" else []
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = Path(sys.executable).parent  # the environment's own programs: jupyter-book, nbdev_export, ruff …
+
+
+@pytest.fixture(scope="session")
+def root():
+    return ROOT
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A git repository of its own that holds the working tree as it is now, without what is ignored."""
+    target = tmp_path / "clone"
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
+                            capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, listed):
+        source = ROOT / name
+        if source.is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(source.read_bytes())
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], [*identity, "commit", "-qm", "as it is"]):
+        subprocess.run(["git", *command], cwd=target, check=True, capture_output=True)
+    return target
+
+
+@pytest.fixture
+def sh():
+    """Run a command and hand back its exit status and all it printed."""
+
+    def run(*command, cwd=ROOT, timeout=600, **env):
+        done = subprocess.run([str(part) for part in command], cwd=cwd, timeout=timeout, text=True, encoding="utf-8",
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                              env={**os.environ, "PYTHONIOENCODING": "utf-8", **env})
+        return done.returncode, done.stdout
+
+    return run

@@ -1,0 +1,129 @@
+"""`make check` and `make export`: what they let through, what they stop, and what they say then."""
+
+import importlib.util
+import json
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def check():
+    spec = importlib.util.spec_from_file_location("check", ROOT / "tools" / "check.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def gate(sh, tree, *arguments):
+    return sh(sys.executable, tree / "tools" / "check.py", *arguments, cwd=tree)
+
+
+def code_cell(source):
+    return dict(cell_type="code", id="abcd1234", metadata={}, outputs=[], execution_count=None, source=source)
+
+
+def edit_notebook(path, change):
+    book = json.loads(path.read_text(encoding="utf-8"))
+    change(book)
+    path.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def test_the_tree_passes_its_own_gate(clone, sh):
+    status, said = gate(sh, clone)
+    assert status == 0, said
+    assert said.count("✓") == 5
+
+
+def test_a_hand_edited_module_is_reported_with_the_command_that_carries_it_back(clone, sh):
+    module = clone / "deepnotes" / "autograd.py"
+    edited = module.read_text(encoding="utf-8") + "\nX = 1\n"
+    module.write_text(edited, encoding="utf-8", newline="\n")
+    status, said = gate(sh, clone)
+    assert status != 0
+    assert "nbdev_update --fname deepnotes/autograd.py" in said and "nbs/02_backprop.ipynb" in said
+    status, said = gate(sh, clone, "--write")  # the export must not overwrite the edit
+    assert status != 0 and "edited by hand" in said
+    assert module.read_text(encoding="utf-8") == edited
+
+
+def test_a_chapter_that_changed_without_export_is_reported_and_exported(clone, sh):
+    def add(book):
+        book["cells"].append(code_cell("#| export\ndef born_in_a_test():\n    return 42"))
+
+    edit_notebook(clone / "nbs" / "02_backprop.ipynb", add)
+    status, said = gate(sh, clone)
+    assert status != 0 and "make export" in said and "deepnotes/autograd.py" in said
+    status, said = gate(sh, clone, "--write")
+    assert status == 0, said
+    assert "born_in_a_test" in (clone / "deepnotes" / "autograd.py").read_text(encoding="utf-8")
+    assert not list((clone / "deepnotes").glob("*.part"))
+
+
+def test_a_broken_chapter_leaves_the_library_as_it_was(clone, sh):
+    before = {p.name: p.read_bytes() for p in (clone / "deepnotes").glob("*.py")}
+
+    def break_syntax(book):
+        book["cells"].append(code_cell("#| export\ndef broken(:\n"))
+
+    edit_notebook(clone / "nbs" / "02_backprop.ipynb", break_syntax)
+    status, said = gate(sh, clone, "--write")
+    assert status != 0 and "deepnotes/ is as it was" in said
+    assert {p.name: p.read_bytes() for p in (clone / "deepnotes").glob("*.py")} == before
+
+
+def test_outputs_in_a_notebook_are_reported(clone, sh):
+    def run_a_cell(book):
+        cell = next(c for c in book["cells"] if c["cell_type"] == "code")
+        cell["outputs"] = [dict(output_type="stream", name="stdout", text="hello\n")]
+
+    edit_notebook(clone / "nbs" / "02_backprop.ipynb", run_a_cell)
+    status, said = gate(sh, clone)
+    assert status != 0 and "nbs/02_backprop.ipynb holds outputs" in said and "--clear-output" in said
+
+
+def test_cell_ids_must_be_there_and_differ(clone, sh):
+    def same_id(book):
+        book["cells"][1]["id"] = book["cells"][0]["id"]
+
+    edit_notebook(clone / "nbs" / "02_backprop.ipynb", same_id)
+    status, said = gate(sh, clone)
+    assert status != 0 and "without an id of their own" in said
+
+
+def test_a_chapter_outside_the_contents_and_an_entry_without_a_chapter_are_reported(clone, sh):
+    (clone / "nbs" / "06_layers.ipynb").rename(clone / "nbs" / "06_strata.ipynb")
+    status, said = gate(sh, clone)
+    assert status != 0
+    assert "nbs/06_strata.ipynb is in no place of _toc.yml" in said
+    assert "_toc.yml names nbs/06_layers, but there is no such page" in said
+
+
+def test_lint_is_part_of_the_gate(clone, sh):
+    (clone / "benchmarks" / "untidy.py").write_text("import os\n")
+    status, said = gate(sh, clone)
+    assert status != 0 and "F401" in said and "untidy.py" in said
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "complaint"),
+    [
+        ("kernels", "from .autograd import Tensor\n", "kernels imports autograd"),
+        ("autograd", "def f():\n    from deepnotes import layers\n", "autograd imports layers"),
+        ("activations", "import deepnotes.outputs\n", "activations imports outputs"),
+        ("optimizers", "from deepnotes.training import Trainer\n", "optimizers imports training"),
+        ("layers", "from .autograd import *\n", "`import *`"),
+        ("mystery", "x = 1\n", "has no floor"),
+    ],
+)
+def test_imports_that_climb_are_named(check, tmp_path, module, text, complaint):
+    (tmp_path / f"{module}.py").write_text(text)
+    (said,) = check.check_layering(tmp_path)
+    assert complaint in said
+
+
+def test_imports_that_go_down_pass(check, tmp_path):
+    text = "from .layers import Module\nfrom deepnotes.autograd import Tensor\nimport numpy\n"
+    (tmp_path / "training.py").write_text(text)
+    assert list(check.check_layering(tmp_path)) == []

@@ -1,0 +1,243 @@
+"""The gate (`make check`) and the export (`make export`, `--write`), in the project's environment.
+
+Each check returns its complaints as sentences that say what to do; none means it passed.
+"""
+
+import ast
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS, LIBRARY = ROOT / "nbs", ROOT / "deepnotes"
+LEDGER = ROOT / ".cache" / "exported.json"
+TOOLS = Path(sys.executable).parent
+
+# The architecture, bottom to top: a module imports only from floors below its own.
+FLOORS = [
+    {"_machine"},
+    {"kernels"},
+    {"autograd"},
+    {"activations", "outputs", "initialization", "datasets", "plotting"},
+    {"layers"},
+    {"optimizers"},
+    {"capture"},
+    {"training"},
+]
+# The front door names everything lazily, and nbdev's index is data.
+OUTSIDE = {"__init__", "_modidx"}
+
+
+def sha(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def export_to(folder):
+    """Export the chapters in a copy of the tree, so that a failed export leaves nothing half-written."""
+    shutil.copytree(NBS, folder / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copy(ROOT / "settings.ini", folder)
+    done = subprocess.run([TOOLS / "nbdev_export"], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{done.stdout}{done.stderr}\nError: nbdev_export failed; deepnotes/ is as it was.")
+    return {p.name: p.read_text(encoding="utf-8") for p in sorted((folder / "deepnotes").glob("*.py"))}
+
+
+def current_library():
+    return {p.name: p.read_text(encoding="utf-8") for p in sorted(LIBRARY.glob("*.py"))}
+
+
+def committed(name):
+    """The text of deepnotes/name in the last commit, or None."""
+    done = subprocess.run(["git", "show", f"HEAD:deepnotes/{name}"], cwd=ROOT, capture_output=True)
+    return done.stdout.decode("utf-8").replace("\r\n", "\n") if done.returncode == 0 else None
+
+
+def hand_edited(name, text, ledger):
+    """Whether a module holds something that neither the last export nor the last commit wrote."""
+    return sha(text) != ledger.get(name) and text != committed(name)
+
+
+def shown(tool):
+    """A tool of the environment as a reader would type it in the project's folder."""
+    path = TOOLS / tool
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def update(name):
+    return f"{shown('nbdev_update')} --fname deepnotes/{name}"
+
+
+def notebook_of(text):
+    found = re.search(r"File to edit: \.\./(nbs/[^\s]+\.ipynb)", text)
+    return found.group(1) if found else "its notebook"
+
+
+def carry_back(name, text):
+    return (f"deepnotes/{name} was edited by hand. Carry the edit back into {notebook_of(text)} with "
+            f"`{update(name)}`, or drop it with `git checkout deepnotes/{name}`; then run `make export`.")
+
+
+def write_export():
+    """`make export`: bring deepnotes/ up to date with the chapters; never overwrite an edit made by hand."""
+    ledger = json.loads(LEDGER.read_text()) if LEDGER.exists() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = export_to(Path(folder))
+    now = current_library()
+    lost = [carry_back(n, t) for n, t in now.items() if fresh.get(n) != t and hand_edited(n, t, ledger)]
+    if lost:
+        sys.exit("Error: " + "\nError: ".join(lost))
+    LIBRARY.mkdir(exist_ok=True)
+    for name, text in fresh.items():
+        if now.get(name) != text:
+            part = LIBRARY / (name + ".part")
+            part.write_text(text, encoding="utf-8", newline="\n")
+            part.replace(LIBRARY / name)
+            print(f"exported deepnotes/{name}")
+    for name in now.keys() - fresh.keys():
+        (LIBRARY / name).unlink()
+        print(f"removed deepnotes/{name}: no chapter exports it any more")
+    LEDGER.parent.mkdir(exist_ok=True)
+    LEDGER.write_text(json.dumps({n: sha(t) for n, t in fresh.items()}, indent=1))
+
+
+def check_export():
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = export_to(Path(folder))
+    now, ledger = current_library(), json.loads(LEDGER.read_text()) if LEDGER.exists() else {}
+    for name, text in now.items():
+        if name not in fresh:
+            yield f"no chapter exports deepnotes/{name}: remove it, or write it in a chapter."
+        elif fresh[name] != text and hand_edited(name, text, ledger):
+            yield carry_back(name, text)
+        elif fresh[name] != text:
+            yield (f"deepnotes/{name} is not what {notebook_of(text)} exports: run `make export` and commit both. "
+                   f"If the module is the newer one, `{update(name)}` carries it back.")
+    for name in fresh.keys() - now.keys():
+        yield f"deepnotes/{name} is missing: run `make export` and commit it."
+
+
+def check_clean():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        shutil.copytree(NBS, folder / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        shutil.copy(ROOT / "settings.ini", folder)
+        subprocess.run([TOOLS / "nbdev_clean"], cwd=folder, check=True, capture_output=True)
+        for path in sorted(NBS.rglob("*.ipynb")):
+            if ".ipynb_checkpoints" in path.parts:
+                continue
+            name = path.relative_to(ROOT).as_posix()
+            book = json.loads(path.read_text(encoding="utf-8"))
+            if any(cell.get("outputs") or cell.get("execution_count") for cell in book["cells"]):
+                yield (f"{name} holds outputs, which the book makes itself: clear them with "
+                       f"`{shown('jupyter')} nbconvert --clear-output --inplace {name}`.")
+            elif book != json.loads((folder / path.relative_to(ROOT)).read_text(encoding="utf-8")):
+                yield f"{name} is not clean: run `{shown('nbdev_clean')}`."
+            ids = [cell.get("id") for cell in book["cells"]]
+            if None in ids or len(set(ids)) < len(ids):
+                yield f"{name} has cells without an id of their own: open it in Jupyter and save it."
+
+
+def check_ruff():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "-q", "--output-format", "concise", "."], cwd=ROOT,
+                          capture_output=True, text=True)
+    if done.returncode:
+        yield f"`{shown('ruff')} check --fix .` mends what it can of\n{done.stdout}{done.stderr}"
+
+
+def toc_entries(node, named_files=frozenset()):
+    """Every `file:` of a table of contents, and what its `glob:` lines add to them."""
+    if isinstance(node, list):
+        for item in node:
+            yield from toc_entries(item, named_files)
+    elif isinstance(node, dict):
+        if "root" in node or "file" in node:
+            yield node.get("root") or node["file"]
+        if "glob" in node:
+            pages = {p.relative_to(ROOT).with_suffix("").as_posix() for p in ROOT.glob(node["glob"] + ".*") if p.name[0] != "."}
+            yield from pages - named_files
+        for value in node.values():
+            if isinstance(value, list):
+                yield from toc_entries(value, named_files)
+
+
+def check_toc():
+    import yaml
+
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    named = list(toc_entries(yaml.safe_load(toc), set(re.findall(r"file: (\S+)", toc))))
+    for entry in named:
+        if named.count(entry) > 1:
+            yield f"_toc.yml names {entry} more than once."
+        if not any((ROOT / entry).with_suffix(end).exists() for end in (".ipynb", ".md", ".rst")):
+            yield f"_toc.yml names {entry}, but there is no such page."
+    for path in sorted(NBS.rglob("*.ipynb")):
+        name = path.relative_to(ROOT).with_suffix("").as_posix()
+        if ".ipynb_checkpoints" not in path.parts and name not in named:
+            yield f"{name}.ipynb is in no place of _toc.yml: add a `- file: {name}` line where readers should meet it."
+
+
+def imports_of(path):
+    """Names of deepnotes modules that a module imports, wherever in the text the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            if any(alias.name == "*" for alias in node.names):
+                yield "*", node.lineno
+            if node.level == 1 and node.module:
+                yield node.module.split(".")[0], node.lineno
+            elif node.level == 1 or node.module == "deepnotes":
+                yield from ((alias.name, node.lineno) for alias in node.names)
+            elif node.module and node.module.startswith("deepnotes."):
+                yield node.module.split(".")[1], node.lineno
+        elif isinstance(node, ast.Import):
+            names = (alias.name for alias in node.names if alias.name.startswith("deepnotes."))
+            yield from ((name.split(".")[1], node.lineno) for name in names)
+
+
+def check_layering(library=LIBRARY):
+    floor = {name: level for level, names in enumerate(FLOORS) for name in names}
+    for path in sorted(library.glob("*.py")):
+        module = path.stem
+        if module in OUTSIDE:
+            continue
+        if module not in floor:
+            yield f"deepnotes/{path.name} has no floor: give it one in FLOORS of tools/check.py."
+            continue
+        for name, line in imports_of(path):
+            if name == "*":
+                yield f"deepnotes/{path.name}:{line}: `import *` hides where names come from; name them."
+            elif name in floor and floor[name] >= floor[module]:
+                yield (f"deepnotes/{path.name}:{line}: {module} imports {name}, which stands on the same floor or "
+                       "above; move what both need into a lower module.")
+
+
+CHECKS = {
+    "the chapters export what deepnotes/ holds": check_export,
+    "notebooks are clean": check_clean,
+    "ruff": check_ruff,
+    "every chapter is in the table of contents, and the reverse": check_toc,
+    "imports go down the layering": check_layering,
+}
+
+
+def main():
+    if "--write" in sys.argv:
+        return write_export()
+    failed = 0
+    for title, check in CHECKS.items():
+        complaints = list(check())
+        print(("✗ " if complaints else "✓ ") + title, flush=True)
+        for complaint in complaints:
+            failed += 1
+            print("  " + complaint.replace("\n", "\n  "), flush=True)
+    if failed:
+        sys.exit(f"\nError: {failed} complaint{'s' if failed > 1 else ''}; each line above says what to do.")
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")
+    main()

@@ -1,0 +1,248 @@
+"""What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
+
+    python tools/tasks.py env | export | book | test | check | serve | lab | bench | dist | lock | clean
+
+Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
+held to constraints.txt (DEEPNOTES_UNPINNED=1 leaves the pins out), and made anew when a run was cut off half-way.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = Path(os.environ.get("VENV") or ROOT / ".venv")
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+STAMP = VENV / ".deepnotes-environment"
+OLDEST = (3, 11)
+HTML = ROOT / "_build" / "html"
+
+
+def say(text):
+    print(f"── {text}", flush=True)
+
+
+def stop(text, code=1):
+    """End with one sentence that says what to do."""
+    print(f"\nError: {text}", file=sys.stderr, flush=True)
+    raise SystemExit(code)
+
+
+def run(*command, **kwargs):
+    """Run a command in the project's folder; its exit status is ours when it fails."""
+    status = subprocess.run([str(part) for part in command], cwd=kwargs.pop("cwd", ROOT), **kwargs).returncode
+    if status:
+        raise SystemExit(status)
+
+
+# ── The environment ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def version_of(executable):
+    """(major, minor) of a Python, or None where it does not start (a version manager's empty shim, say)."""
+    try:
+        out = subprocess.run([executable, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True,
+                             text=True, timeout=60)
+    except OSError:
+        return None
+    return tuple(map(int, out.stdout.split())) if out.returncode == 0 else None
+
+
+def find_python():
+    """The Python that the environment is made with: this one if it is new enough, else the newest on the PATH."""
+    if sys.version_info[:2] >= OLDEST:
+        return sys.executable
+    for minor in range(14, OLDEST[1] - 1, -1):
+        found = shutil.which(f"python3.{minor}")
+        if found and version_of(found) == (3, minor):
+            return found
+    stop("Deep Notes needs Python {}.{} or newer and found only {}.{}: install one (python.org, your package manager) "
+         "and name it, as in `make book PYTHON=/path/to/python3`.".format(*OLDEST, *sys.version_info[:2]))
+
+
+def wanted_environment():
+    """A fingerprint of all that decides what is installed. Editing code does not change it, editing pins does."""
+    h = hashlib.sha256()
+    for name in ("pyproject.toml", "constraints.txt"):
+        h.update((ROOT / name).read_bytes())
+    h.update(repr((str(ROOT), os.environ.get("DEEPNOTES_UNPINNED"), os.environ.get("DEEPNOTES_EXTRAS"))).encode())
+    return h.hexdigest()
+
+
+def pip_install(*what, python=None):
+    pins = [] if os.environ.get("DEEPNOTES_UNPINNED") else ["-c", ROOT / "constraints.txt"]
+    command = [python or BIN / "python", "-m", "pip", "install", "--disable-pip-version-check", "-q", *pins, *what]
+    if subprocess.run([str(part) for part in command], cwd=ROOT).returncode:
+        stop(f"pip could not install {' '.join(map(str, what))} (its own words are above). If the network is down, "
+             "run the same command again when it is back: an environment that is half-made is never used.")
+
+
+def environment(extras="dev"):
+    """Make the environment, or find it already made."""
+    extras = os.environ.get("DEEPNOTES_EXTRAS") or extras
+    want = wanted_environment()
+    if STAMP.exists() and version_of(str(BIN / "python")) and STAMP.read_text() == want:
+        return
+    if VENV.exists() and not (VENV / "pyvenv.cfg").exists() and any(VENV.iterdir()):
+        stop(f"{VENV} exists and is not a virtual environment: move it away, or name another place with VENV=….")
+    python = find_python()
+    if VENV.exists() and (not STAMP.exists() or not version_of(str(BIN / "python"))):
+        say(f"the environment in {VENV} is half-made or broken: making it anew")
+        shutil.rmtree(VENV)
+    if not VENV.exists():
+        say(f"making the environment in {VENV} (once, one to three minutes)")
+        made = subprocess.run([python, "-m", "venv", str(VENV)], capture_output=True, text=True)
+        if made.returncode:
+            print(made.stdout + made.stderr, file=sys.stderr)
+            shutil.rmtree(VENV, ignore_errors=True)
+            stop("this Python cannot make virtual environments: install its venv module "
+                 "(on Debian and Ubuntu: apt install python3-venv) and run the same command again.")
+    else:
+        say("the pins changed: bringing the environment up to date")
+        STAMP.unlink()
+    pip_install("-e", f".[{extras}]")
+    STAMP.write_text(want)  # last: an environment without it is not trusted
+
+
+# ── Chapters → library ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def export():
+    """Write deepnotes/ from the chapters, only where a file's content changes."""
+    run(BIN / "python", ROOT / "tools" / "check.py", "--write")
+
+
+# ── Tests ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fingerprint(*paths):
+    h = hashlib.sha256()
+    for path in paths:
+        h.update(path.name.encode() + path.read_bytes())
+    return h.hexdigest()
+
+
+def chapters():
+    return sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if p.name[0] not in "_.")
+
+
+def test_chapters(everything):
+    """Run every cell of every chapter that changed, or whose library changed, since it last passed."""
+    ledger = ROOT / ".cache" / "chapters-passed.json"
+    passed = {} if everything or not ledger.exists() else json.loads(ledger.read_text())
+    library = sorted((ROOT / "deepnotes").glob("*.py"))
+    keys = {p.name: fingerprint(p, *library, ROOT / "constraints.txt") + sys.version.split()[0] for p in chapters()}
+    todo = [p for p in chapters() if passed.get(p.name) != keys[p.name]]
+    say(f"nbdev_test: {len(todo)} chapters to run, {len(keys) - len(todo)} unchanged since they last passed"
+        + ("" if everything else " (`make test ALL=1` runs them all)"))
+    failed = []
+    for path in todo:
+        done = subprocess.run([str(BIN / "nbdev_test"), "--path", str(path), "--n_workers", "0", "--timing"], cwd=ROOT)
+        if done.returncode:
+            failed.append(path.name)
+            continue
+        passed[path.name] = keys[path.name]
+        ledger.parent.mkdir(exist_ok=True)
+        part = ledger.with_suffix(".part")
+        part.write_text(json.dumps({k: v for k, v in passed.items() if k in keys}, indent=1))
+        part.replace(ledger)
+    if failed:
+        stop(f"these chapters do not run: {', '.join(failed)} (the failing cell and its traceback are above).")
+
+
+def test(arguments):
+    test_chapters(everything=bool(os.environ.get("ALL")))
+    say("pytest")
+    run(BIN / "python", "-m", "pytest", *arguments)
+
+
+# ── The book ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def book():
+    say("building the book")
+    run(BIN / "jupyter-book", "build", ".", "-W", "-n", "--keep-going")
+    say(f"the book is at {HTML / 'index.html'} (open it in a browser, or run `make serve`)")
+
+
+def serve(port):
+    if not (HTML / "index.html").exists():
+        stop("there is no built book yet: run `make book` first.")
+    import functools
+    import http.server
+
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(HTML))
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        stop(f"port {port} is not free ({error}): choose another with `make serve PORT={port + 1}`.")
+    say(f"http://127.0.0.1:{server.server_port}/  (Ctrl-C ends it)")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        say("ended")
+
+
+# ── Around it ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lock():
+    """Write constraints.txt anew from what pip resolves today without pins."""
+    os.environ["DEEPNOTES_UNPINNED"] = "1"
+    global VENV, BIN, STAMP
+    VENV = ROOT / ".cache" / "lock-environment"
+    BIN, STAMP = VENV / BIN.name, VENV / STAMP.name
+    shutil.rmtree(VENV, ignore_errors=True)
+    environment()
+    frozen = subprocess.run([str(BIN / "python"), "-m", "pip", "freeze", "--exclude-editable"], check=True,
+                            capture_output=True, text=True).stdout
+    head = (ROOT / "constraints.txt").read_text().split("\n\n")[0]
+    (ROOT / "constraints.txt").write_text(head + "\n\n" + "".join(sorted(frozen.splitlines(True), key=str.lower)))
+    shutil.rmtree(VENV)
+    say("constraints.txt is written: run `make test book` and commit it")
+
+
+def clean():
+    for name in ("_build", "build", "dist", ".cache", "deepnotes.egg-info", ".pytest_cache", ".ruff_cache"):
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    tasks = "env export book test check serve lab bench dist lock clean".split()
+    parser.add_argument("task", choices=tasks)
+    parser.add_argument("--port", type=int, default=8000)
+    options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
+    task = options.task
+    if task == "serve":
+        return serve(options.port)
+    if task == "clean":
+        return clean()
+    if task == "lock":
+        return lock()
+    environment()
+    if task == "export":
+        export()
+    elif task == "book":
+        export()
+        book()
+    elif task == "test":
+        test(rest)
+    elif task == "check":
+        run(BIN / "python", ROOT / "tools" / "check.py")
+    elif task == "lab":
+        run(BIN / "jupyter", "lab", "nbs", *rest)
+    elif task == "bench":
+        pip_install("-e", ".[bench]")
+        run(BIN / "python", "-m", "benchmarks", *rest)
+    elif task == "dist":
+        run(BIN / "python", "-m", "build")
+
+
+if __name__ == "__main__":
+    main()
