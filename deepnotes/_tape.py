@@ -29,6 +29,7 @@ _FLOATS = {float32, float64}
 _PLAIN = {builtins.float, builtins.int}
 
 # %% ../nbs/02_backprop.ipynb #76a755ce
+#| code-fold: true
 class _Mode(threading.local):
     enabled = True
 
@@ -79,6 +80,7 @@ def is_grad_enabled():
     return _mode.enabled
 
 # %% ../nbs/02_backprop.ipynb #8c649723
+#| code-fold: true
 def _as_array(data, dtype=None, what="Tensor"):
     "An ndarray of a dtype that the library computes with; shares memory whenever that is possible"
     if dtype is not None:
@@ -112,7 +114,8 @@ def _as_array(data, dtype=None, what="Tensor"):
         )
     return array
 
-
+# %% ../nbs/02_backprop.ipynb #235ed712
+#| code-fold: true
 class Tensor:
     """An array that remembers how it was computed, so that gradients can flow back through it.
 
@@ -388,6 +391,7 @@ class Tensor:
 OPS = {}  # name -> function on Tensors: how formulas and numpy's ufuncs find the recorded operation
 
 # %% ../nbs/02_backprop.ipynb #cd346e1e
+#| code-fold: true
 _order = itertools.count()
 
 
@@ -452,7 +456,8 @@ def _revive(array, origin):
 def _edge(t):
     return t if t._node is LEAF else t._node
 
-
+# %% ../nbs/02_backprop.ipynb #67171127
+#| code-fold: true
 def record(name, out, inputs, rules, saved=(), fast=None, view=False):
     """Make the result of an operation a Tensor, and put the operation on the tape if gradients will be needed.
 
@@ -507,7 +512,8 @@ def record(name, out, inputs, rules, saved=(), fast=None, view=False):
         node._hooks = None
     return t
 
-# %% ../nbs/02_backprop.ipynb #1bc31e7a
+# %% ../nbs/02_backprop.ipynb #a5385015
+#| code-fold: true
 def _seed(root, gradient):
     if root._node is None:
         raise RuntimeError(
@@ -533,7 +539,8 @@ def _seed(root, gradient):
         )
     return gradient
 
-
+# %% ../nbs/02_backprop.ipynb #a929dc83
+#| code-fold: true
 def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
     """Send `seed` back from `root`; return (leaf, gradient, owned) for every leaf, or what reached `wanted` edges.
 
@@ -600,7 +607,8 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
     finally:
         _mode.enabled = was_enabled
 
-
+# %% ../nbs/02_backprop.ipynb #a8addca0
+#| code-fold: true
 def _check_unchanged(node):
     stamp = 0
     for cell in node.cells:
@@ -651,7 +659,8 @@ def _accumulate(leaf, g, owned, create_graph):
         launch(kernels.add, total, total, g)
         leaf.grad._version[0] += 1
 
-# %% ../nbs/02_backprop.ipynb #cfac6816
+# %% ../nbs/02_backprop.ipynb #d234b5a2
+#| code-fold: true
 def _is_number(x):
     return isinstance(x, builtins.float | builtins.int | np.generic) or isinstance(x, np.ndarray) and x.ndim == 0
 
@@ -707,7 +716,8 @@ def _broadcast_arrays(name, *arrays):
     except ValueError:
         return _broadcast(name, [np.shape(a) for a in arrays])
 
-
+# %% ../nbs/02_backprop.ipynb #ec00b7eb
+#| code-fold: true
 class ElementwiseNode(Node):
     "A node whose rules are derivative formulas: each fused with the incoming gradient into one pass"
 
@@ -750,7 +760,7 @@ class ElementwiseNode(Node):
             parts.append(part)
         return parts
 
-# %% ../nbs/02_backprop.ipynb #a5385015
+
 def _isolated(formula):
     "The formula with only the globals it loads: an attribute as in kernels.exp is not our operation of the same name"
     if not isinstance(formula, types.FunctionType) or hasattr(formula, "kernel"):
@@ -872,7 +882,8 @@ class _Elementwise:
             node.like = out if out.size < 10 else out.shape
         return t
 
-
+# %% ../nbs/02_backprop.ipynb #e777b184
+#| code-fold: true
 def _doc(op, sentence):
     "A docstring in the form of all others, from what the operation knows about itself"
     operands = ", ".join(op.signature.parameters)
@@ -993,7 +1004,7 @@ def _binary(op):
 def _nary(op):
     return lambda *operands: op(*operands)
 
-# %% ../nbs/02_backprop.ipynb #7881f255
+
 def elementwise_op(formula, *derivatives, name=None, result="float", doc=None):
     """Make an operation on Tensors from a formula of scalars and one derivative formula per input.
 
@@ -1041,7 +1052,8 @@ def elementwise_op(formula, *derivatives, name=None, result="float", doc=None):
     OPS[name] = function
     return function
 
-# %% ../nbs/02_backprop.ipynb #d234b5a2
+# %% ../nbs/02_backprop.ipynb #7fef3f65
+#| code-fold: true
 def tensor(data, requires_grad=False, dtype=None):
     """A Tensor with its own copy of the data.
 
@@ -1061,7 +1073,8 @@ def tensor(data, requires_grad=False, dtype=None):
     t = Tensor(data, dtype=dtype)
     return Tensor(t._data.copy(), requires_grad)
 
-
+# %% ../nbs/02_backprop.ipynb #77d0be0b
+#| code-fold: true
 def grad(f, argnums=0):
     """The function that computes the gradient of a scalar-valued function.
 
@@ -1141,7 +1154,8 @@ def _leads_elsewhere(y, own):
             queue.extend(edge.edges or ())
     return False
 
-# %% ../nbs/02_backprop.ipynb #e777b184
+# %% ../nbs/02_backprop.ipynb #603099e9
+#| code-fold: true
 def grad_check(f, *inputs, eps=1e-5, rtol=1e-5, atol=1e-7):
     """Compare the gradient of `f` with central differences, entry by entry, in float64.
 
@@ -1210,6 +1224,7 @@ def grad_check(f, *inputs, eps=1e-5, rtol=1e-5, atol=1e-7):
     return True
 
 # %% ../nbs/02_backprop.ipynb #d22dcdca
+#| code-fold: true
 class Drawing:
     "An SVG picture that notebooks show; ``str()`` gives its text"
 

@@ -58,6 +58,8 @@ power = elementwise_op(
     kernels.power, _power_base, _power_exponent, result="arithmetic", doc="x to the power y; 0 to the power 0 is 1."
 )
 pow = power
+
+# %% ../nbs/02b_operations.ipynb #2ded7505
 exp = elementwise_op(kernels.exp, lambda out: out, doc="e to the power x.")
 log = elementwise_op(kernels.log, lambda x: 1 / x, doc="Natural logarithm; -inf at 0, nan below.")
 log1p = elementwise_op(kernels.log1p, lambda x: 1 / (1 + x), doc="log(1 + x), accurate for small x.")
@@ -84,6 +86,7 @@ for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divi
 Tensor.__neg__ = negative
 
 # %% ../nbs/02b_operations.ipynb #89dc469f
+#| code-fold: true
 abs = absolute = elementwise_op(
     kernels.absolute,
     lambda g, x: kernels.where(x > 0, g, kernels.where(x < 0, -g, 0.0)),
@@ -237,6 +240,7 @@ def _floating(x, name):
 Tensor.astype = astype
 
 # %% ../nbs/02b_operations.ipynb #0d514e7b
+#| code-fold: true
 def _shape_of(shape):
     if len(shape) == 1 and isinstance(shape[0], tuple | list):
         shape = shape[0]
@@ -323,6 +327,7 @@ def sum_to(x, *shape):
 OPS["sum_to"] = sum_to
 
 # %% ../nbs/02b_operations.ipynb #648d1597
+#| code-fold: true
 def _axes(name, axis, ndim):
     "Axes as a sorted tuple of non-negative ints; None means all"
     if axis is None:
@@ -379,7 +384,8 @@ def reshape(x, *shape):
         raise ValueError(f"reshape: {a.size} elements of shape {before} do not fit into shape {shape}") from None
     return record("reshape", out, (x,), (lambda g: reshape(g, before),), view=view)
 
-
+# %% ../nbs/02b_operations.ipynb #f4d40b4b
+#| code-fold: true
 def permute(x, *axes):
     """The axes in another order: axis i of the result is axis ``axes[i]`` of `x`.
 
@@ -430,7 +436,7 @@ def transpose(x, *axes):
         axes = tuple(order)
     return permute(x, *axes)
 
-
+# %% ../nbs/02b_operations.ipynb #b1ceac4b
 def squeeze(x, axis=None):
     """Drop axes of size 1: the given ones, or all.
 
@@ -471,7 +477,7 @@ def unsqueeze(x, axis):
     (i,) = _axes("unsqueeze", axis, x.ndim + 1)
     return reshape(x, x.shape[:i] + (1,) + x.shape[i:])
 
-
+# %% ../nbs/02b_operations.ipynb #fc276792
 def flip(x, axis=None):
     """Reverse the order along the given axes.
 
@@ -492,7 +498,7 @@ def flip(x, axis=None):
     key = tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim))
     return record("flip", x._data[key], (x,), (lambda g: flip(g, axes),), view=True)
 
-
+# %% ../nbs/02b_operations.ipynb #9d6f18a5
 def pad(x, widths, value=0.0):
     """Put `value` around `x`.
 
@@ -520,6 +526,7 @@ def pad(x, widths, value=0.0):
     return record("pad", out, (x,), (lambda g: g[key],))
 
 # %% ../nbs/02b_operations.ipynb #197bd4ee
+#| code-fold: true
 def _basic(key):
     return builtins.all(
         k is None or k is Ellipsis or isinstance(k, slice | int | np.integer) and not isinstance(k, bool) for k in key
@@ -591,6 +598,7 @@ def _put(g, shape, key):
 Tensor.__getitem__ = getitem
 
 # %% ../nbs/02b_operations.ipynb #edbc8aa2
+#| code-fold: true
 def _indices(name, indices, size):
     indices = indices._data if isinstance(indices, Tensor) else np.asarray(indices)
     if indices.dtype.kind not in "iu":
@@ -667,7 +675,7 @@ def gather(x, axis, index):
     part = x[tuple(slice(None) if i == axis else slice(m) for i, m in enumerate(index.shape))]
     return take_along_axis(part, index, axis)
 
-
+# %% ../nbs/02b_operations.ipynb #bf57a1cd
 def take(x, indices, axis=0):
     """Slices of `x` at `indices` along one axis, as rows of a table (``np.take``, PyTorch's ``index_select``).
 
@@ -699,7 +707,8 @@ def take(x, indices, axis=0):
 
     return record("take", out, (x,), (back,))
 
-# %% ../nbs/02b_operations.ipynb #bf57a1cd
+# %% ../nbs/02b_operations.ipynb #b4ca793c
+#| code-fold: true
 def _same_dtype(name, tensors):
     if isinstance(tensors, Tensor | np.ndarray):
         tensors = list(tensors)
@@ -796,6 +805,7 @@ def split(x, size, axis=0):
     return pieces
 
 # %% ../nbs/02b_operations.ipynb #48519e64
+#| code-fold: true
 def _spread(g, kept, shape):
     "g, repeated over the axes where `kept` is 1: a view with strides 0, or a copy where that is cheaper"
     if math.prod(shape) <= 4096:
@@ -875,6 +885,7 @@ def mean(x, axis=None, keepdims=False):
     return record("mean", out, (x,), (lambda g: broadcast_to(reshape(g / count, kept), shape),), fast=(fast,))
 
 # %% ../nbs/02b_operations.ipynb #dc99d294
+#| code-fold: true
 def var(x, axis=None, correction=1, keepdims=False):
     """Variance over the given axes: the squared distances from the mean, summed and divided by n - correction.
 
@@ -922,6 +933,7 @@ def std(x, axis=None, correction=1, keepdims=False):
     return _root(var(x, axis, correction, keepdims))
 
 # %% ../nbs/02b_operations.ipynb #05b25ed1
+#| code-fold: true
 def _extreme(name, kernel, x, axis, keepdims):
     x = as_tensor(x, name)
     shape = x.shape
@@ -1033,6 +1045,7 @@ def argmin(x, axis=None, keepdims=False):
     return _arg("argmin", kernels.argmin, x, axis, keepdims)
 
 # %% ../nbs/02b_operations.ipynb #2cc5f07a
+#| code-fold: true
 def prod(x, axis=None, keepdims=False):
     """Product over the given axes.
 
@@ -1108,7 +1121,8 @@ def logsumexp(x, axis=None, keepdims=False):
         "logsumexp", out, (x,), (lambda g, x, out: reshape(g, kept) * exp(x - reshape(out, kept)),), saved=(x, OUTPUT)
     )
 
-
+# %% ../nbs/02b_operations.ipynb #35ce6d70
+#| code-fold: true
 def softmax(x, axis=-1):
     """exp(x) divided by its sum along one axis, without overflow.
 
@@ -1171,7 +1185,7 @@ def log_softmax(x, axis=-1):
         fast=(lambda g, y: launch(kernels.log_softmax_backward, np.empty(y.shape, y.dtype), g, y, axis),),
     )
 
-
+# %% ../nbs/02b_operations.ipynb #0f8ec19d
 def cumsum(x, axis=0):
     """Running sum along one axis; its gradient is the running sum from the other end.
 
@@ -1192,7 +1206,8 @@ def cumsum(x, axis=0):
     launch(kernels.cumsum, out, x._data, axis)
     return record("cumsum", out, (x,), (lambda g: flip(cumsum(flip(g, axis), axis), axis),))
 
-# %% ../nbs/02b_operations.ipynb #0f8ec19d
+# %% ../nbs/02b_operations.ipynb #85688e16
+#| code-fold: true
 def matmul(a, b):
     """The matrix product ``a @ b``, batched over leading axes, with vectors as rows or columns.
 
@@ -1254,6 +1269,7 @@ _MATMUL_2D = (
 Tensor.__matmul__, Tensor.__rmatmul__ = matmul, lambda self, other: matmul(other, self)
 
 # %% ../nbs/02b_operations.ipynb #c7add19b
+#| code-fold: true
 def _diagonal(x, labels):
     "Take the diagonal of axes that carry the same letter"
     while len(set(labels)) < len(labels):
@@ -1352,6 +1368,7 @@ def einsum(subscripts, *operands):
     return permute(x, tuple(labels.index(c) for c in right)) if right else x
 
 # %% ../nbs/02b_operations.ipynb #e5bd0e57
+#| code-fold: true
 def _in_place(op):
     def update(self, other):
         if self._node is LEAF and _mode.enabled:

@@ -300,7 +300,7 @@ def fan_in_fan_out(shape):
     Parameters
     ----------
     shape : tuple of int
-        Shape (in_features, out_features) of a weight matrix, or (*kernel, in_channels, out_channels) of a
+        Shape (in_features, out_features) of a weight matrix, or ``(*kernel, in_channels, out_channels)`` of a
         convolution's kernel, whose size multiplies both.
 
     Returns
@@ -315,7 +315,7 @@ def fan_in_fan_out(shape):
 
     Notes
     -----
-    PyTorch stores (out_features, in_features, *kernel); there the first entry belongs to the fan-out.
+    PyTorch stores ``(out_features, in_features, *kernel)``; there the first entry belongs to the fan-out.
 
     Chapter: Initialization, section What one layer does to the variance
     """
@@ -335,7 +335,7 @@ def variance_scaling(shape, scale=1.0, mode="fan_in", distribution="normal", *, 
     Parameters
     ----------
     shape : tuple of int
-        (in_features, out_features) or (*kernel, in_channels, out_channels).
+        (in_features, out_features) or ``(*kernel, in_channels, out_channels)``.
     scale : float
         Numerator of the variance, at least 0.
     mode : {"fan_in", "fan_out", "fan_avg"}
@@ -399,7 +399,7 @@ def lecun_normal(shape, gain=1.0, *, rng=None, dtype=np.float32):
     Parameters
     ----------
     shape : tuple of int
-        (in_features, out_features) or (*kernel, in_channels, out_channels).
+        (in_features, out_features) or ``(*kernel, in_channels, out_channels)``.
     gain : float
         Factor g on the standard deviation: ``gain("tanh")`` and the like.
     rng : Generator, int or None
@@ -436,7 +436,7 @@ def lecun_uniform(shape, gain=1.0, *, rng=None, dtype=np.float32):
     Parameters
     ----------
     shape : tuple of int
-        (in_features, out_features) or (*kernel, in_channels, out_channels).
+        (in_features, out_features) or ``(*kernel, in_channels, out_channels)``.
     gain : float
         Factor g on the standard deviation.
     rng : Generator, int or None
@@ -475,7 +475,7 @@ def xavier_normal(shape, gain=1.0, *, rng=None, dtype=np.float32):
     Parameters
     ----------
     shape : tuple of int
-        (in_features, out_features) or (*kernel, in_channels, out_channels).
+        (in_features, out_features) or ``(*kernel, in_channels, out_channels)``.
     gain : float
         Factor g on the standard deviation.
     rng : Generator, int or None
@@ -513,7 +513,7 @@ def xavier_uniform(shape, gain=1.0, *, rng=None, dtype=np.float32):
     Parameters
     ----------
     shape : tuple of int
-        (in_features, out_features) or (*kernel, in_channels, out_channels).
+        (in_features, out_features) or ``(*kernel, in_channels, out_channels)``.
     gain : float
         Factor g on the standard deviation.
     rng : Generator, int or None
@@ -552,7 +552,7 @@ def he_normal(shape, negative_slope=0.0, mode="fan_in", *, rng=None, dtype=np.fl
     Parameters
     ----------
     shape : tuple of int
-        (in_features, out_features) or (*kernel, in_channels, out_channels).
+        (in_features, out_features) or ``(*kernel, in_channels, out_channels)``.
     negative_slope : float
         Slope s of the activation for negative inputs: 0 for ReLU.
     mode : {"fan_in", "fan_out", "fan_avg"}
@@ -594,7 +594,7 @@ def he_uniform(shape, negative_slope=0.0, mode="fan_in", *, rng=None, dtype=np.f
     Parameters
     ----------
     shape : tuple of int
-        (in_features, out_features) or (*kernel, in_channels, out_channels).
+        (in_features, out_features) or ``(*kernel, in_channels, out_channels)``.
     negative_slope : float
         Slope s of the activation for negative inputs: 0 for ReLU.
     mode : {"fan_in", "fan_out", "fan_avg"}
@@ -751,7 +751,7 @@ def orthogonal(shape, gain=1.0, *, rng=None, dtype=np.float32):
     Parameters
     ----------
     shape : tuple of int
-        (in_features, out_features); a convolution's (*kernel, in_channels, out_channels) is treated as the matrix
+        (in_features, out_features); a convolution's ``(*kernel, in_channels, out_channels)`` is treated as the matrix
         (product of the others, out_channels).
     gain : float
         The value of the singular values.
@@ -835,7 +835,7 @@ def dirac(shape, gain=1.0, *, rng=None, dtype=np.float32):
     Parameters
     ----------
     shape : tuple of int
-        (*kernel, in_channels, out_channels) with one to three kernel axes.
+        ``(*kernel, in_channels, out_channels)`` with one to three kernel axes.
     gain : float
         The number at the center.
     rng : Generator, int or None
