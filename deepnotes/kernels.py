@@ -384,8 +384,9 @@ def elementwise(formula, name=None, ufunc=None, compiled=True):
         The kernel's name; the function's own if it has one.
     ufunc : numpy.ufunc, optional
         The numpy function that is this formula; the numpy backend then calls it, without temporaries.
-    compiled : bool, optional
-        False for formulas that numpy computes as fast as a compiled loop: both backends then run numpy's.
+    compiled : bool or str, optional
+        False for formulas that numpy computes as fast as a compiled loop: both backends then run numpy's. A string
+        names the runner, as in `Kernel`.
 
     Returns
     -------
@@ -398,7 +399,7 @@ def elementwise(formula, name=None, ufunc=None, compiled=True):
     """
     name = name or formula.__name__.strip("<>")
     reference = _formula_reference(formula) if ufunc is None else _ufunc_reference(ufunc)
-    kernel = Kernel(name, reference, "elementwise_runner" if compiled else None)
+    kernel = Kernel(name, reference, "elementwise_runner" if compiled is True else compiled or None)
     kernel.formula = formula
     return kernel
 
@@ -469,8 +470,8 @@ tanh = _vocabulary("tanh", np.tanh)
 sigmoid = _vocabulary("sigmoid", _sigmoid)
 erf = _vocabulary("erf", lambda x: _special("erf", x))
 erfinv = _vocabulary("erfinv", lambda x: _special("erfinv", x), compiled=False)
-sin = _vocabulary("sin", np.sin, np.sin, compiled=False)
-cos = _vocabulary("cos", np.cos, np.cos, compiled=False)
+sin = _vocabulary("sin", np.sin, np.sin, compiled="circle_runner")
+cos = _vocabulary("cos", np.cos, np.cos, compiled="circle_runner")
 sqrt = _vocabulary("sqrt", np.sqrt, np.sqrt)
 sign = _vocabulary("sign", np.sign, np.sign)
 absolute = _vocabulary("absolute", np.abs, np.absolute)
