@@ -56,6 +56,7 @@ def _loaded(code):
     return names, attributes
 
 # %% ../nbs/09c_loops.ipynb #c0059405
+#| code-fold: true
 def fingerprint(function):
     "A text that changes whenever what `function` computes changes."
     if hasattr(function, "kernel") or hasattr(function, "word"):
@@ -339,6 +340,7 @@ def _view(x, shape):
     return None if x.shape == shape else shape
 
 # %% ../nbs/09c_loops.ipynb #a06004f0
+#| code-fold: true
 FAST = """def run(out{xs}):
     if out.flags.carray{conditions}:
         loop = flat.get((out.dtype{kinds}))
@@ -458,6 +460,7 @@ def compiled_loop(kernel, ground, out, operands, modes, flat, kinds):
     return machine_code(build, tuple(signature), source + dtype.str + fingerprint(kernel.formula), ground.compiler)
 
 # %% ../nbs/09c_loops.ipynb #940dff0e
+#| code-fold: true
 def softmax(out, x):
     for i in range(x.shape[0]):
         top = x[i, 0]
@@ -576,6 +579,7 @@ def sum_columns(out, x):
             out[j] = out[j] + x[i, j]
 
 # %% ../nbs/09c_loops.ipynb #87350926
+#| code-fold: true
 def sgd(p, g, velocity, lr, momentum, decay, ahead):
     lr, momentum, decay, ahead = p.dtype.type(lr), p.dtype.type(momentum), p.dtype.type(decay), p.dtype.type(ahead)
     for i in range(p.size):
@@ -662,6 +666,7 @@ def put_along_axis_add(out, src, indices):
     return -1
 
 # %% ../nbs/09c_loops.ipynb #adb447aa
+#| code-fold: true
 INDEX = np.dtype(np.int64)
 
 
@@ -818,6 +823,7 @@ def sum_to_runner(kernel, ground):
     return run
 
 # %% ../nbs/09c_loops.ipynb #c3d9b7c3
+#| code-fold: true
 def _adam_numbers(step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False):
     return (lr / (1 - beta1**step), beta1, 1 - beta1, beta2, 1 - beta2, 1 / math.sqrt(1 - beta2**step), eps,
             0.0 if decoupled else weight_decay, 1 - lr * weight_decay if decoupled else 1.0)

@@ -294,6 +294,7 @@ SCALARS = {
 }
 
 # %% ../nbs/09b_machine.ipynb #284e6c17
+#| code-fold: true
 def _word(name, arity):
     "What compiled code calls for the word `name` of the vocabulary."
     xs = ", ".join("xyz"[:arity])
@@ -366,6 +367,7 @@ WORDS |= {name: _word(name, function.__code__.co_argcount) for name, function in
 WORDS |= {"plus": plus, "larger": larger}
 
 # %% ../nbs/09b_machine.ipynb #c0059405
+#| code-fold: true
 def array_type(dtype, ndim=1):
     "numba's type of contiguous arrays."
     return types.Array(numba.from_dtype(np.dtype(dtype)), ndim, "C")

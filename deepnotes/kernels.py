@@ -36,6 +36,7 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../nbs/09_kernels.ipynb #b039e290
+#| code-fold: true
 class Kernel:
     """A named computation that writes into an output array, in numpy and as compiled loops.
 
@@ -156,6 +157,7 @@ def loop_source(name, modes, flat=True):
     return "\n".join(lines) + "\n"
 
 # %% ../nbs/09_kernels.ipynb #94840899
+#| code-fold: true
 _context = contextvars.ContextVar("deepnotes_kernels", default=None)
 BACKENDS = ("numba", "numpy")
 _default = None
@@ -322,6 +324,7 @@ def replay(launches):
         launch(kernel, out, *operands)
 
 # %% ../nbs/09_kernels.ipynb #5b7d4d8c
+#| code-fold: true
 def dispatch(name, function, operands):
     "Hand `name` to the first operand that records operations (a Tensor), else compute `function` of numpy arrays."
     for x in operands:
@@ -572,6 +575,7 @@ def _sum_to(out, x):
 sum_to = Kernel("sum_to", _sum_to, "sum_to_runner")
 
 # %% ../nbs/09_kernels.ipynb #8310a09a
+#| code-fold: true
 def _finite_max(x, axes):
     "The maximum along axes, 0 where it is infinite: what log-sum-exp may subtract."
     m = np.maximum.reduce(x, axis=axes, keepdims=True)
@@ -743,6 +747,7 @@ rmsprop = Kernel("rmsprop", _rmsprop, "optimizer_runner")
 adam = Kernel("adam", _adam, "optimizer_runner")
 
 # %% ../nbs/09_kernels.ipynb #22418b4c
+#| code-fold: true
 _num_threads = None
 
 
