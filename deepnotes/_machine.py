@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOOP', 'inlined', 'ERF_NEAR', 'ERF_FAR', 'SINGLE', 'DOUBLE', 'SCALARS', 'WORDS', 'reinterpret', 'plus', 'larger',
-           'polynomial', 'exponentials', 'logarithms', 'error_function', 'retype', 'scalar_form', 'array_type',
-           'compile_loop', 'rebuild', 'machine_code']
+           'polynomial', 'exponentials', 'logarithms', 'error_function', 'two_pi', 'two_parts', 'trigonometry',
+           'retype', 'scalar_form', 'array_type', 'compile_loop', 'rebuild', 'machine_code']
 
 # %% ../nbs/09b_machine.ipynb #048c9c07
 import dis
@@ -213,10 +213,68 @@ def error_function():
 
     return erf
 
+# %% ../nbs/09b_machine.ipynb #9238f0cb
+def two_pi(bits):
+    "2 pi times 2^bits, as a whole number."
+    def arctan_of_inverse(n):
+        total, term, k = 0, (1 << bits + 20) // n, 1
+        while term:
+            total += term // k if k % 4 == 1 else -(term // k)
+            term, k = term // (n * n), k + 2
+        return total
+    return (32 * arctan_of_inverse(5) - 8 * arctan_of_inverse(239)) >> 20
+
+
+def two_parts(number, bits, digits):
+    "The whole number `number` over 2^bits as a float64 of few binary digits, and the float64 nearest to what is left."
+    cut = max(abs(number).bit_length() - digits, 0)
+    high = round(number / 2**cut) << cut
+    return high / 2**bits, (number - high) / 2**bits
+
+
+def trigonometry():
+    "sin and cos of one float32, for use in compiled loops."
+    bits = 400
+    turn = two_pi(bits)
+    units = [(1 << bits + max(e, 1) - 150) % turn for e in range(256)]
+    units = [unit - turn if 2 * unit > turn else unit for unit in units]
+    high, low = np.array([two_parts(unit, bits, 28) for unit in units]).T.copy()
+    quarter_high, quarter_low = two_parts(turn // 4, bits, 28)
+    per_quarter, magic, one64 = 2 / math.pi, 1.5 * 2.0**52, np.int64(1)
+    one, top, digits = np.uint32(1), np.uint32(255), np.uint32(23)
+    fraction, hidden, none = np.uint32((1 << 23) - 1), np.uint32(1 << 23), np.uint32(0)
+    sine = polynomial([(-1) ** k / math.factorial(2 * k + 1) for k in range(6)], np.float64)
+    cosine = polynomial([(-1) ** k / math.factorial(2 * k) for k in range(7)], np.float64)
+
+    def shifted(quarters):
+        quarters = np.int64(quarters)
+
+        @inlined
+        def function(x):
+            b = reinterpret(x, one)
+            e = np.uint32(np.uint32(b >> digits) & top)
+            m = np.float64(np.int32(np.uint32(b & fraction) | (hidden if e > none else none)))
+            m = math.copysign(m, np.float64(x))
+            p = m * high[e]
+            t = p * per_quarter + magic
+            n = reinterpret(t, one64) + quarters
+            k = t - magic
+            r = (p - k * quarter_high) + (m * low[e] - k * quarter_low)
+            z = r * r
+            even, odd = r * sine(z), cosine(z)
+            y = odd if n & one64 else even
+            y = -y if (n >> one64) & one64 else y
+            return np.float32(y) if e < top else np.float32(np.nan)
+
+        return function
+
+    return {"sin": shifted(0), "cos": shifted(1)}
+
 # %% ../nbs/09b_machine.ipynb #35fc1922
 SINGLE = {**exponentials(np.float32), **logarithms(np.float32)}
-SINGLE["erf"] = error_function()
-DOUBLE = {**exponentials(np.float64), **logarithms(np.float64), "erf": lambda x: math.erf(x)}
+SINGLE |= {"erf": error_function(), **trigonometry()}
+DOUBLE = {**exponentials(np.float64), **logarithms(np.float64), "erf": lambda x: math.erf(x),
+          "sin": lambda x: math.sin(x), "cos": lambda x: math.cos(x)}
 
 
 def _maximum(x, y): return x if x > y or x != x else y
@@ -227,7 +285,7 @@ def _clip(x, y, z):
 
 
 SCALARS = {
-    "sin": lambda x: math.sin(x), "cos": lambda x: math.cos(x), "sqrt": lambda x: np.sqrt(x),
+    "sqrt": lambda x: np.sqrt(x),
     "square": lambda x: x * x, "absolute": lambda x: abs(x), "floor": lambda x: np.floor(x),
     "ceil": lambda x: np.ceil(x), "round": lambda x: np.rint(x), "reciprocal": lambda x: 1.0 / x,
     "sign": lambda x: 1.0 if x > 0.0 else (-1.0 if x < 0.0 else x), "power": lambda x, y: x**y,
@@ -236,6 +294,7 @@ SCALARS = {
 }
 
 # %% ../nbs/09b_machine.ipynb #284e6c17
+#| code-fold: true
 def _word(name, arity):
     "What compiled code calls for the word `name` of the vocabulary."
     xs = ", ".join("xyz"[:arity])
@@ -308,6 +367,7 @@ WORDS |= {name: _word(name, function.__code__.co_argcount) for name, function in
 WORDS |= {"plus": plus, "larger": larger}
 
 # %% ../nbs/09b_machine.ipynb #c0059405
+#| code-fold: true
 def array_type(dtype, ndim=1):
     "numba's type of contiguous arrays."
     return types.Array(numba.from_dtype(np.dtype(dtype)), ndim, "C")
@@ -335,7 +395,7 @@ def _unboxed(context, builder, api, kind, x):
 
     lengths = field(32, index.as_pointer())
     shape = [builder.load(builder.gep(lengths, [ir.Constant(index, i)])) for i in range(kind.ndim)]
-    strides = [ir.Constant(index, size)]
+    strides = [ir.Constant(index, size)] if shape else []
     for n in shape[:0:-1]:
         strides.insert(0, builder.mul(n, strides[0]))
     data = builder.bitcast(field(16, ir.IntType(8).as_pointer()), array.data.type)

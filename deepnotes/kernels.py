@@ -36,6 +36,7 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../nbs/09_kernels.ipynb #b039e290
+#| code-fold: true
 class Kernel:
     """A named computation that writes into an output array, in numpy and as compiled loops.
 
@@ -156,6 +157,7 @@ def loop_source(name, modes, flat=True):
     return "\n".join(lines) + "\n"
 
 # %% ../nbs/09_kernels.ipynb #94840899
+#| code-fold: true
 _context = contextvars.ContextVar("deepnotes_kernels", default=None)
 BACKENDS = ("numba", "numpy")
 _default = None
@@ -322,6 +324,7 @@ def replay(launches):
         launch(kernel, out, *operands)
 
 # %% ../nbs/09_kernels.ipynb #5b7d4d8c
+#| code-fold: true
 def dispatch(name, function, operands):
     "Hand `name` to the first operand that records operations (a Tensor), else compute `function` of numpy arrays."
     for x in operands:
@@ -381,8 +384,9 @@ def elementwise(formula, name=None, ufunc=None, compiled=True):
         The kernel's name; the function's own if it has one.
     ufunc : numpy.ufunc, optional
         The numpy function that is this formula; the numpy backend then calls it, without temporaries.
-    compiled : bool, optional
-        False for formulas that numpy computes as fast as a compiled loop: both backends then run numpy's.
+    compiled : bool or str, optional
+        False for formulas that numpy computes as fast as a compiled loop: both backends then run numpy's. A string
+        names the runner, as in `Kernel`.
 
     Returns
     -------
@@ -395,7 +399,7 @@ def elementwise(formula, name=None, ufunc=None, compiled=True):
     """
     name = name or formula.__name__.strip("<>")
     reference = _formula_reference(formula) if ufunc is None else _ufunc_reference(ufunc)
-    kernel = Kernel(name, reference, "elementwise_runner" if compiled else None)
+    kernel = Kernel(name, reference, "elementwise_runner" if compiled is True else compiled or None)
     kernel.formula = formula
     return kernel
 
@@ -466,8 +470,8 @@ tanh = _vocabulary("tanh", np.tanh)
 sigmoid = _vocabulary("sigmoid", _sigmoid)
 erf = _vocabulary("erf", lambda x: _special("erf", x))
 erfinv = _vocabulary("erfinv", lambda x: _special("erfinv", x), compiled=False)
-sin = _vocabulary("sin", np.sin, np.sin, compiled=False)
-cos = _vocabulary("cos", np.cos, np.cos, compiled=False)
+sin = _vocabulary("sin", np.sin, np.sin, compiled="circle_runner")
+cos = _vocabulary("cos", np.cos, np.cos, compiled="circle_runner")
 sqrt = _vocabulary("sqrt", np.sqrt, np.sqrt)
 sign = _vocabulary("sign", np.sign, np.sign)
 absolute = _vocabulary("absolute", np.abs, np.absolute)
@@ -571,6 +575,7 @@ def _sum_to(out, x):
 sum_to = Kernel("sum_to", _sum_to, "sum_to_runner")
 
 # %% ../nbs/09_kernels.ipynb #8310a09a
+#| code-fold: true
 def _finite_max(x, axes):
     "The maximum along axes, 0 where it is infinite: what log-sum-exp may subtract."
     m = np.maximum.reduce(x, axis=axes, keepdims=True)
@@ -742,6 +747,7 @@ rmsprop = Kernel("rmsprop", _rmsprop, "optimizer_runner")
 adam = Kernel("adam", _adam, "optimizer_runner")
 
 # %% ../nbs/09_kernels.ipynb #22418b4c
+#| code-fold: true
 _num_threads = None
 
 

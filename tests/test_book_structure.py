@@ -98,7 +98,8 @@ def test_bibliography_entries_are_complete():
     keys = [key for _, key, _ in entries]
     assert len(keys) == len(set(keys))
     assert keys == sorted(keys)
-    needs = {"article": "journal", "inproceedings": "booktitle", "book": "publisher", "mastersthesis": "school"}
+    needs = {"article": "journal", "inproceedings": "booktitle", "book": "publisher", "mastersthesis": "school",
+             "techreport": "institution"}
     for kind, key, body in entries:
         fields = dict(re.findall(r"^\s*(\w+)\s*=\s*\{(.*?)\},?$", body, re.MULTILINE | re.DOTALL))
         assert {"author", "title", "year", needs.get(kind, "booktitle")} <= fields.keys(), key

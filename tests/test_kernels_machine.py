@@ -323,3 +323,25 @@ def test_a_formula_that_calls_itself_is_refused():
     module = module_of("def f(x): return f(x - 1) if x > 0 else x")
     with k.backend("numba"), pytest.raises(TypeError, match="may not call itself"):
         k.launch(k.elementwise(module.f, "f"), np.empty(3), np.ones(3))
+
+
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_sin_and_cos_inside_formulas_are_right_for_every_float32(name):
+    word, reference = getattr(k, name), getattr(mpmath, name)
+    formula = k.elementwise(lambda x: word(x), name)
+    x = ordered_floats(4001)[1:-1]
+    with k.backend("numba"):
+        y = k.launch(formula, np.empty_like(x), x).astype(np.float64)
+        ends = k.launch(formula, np.empty(3, np.float32), np.float32([np.inf, -np.inf, np.nan]))
+        zeros = k.launch(formula, np.empty(2, np.float32), np.float32([0.0, -0.0]))
+        whole = k.launch(formula, np.empty(3), np.array([0.5, -2.0, 1e22]))
+    exact = getattr(np, name)(x.astype(np.float64))
+    assert np.max(np.abs(y - exact)[exact != 0] / np.abs(exact)[exact != 0]) <= 1e-7
+    with mpmath.workprec(400):
+        for a, b in zip(x[::1009], y[::1009], strict=True):
+            true = reference(mpmath.mpf(float(a)))
+            assert true == b == 0 or abs((b - true) / true) <= 1e-7
+    assert np.isnan(ends).all()
+    np.testing.assert_array_equal(zeros, [0, 0] if name == "sin" else [1, 1])
+    assert name == "cos" or np.signbit(zeros).tolist() == [False, True]
+    np.testing.assert_allclose(whole, getattr(np, name)(np.array([0.5, -2.0, 1e22])), rtol=1e-14)
