@@ -44,7 +44,7 @@ def _count(op, name, value, least):
 def _amount(op, name, value, least=0.0, most=math.inf):
     "A finite number between `least` and `most`, as float."
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, (str, bytes, bool, np.bool_)) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if math.isfinite(number) and least <= number <= most:
@@ -62,9 +62,9 @@ class Dataset:
 
     Parameters
     ----------
-    X : ndarray, shape (n, ...)
-        Inputs, one row per example; float32 in every set of this module.
-    y : ndarray, shape (n,) or (n, k)
+    X : array_like, shape (n, ...)
+        Inputs, one row per example; float32 in every set of this module. Kept as an ndarray, not copied.
+    y : array_like, shape (n,) or (n, k)
         Targets: int64 class indices of shape (n,), int64 zeros and ones of shape (n, labels) where an example
         may carry several labels, or float32 values of shape (n, targets) for regression.
     classes : tuple of str
@@ -77,7 +77,7 @@ class Dataset:
     Raises
     ------
     ValueError
-        If `X` and `y` differ in length.
+        If `X` and `y` differ in length, or either has no rows at all (a single number).
 
     Notes
     -----
@@ -94,6 +94,12 @@ class Dataset:
     name: str = "data"
 
     def __post_init__(self):
+        for name, value in (("X", np.asarray(self.X)), ("y", np.asarray(self.y)),
+                            ("classes", tuple(map(str, self.classes))), ("features", tuple(map(str, self.features)))):
+            object.__setattr__(self, name, value)             # frozen: set once, here
+        if not self.X.ndim or not self.y.ndim:
+            raise ValueError(f"Dataset {self.name!r}: X and y need a row per example, got shapes {self.X.shape} and "
+                             f"{self.y.shape}.")
         if len(self.X) != len(self.y):
             raise ValueError(f"Dataset {self.name!r}: X has {len(self.X)} rows, but y has {len(self.y)}; "
                              "each input needs its target.")
@@ -118,11 +124,22 @@ class Dataset:
         Dataset
             m rows, copied; same names.
 
+        Raises
+        ------
+        ValueError
+            If `indices` is no list of integers or booleans.
+        IndexError
+            If a row does not exist, or a mask has another length.
+
         Notes
         -----
         Chapter: Representation learning, section Data as arrays
         """
         rows = np.asarray(indices)
+        rows = rows.astype(np.intp) if rows.size == 0 and rows.dtype != bool else rows
+        if rows.ndim != 1 or rows.dtype.kind not in "iub":
+            raise ValueError(f"Dataset.take: indices must be row numbers or booleans of shape (m,), got {rows.dtype} of "
+                             f"shape {rows.shape}. See chapter 'Representation learning', section 'Data as arrays'.")
         return Dataset(self.X[rows], self.y[rows], self.classes, self.features, self.name)
 
     def split(self, test_size=0.25, rng=0, stratify=False):
@@ -380,6 +397,8 @@ def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
     if not arrays:
         raise ValueError(f"{op}: needs at least one array.")
     arrays = [np.asarray(a) for a in arrays]
+    if any(a.ndim == 0 for a in arrays):
+        raise ValueError(f"{op}: arrays need rows to split, got a single number.")
     n = len(arrays[0])
     if any(len(a) != n for a in arrays):
         raise ValueError(f"{op}: arrays have {', '.join(str(len(a)) for a in arrays)} rows; all must have as many.")
@@ -424,8 +443,8 @@ class StandardScaler:
     mean_ : ndarray of shape (features,), float64
         Mean of each column.
     scale_ : ndarray of shape (features,), float64
-        Standard deviation of each column. A constant column gets scale 1: it becomes zeros instead of a division
-        by zero.
+        Standard deviation of each column. A constant column, and one whose squares underflow to zero, gets scale 1
+        instead of a division by zero.
 
     Notes
     -----
@@ -451,7 +470,7 @@ class StandardScaler:
         Raises
         ------
         ValueError
-            If X is not a table, is empty, or holds a value that is not finite.
+            If X is not a table, is empty, or holds a value that is not finite or too large to be squared.
 
         Notes
         -----
@@ -462,10 +481,13 @@ class StandardScaler:
             raise ValueError("StandardScaler.fit: needs at least one row, and finite values only; "
                              f"got {len(X)} rows with {int((~np.isfinite(X)).sum())} values that are nan or inf.")
         wide = X.astype(np.float64)
-        self.mean_ = wide.mean(axis=0)
-        spread = wide.std(axis=0)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            mean, spread = wide.mean(axis=0), wide.std(axis=0)
+        if not np.isfinite(spread).all():
+            raise ValueError(f"StandardScaler.fit: values up to {np.abs(wide).max():.2g} are too large to be squared in "
+                             "float64; divide them by a constant first.")
         constant = wide.min(axis=0) == wide.max(axis=0)     # rounding can leave std at 1e-17 rather than 0
-        self.scale_ = np.where(constant, 1.0, spread)
+        self.mean_, self.scale_ = mean, np.where(constant | (spread == 0), 1.0, spread)
         return self
 
     def transform(self, X):
@@ -594,7 +616,7 @@ def sawtooth(x, depth):
     Raises
     ------
     ValueError
-        For points outside [0, 1], where repeated tents run off to minus infinity.
+        For points outside [0, 1], where repeated tents run off to minus infinity, and for what is no real number.
 
     Notes
     -----
@@ -608,6 +630,8 @@ def sawtooth(x, depth):
     """
     x = np.asarray(x)
     depth = _count("sawtooth", "depth", depth, 0)
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"sawtooth: points must be real numbers, got {x.dtype}.")
     y = x.astype(x.dtype if x.dtype == np.float32 else np.float64)
     if not ((y >= 0) & (y <= 1)).all():
         raise ValueError("sawtooth: points must lie in [0, 1]. "
@@ -1081,7 +1105,7 @@ def write_idx(path, array):
                          f"less than 2**31 each, got {array.dtype} of shape {array.shape}.")
     data = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">i4").tobytes()
     data += array.astype(_IDX_TYPES[code]).tobytes()
-    if os.fspath(path).endswith(".gz"):
+    if os.fsdecode(path).endswith(".gz"):
         data = gzip.compress(data, mtime=0)
     with open(path, "wb") as f:
         f.write(data)
@@ -1097,7 +1121,7 @@ def load_idx(images, labels, classes=None, max_bytes=2**30):
     labels : str or path-like
         IDX file of shape (n,), integers from 0.
     classes : sequence of str, optional
-        Name of each class; default '0', '1', ...
+        Name of each class; default '0', '1', ... up to the largest label, which must then be below 65,536.
     max_bytes : int
         Limit for each file, as in `read_idx`.
 
@@ -1120,6 +1144,8 @@ def load_idx(images, labels, classes=None, max_bytes=2**30):
     if y.ndim != 1 or y.dtype.kind not in "iu" or len(X) != len(y) or (len(y) and y.min() < 0):
         raise ValueError(f"load_idx: {len(X)} images need as many integer labels (0 or more) in one dimension, "
                          f"got {y.dtype} of shape {y.shape}.")
+    if classes is None and len(y) and y.max() >= 2**16:                # a file must not decide how many names we make
+        raise ValueError(f"load_idx: labels go up to {y.max()}; for more than 65536 classes pass their names.")
     if classes is None:
         classes = [str(k) for k in range(int(y.max()) + 1 if len(y) else 0)]
     if len(y) and y.max() >= len(classes):
@@ -1127,7 +1153,7 @@ def load_idx(images, labels, classes=None, max_bytes=2**30):
     flat = X.reshape(len(X), math.prod(X.shape[1:])).astype(np.float32)
     if X.dtype == np.uint8:
         flat /= 255
-    return Dataset(flat, y.astype(np.int64), tuple(classes), (), os.path.basename(os.fspath(images)))
+    return Dataset(flat, y.astype(np.int64), tuple(classes), (), os.path.basename(os.fsdecode(images)))
 
 # %% ../nbs/01_representation.ipynb #fa15c862
 #| code-fold: show
@@ -1152,8 +1178,9 @@ def read_csv(path, target=-1, task="classification", header=True, delimiter=",",
     Returns
     -------
     Dataset
-        X (n, columns - 1) float32. For classification y (n,) int64, classes sorted (as numbers if all are numbers,
-        else as text) and named as in the file; for regression y (n, 1) float32.
+        X (n, columns - 1) float32. For classification y (n,) int64, classes sorted (as numbers if all are finite
+        numbers, else as text) and named as in the file (equal numbers, such as 1 and 1.0, are one class, named as it came
+        first); for regression y (n, 1) float32.
 
     Raises
     ------
@@ -1192,19 +1219,25 @@ def read_csv(path, target=-1, task="classification", header=True, delimiter=",",
     inputs = [[_number(name, line, c, names, v) for c, v in enumerate(row) if c != column] for line, row in rows]
     X = np.array(inputs, dtype=np.float32).reshape(len(rows), width - 1)
     features = tuple(v for c, v in enumerate(names) if c != column)
-    title = os.path.basename(os.fspath(path))
+    title = os.path.basename(os.fsdecode(path))
     if task == "regression":
         y = np.array([[_number(name, line, column, names, row[column])] for line, row in rows], dtype=np.float32)
         return Dataset(X, y, (), features, title)
     labels = [row[column] for _, row in rows]
     if "" in labels:
         raise ValueError(f"{name}, line {rows[labels.index('')][0]}: the target is missing.")
-    classes = sorted(set(labels), key=float if all(map(_is_number, labels)) else None)
-    index = {label: k for k, label in enumerate(classes)}
-    return Dataset(X, np.array([index[v] for v in labels], dtype=np.int64), tuple(classes), features, title)
+    numbers = all(_is_number(v) and math.isfinite(float(v)) for v in labels)
+    values = [float(v) for v in labels] if numbers else labels
+    written = dict(zip(reversed(values), reversed(labels), strict=True))        # value -> how it was written first
+    index = {value: k for k, value in enumerate(sorted(written))}
+    y = np.array([index[v] for v in values], dtype=np.int64)
+    return Dataset(X, y, tuple(written[v] for v in index), features, title)
 
 # %% ../nbs/01_representation.ipynb #3e99e2ba
 #| code-fold: true
+_FLOAT32_END = 2.0**128 - 2.0**103       # from here on a number rounds to infinity in float32
+
+
 def _is_number(text):
     "Whether `text` reads as a number; Python's own 1_000 does not count."
     try:
@@ -1215,7 +1248,7 @@ def _is_number(text):
 
 def _number(name, line, column, names, text):
     "`text` as a number that float32 can hold."
-    if _is_number(text) and abs(float(text)) <= float(np.finfo(np.float32).max):
+    if _is_number(text) and abs(float(text)) < _FLOAT32_END:
         return float(text)
     where = f"column {column}" + (f" ({names[column]!r})" if names else "")
     raise ValueError(f"{name}, line {line}, {where}: expected a finite number, got {text!r}.")
@@ -1231,4 +1264,5 @@ def _target_column(name, target, names, width):
     if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
         if -width <= target < width and width > 1:
             return int(target) % width
-    raise ValueError(f"{name}: target {target!r} does not point into {width} columns (at least two are needed).")
+    raise ValueError(f"{name}: target {target!r} does not point into {width} columns (at least two are needed; "
+                     "is the delimiter right?).")

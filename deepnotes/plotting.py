@@ -12,6 +12,7 @@ import base64
 import functools
 import json
 import math
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -96,13 +97,23 @@ def _array(values):
 
 
 def _table(op, name, values, columns=None):
-    "A finite table of real numbers (n, columns)."
+    "A table of real numbers (n, columns)."
     a = _array(values)
     if a.ndim != 2 or a.dtype.kind not in "fiub" or (columns is not None and a.shape[1] != columns):
         wanted = f"(n, {columns})" if columns else "(n, columns)"
         raise ValueError(f"{op}: {name} must be real numbers of shape {wanted}, got {a.dtype} of shape {a.shape}. "
                          "See chapter 'Pictures'.")
     return a
+
+
+def _extent(op, X, padding):
+    "Lowest and highest corner of a picture of the points X, with its margin."
+    if not len(X) or not np.isfinite(X).all():
+        raise ValueError(f"{op}: X sets the extent of the picture and needs at least one point, finite ones only; got "
+                         f"{len(X)} points with {int((~np.isfinite(X)).sum())} values that are nan or inf.")
+    low, high = X.min(axis=0), X.max(axis=0)
+    margin = padding * np.where(high > low, high - low, 1.0)
+    return low - margin, high + margin
 
 
 def _classes(op, y, n, classes):
@@ -190,7 +201,8 @@ def decision_regions(predict, X, y=None, *, classes=None, threshold=0.0, resolut
     Raises
     ------
     ValueError
-        If `predict` returns something else than one answer per point.
+        If `predict` returns something else than one answer per point, or a class below 0 or above 255; if `X` has no
+        points or values that are not finite.
 
     Notes
     -----
@@ -199,9 +211,8 @@ def decision_regions(predict, X, y=None, *, classes=None, threshold=0.0, resolut
     from matplotlib.colors import ListedColormap
 
     X = _table("decision_regions", "X", X, 2)
-    low, high = X.min(axis=0), X.max(axis=0)
-    margin = padding * np.where(high > low, high - low, 1.0)
-    xs, ys = (np.linspace(a, b, resolution) for a, b in zip(low - margin, high + margin, strict=True))
+    low, high = _extent("decision_regions", X, padding)
+    xs, ys = (np.linspace(a, b, resolution) for a, b in zip(low, high, strict=True))
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(np.float32)
     answer = _answers("decision_regions", predict(grid), len(grid), threshold).reshape(resolution, resolution)
     k = max(int(answer.max()) + 1, 2, len(classes or ()), 0 if y is None else int(_array(y).max()) + 1)
@@ -220,6 +231,8 @@ def _answers(op, scores, n, threshold):
     "One class index per point out of what `predict` returned."
     scores = _array(scores)
     if scores.shape == (n,) and scores.dtype.kind in "iub":
+        if scores.min() < 0 or scores.max() > 255:
+            raise ValueError(f"{op}: classes 0 to 255 can be drawn, but predict returned {scores.min()} to {scores.max()}.")
         return scores.astype(np.int64)
     if scores.ndim == 2 and len(scores) == n and scores.shape[1] >= 1:
         return scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > threshold).astype(np.int64)
@@ -254,7 +267,8 @@ def stages(layers, X, *, lines=17, points_per_line=61, padding=0.1):
     Raises
     ------
     ValueError
-        If a layer does not return one row per point.
+        If `X` has no points or values that are not finite, or a layer does not return one row per point, or a layer
+        wider than 2 returns values that are not finite.
 
     Notes
     -----
@@ -265,10 +279,8 @@ def stages(layers, X, *, lines=17, points_per_line=61, padding=0.1):
     Chapter: Pictures, section A grid folded through the layers
     """
     X = _table("stages", "X", X, 2).astype(np.float32)
-    low, high = X.min(axis=0), X.max(axis=0)
-    margin = padding * np.where(high > low, high - low, 1.0)
-    ticks = np.linspace(low - margin, high + margin, lines)
-    along = np.linspace(low - margin, high + margin, points_per_line)
+    low, high = _extent("stages", X, padding)
+    ticks, along = np.linspace(low, high, lines), np.linspace(low, high, points_per_line)
     grid = np.empty((2 * lines, points_per_line, 2), dtype=np.float32)
     grid[:lines, :, 0], grid[:lines, :, 1] = ticks[:, :1], along[:, 1]
     grid[lines:, :, 0], grid[lines:, :, 1] = along[:, 0], ticks[:, 1:]
@@ -282,9 +294,11 @@ def _images(op, layers, values, n):
     for number, layer in enumerate(layers, 1):
         values = layer(values)
         shown = _array(values)
-        if shown.ndim != 2 or len(shown) != len(flat[0]):
+        if shown.ndim != 2 or len(shown) != len(flat[0]) or not shown.shape[1]:
             raise ValueError(f"{op}: layer {number} must return one row per point, ({len(flat[0])}, width), "
                              f"got shape {shown.shape}. See chapter 'Pictures'.")
+        if shown.shape[1] > 2 and not np.isfinite(shown).all():
+            raise ValueError(f"{op}: layer {number} returned values that are not finite; they have no principal components.")
         flat.append(_plane(shown, n, flat[-1]))
     return flat
 
@@ -297,7 +311,7 @@ def _plane(values, n, before):
     if values.shape[1] == 2:
         return values
     centered = values - values[:n].mean(axis=0)
-    axes = np.linalg.svd(centered[:n], full_matrices=False)[2][:2]
+    axes = np.linalg.svd(centered[:n], full_matrices=n < 2)[2][:2]      # a single point has one component, and needs two
     flat = centered @ axes.T
     u, _, vt = np.linalg.svd(flat[:n].T @ (before[:n] - before[:n].mean(axis=0)))
     return flat @ (u @ vt)                              # the rotation or reflection that best matches the stage before
@@ -348,7 +362,9 @@ def folded_grid(layers, X, y=None, *, titles=None, lines=17, size=8, columns=4, 
     axes = np.asarray(axes, dtype=object).ravel()[: len(points)]
     if len(axes) < len(points):
         raise ValueError(f"folded_grid: {len(layers)} layers need {len(points)} axes, got {len(axes)}.")
-    titles = ["input"] + [f"layer {i}" for i in range(1, len(points))] if titles is None else titles
+    titles = ["input"] + [f"layer {i}" for i in range(1, len(points))] if titles is None else list(titles)
+    if len(titles) != len(points):
+        raise ValueError(f"folded_grid: {len(points)} panels (input included) need as many titles, got {len(titles)}.")
     for ax, title, p, g in zip(axes, titles, points, grid, strict=True):
         for part, color in ((g[:lines], INK), (g[lines:], COLORS[3])):
             ax.add_collection(LineCollection(part, colors=color, linewidths=0.7, alpha=0.75, zorder=1))
@@ -469,9 +485,7 @@ def lattice_stages(layers, X, *, lattice=15, padding=0.1):
     Chapter: Pictures, section Over training, too
     """
     X = _table("lattice_stages", "X", X, 2).astype(np.float32)
-    low, high = X.min(axis=0), X.max(axis=0)
-    margin = padding * np.where(high > low, high - low, 1.0)
-    a, b = np.linspace(low - margin, high + margin, lattice).T
+    a, b = np.linspace(*_extent("lattice_stages", X, padding), lattice).T
     points = np.stack(np.meshgrid(a, b), axis=-1).reshape(-1, 2).astype(np.float32)
     flat = np.array(_images("lattice_stages", layers, np.concatenate([X, points]), len(X)), dtype=np.float64)
     flat = flat - flat[:, : len(X)].mean(axis=1, keepdims=True)
@@ -517,7 +531,11 @@ class UnfoldingViewer:
                              f"{len(steps)} steps, {len(names)} names and {len(self.y)} points, got {self.frames.shape}. "
                              "See chapter 'Pictures'.")
         self.y, _ = _classes("UnfoldingViewer", self.y, len(self.y), None)
-        self.side, self.names, self.steps, self.loss = side, list(names), [int(s) for s in steps], loss
+        self.loss = None if loss is None else _array(loss).astype(np.float64)
+        if loss is not None and (self.loss.shape != (len(steps),) or not np.isfinite(self.loss).all()):
+            raise ValueError(f"UnfoldingViewer: loss must be {len(steps)} finite numbers, one per step, got shape "
+                             f"{self.loss.shape}. See chapter 'Pictures'.")
+        self.side, self.names, self.steps = side, list(names), [int(s) for s in steps]
 
     def _repr_html_(self):
         scale = np.abs(self.frames).max(axis=(0, 2, 3))
@@ -526,7 +544,7 @@ class UnfoldingViewer:
         data = {"layers": self.names, "steps": self.steps, "grid": [self.side, self.side], "labels": self.y.tolist(),
                 "scale": scale.tolist(), "data": base64.b64encode(packed).decode("ascii")}
         if self.loss is not None:
-            data["loss"] = np.round(np.asarray(self.loss, dtype=np.float64), 6).tolist()
+            data["loss"] = np.round(self.loss, 6).tolist()
         text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
         return ('<div class="dn-widget" data-widget="unfolding-viewer"><p>Here the page of the book shows a figure with two '
                 f'sliders, for the layer and for the training step.</p><script type="application/json">{text}</script></div>')
@@ -561,7 +579,8 @@ def learned_features(W, shape=None, *, columns=8, order=None, ax=None):
     """
     W = _table("learned_features", "W", W)
     W = W.T if order is None else W.T[np.asarray(order)]
-    ax = _axes(ax, (6.0, 0.72 * -(-len(W) // columns) + 0.3))
+    columns = min(columns, max(len(W), 1))
+    ax = _axes(ax, (6.0, min(0.72, 5.0 / columns) * -(-len(W) // columns) + 0.3))
     limit = float(np.abs(W).max()) if W.size else 1.0
     picture = _mosaic("learned_features", W, shape, columns)
     drawn = ax.imshow(picture, cmap="PuOr_r", vmin=-limit or -1.0, vmax=limit or 1.0, interpolation="nearest")
@@ -686,7 +705,8 @@ def layer_histograms(values, names=None, *, bins=60, log=False, limits=None, xla
         every = np.concatenate(shown)
         limits = (every.min(), every.max()) if every.size else (-1.0, 1.0)
         if limits[0] == limits[1]:
-            limits = (limits[0] - 0.5, limits[1] + 0.5)
+            half = 0.5 * max(1.0, abs(limits[0]))
+            limits = (limits[0] - half, limits[1] + half)
     edges = np.linspace(*limits, bins + 1)
     ax = _axes(ax, (6.0, 0.55 * len(flat) + 0.9))
     for i, (whole, v, s) in enumerate(zip(flat, finite, shown, strict=True)):
@@ -770,7 +790,7 @@ def loss_surface(loss, xlim=(-1.0, 1.0), ylim=(-1.0, 1.0), *, resolution=101, le
     if log and high > low:
         steps = low + (high - low) * np.logspace(-4, 0, levels + 1)
     else:
-        steps = np.linspace(low, high if high > low else low + 1, levels + 1)
+        steps = np.linspace(low, high if high > low else low + max(1.0, abs(low)), levels + 1)
     ax = _axes(ax, (5.0, 3.9))
     from matplotlib.colors import BoundaryNorm
 
@@ -878,11 +898,13 @@ def learning_curves(runs, x=None, *, band="range", log=False, xlabel="epoch", yl
         if at.shape != rows.shape[1:]:
             raise ValueError(f"learning_curves: {name or 'runs'} has {rows.shape[1]} steps, "
                              f"but x has shape {at.shape}.")
-        if band == "std":
-            middle, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
-            low, high = middle - spread, middle + spread
-        else:
-            low, middle, high = np.nanpercentile(rows, spreads[band], axis=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)     # a step at which every seed is nan stays empty
+            if band == "std":
+                middle, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
+                low, high = middle - spread, middle + spread
+            else:
+                low, middle, high = np.nanpercentile(rows, spreads[band], axis=0)
         color = COLORS[number % len(COLORS)]
         ax.plot(at, middle, color=color, linestyle=DASHES[number % len(DASHES)], label=name, gid="curve", zorder=3)
         if band and len(rows) > 1:

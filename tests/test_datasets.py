@@ -624,3 +624,70 @@ def test_every_public_docstring_names_its_section():
         for member in members:
             last = inspect.getdoc(member).strip().splitlines()[-1]
             assert last.startswith("Chapter: Representation learning, section "), (name, last)
+
+
+# ---- hostile inputs, one per defect once found
+
+
+def test_a_label_file_cannot_ask_for_billions_of_class_names(tmp_path):
+    ds.write_idx(tmp_path / "images", np.uint8([[1]]))
+    ds.write_idx(tmp_path / "labels", np.int32([2**31 - 1]))
+    with pytest.raises(ValueError, match="for more than 65536 classes pass their names"):
+        ds.load_idx(tmp_path / "images", tmp_path / "labels")
+
+
+def test_classes_of_a_csv_that_are_equal_numbers_are_one_class(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,kind\n1,2\n2,1.0\n3,1\n4,2.0\n", encoding="utf-8")
+    data = ds.read_csv(path)
+    assert data.classes == ("1.0", "2") and data.y.tolist() == [1, 0, 0, 1]
+    path.write_text("a,kind\n1,nan\n2,10\n3,9\n", encoding="utf-8")
+    data = ds.read_csv(path)                                         # nan is no number to sort by: all are text
+    assert data.classes == ("10", "9", "nan") and data.y.tolist() == [2, 0, 1]
+
+
+def test_the_largest_float32_survives_its_own_printing(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n3.4028235e+38,x\n", encoding="utf-8")
+    assert ds.read_csv(tmp_path / "t.csv").X.item() == np.finfo(np.float32).max
+    (tmp_path / "t.csv").write_text("a,b\n3.4028236e+38,x\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="expected a finite number"):
+        ds.read_csv(tmp_path / "t.csv")
+
+
+def test_paths_may_be_bytes(tmp_path):
+    path = str(tmp_path / "a.gz").encode()
+    ds.write_idx(path, np.uint8([1, 2]))
+    assert ds.read_idx(path).tolist() == [1, 2] and Path(path.decode()).read_bytes()[:2] == b"\x1f\x8b"
+
+
+def test_dataset_keeps_arrays_and_refuses_what_has_no_rows():
+    data = ds.Dataset([[1.0, 2.0], [3.0, 4.0]], [0, 1], classes=[5, 6])
+    assert isinstance(data.X, np.ndarray) and data.classes == ("5", "6") and "classes 5, 6" in repr(data)
+    assert data.take([]).X.shape == (0, 2)
+    for wrong in (3, [[0]], [0.5]):
+        with pytest.raises(ValueError, match="row numbers or booleans"):
+            data.take(wrong)
+    with pytest.raises(ValueError, match="a row per example"):
+        ds.Dataset(np.float32(1), np.float32(1))
+    with pytest.raises(ValueError, match="single number"):
+        ds.train_test_split(np.float32(1))
+
+
+@pytest.mark.parametrize("size", ["0.2", True])
+def test_a_share_is_a_number_and_no_text(size):
+    with pytest.raises(ValueError, match="test_size must be a finite number"):
+        ds.train_test_split(np.arange(10), test_size=size)
+
+
+@pytest.mark.filterwarnings("error")
+def test_scaler_at_the_ends_of_float64():
+    tiny = ds.standardize(np.array([[1e-200], [2e-200]]))            # the squares underflow: treated as constant
+    assert np.isfinite(tiny).all()
+    with pytest.raises(ValueError, match="too large to be squared"):
+        ds.standardize(np.array([[1e308], [-1e308]]))
+
+
+@pytest.mark.parametrize("points", ["a", 1j])
+def test_sawtooth_takes_real_numbers(points):
+    with pytest.raises(ValueError, match="real numbers"):
+        ds.sawtooth(points, 1)

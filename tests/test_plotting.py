@@ -101,8 +101,8 @@ def test_drawing_what_one_imports_is_not_importing_matplotlib():
 
 def test_nothing_above_the_engine_is_imported():
     imported = re.findall(r"^\s*(?:from|import) ([\w.]+)", inspect.getsource(pl), re.M)
-    assert {name.partition(".")[0] for name in imported} <= {"base64", "functools", "json", "math", "contextlib", "numpy",
-                                                              "matplotlib", "cycler"}
+    assert {name.partition(".")[0] for name in imported} <= {"base64", "functools", "json", "math", "warnings", "contextlib",
+                                                              "numpy", "matplotlib", "cycler"}
 
 
 # ---- one look
@@ -443,3 +443,47 @@ def test_every_public_docstring_names_its_section():
         if callable(thing):
             last = inspect.getdoc(thing).strip().splitlines()[-1]
             assert last.startswith("Chapter: Pictures, section "), (name, last)
+
+
+# ---- hostile inputs, one per defect once found
+
+
+@pytest.mark.parametrize("bad", [np.zeros((0, 2)), np.array([[np.nan, 0], [1, 1]]), np.array([[np.inf, 0], [1, 1]])])
+def test_points_that_set_the_extent_are_finite_and_there(bad):
+    for call in (lambda: pl.decision_regions(lambda p: p, bad), lambda: pl.stages(FOLD, bad),
+                 lambda: pl.lattice_stages(FOLD, bad)):
+        with pytest.raises(ValueError, match="at least one point, finite ones only"):
+            call()
+
+
+@pytest.mark.parametrize("k", [-1, 10**6])
+def test_regions_refuse_classes_that_cannot_be_drawn(k):
+    with pytest.raises(ValueError, match="classes 0 to 255 can be drawn"):
+        pl.decision_regions(lambda p: np.full(len(p), k), X)
+
+
+def test_stages_of_a_single_point_and_of_sick_layers():
+    points, _ = pl.stages([lambda h: np.hstack([h, h])], X[:1])
+    np.testing.assert_allclose(points[1], 0, atol=1e-12)             # one point is its own center
+    with pytest.raises(ValueError, match="layer 1 returned values that are not finite"):
+        pl.stages([lambda h: np.hstack([h, h]) * np.float32(np.nan)], X)
+    with pytest.raises(ValueError, match="layer 1 must return one row per point"):
+        pl.stages([lambda h: h[:, :0]], X)
+    with pytest.raises(ValueError, match="3 panels .* as many titles, got 1"):
+        pl.folded_grid(FOLD, X, titles=["a"])
+
+
+@pytest.mark.parametrize("loss", [[1.0], [1.0, np.nan]])
+def test_viewer_wants_a_finite_loss_per_step(loss):
+    moments = [pl.lattice_stages(FOLD, X, lattice=3)] * 2
+    with pytest.raises(ValueError, match="2 finite numbers, one per step"):
+        pl.UnfoldingViewer(moments, Y, names="abc", steps=[0, 1], loss=loss)
+
+
+@pytest.mark.filterwarnings("error")
+def test_constants_and_diverged_runs_are_drawn_without_a_warning():
+    draw(pl.loss_surface(lambda a, b: a * 0 + 1e20).figure)
+    draw(pl.layer_histograms([np.full(3, 1e20)]).figure)
+    for band in ("range", "std"):
+        ax = pl.learning_curves([[1.0, np.nan], [2.0, np.nan]], band=band)
+        assert np.isnan(ax.lines[0].get_ydata()).tolist() == [False, True]
