@@ -328,6 +328,29 @@ def fan_in_fan_out(shape):
     return field * sizes[-2], field * sizes[-1]
 
 # %% ../nbs/05_initialization.ipynb #fd210324
+def _scaled(op, shape, scale, mode, distribution, rng, dtype):
+    "`variance_scaling`, whose errors speak in the name of `op`."
+    fan_in, fan_out = fan_in_fan_out(shape)
+    fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+    if mode not in fans:
+        raise ValueError(f"{op}: mode must be 'fan_in', 'fan_out' or 'fan_avg', got {mode!r}. "
+                         f"{_CHAPTER}, section Three names for one rule.")
+    std = math.sqrt(_finite(op, "scale", scale, 0.0) / fans[mode])
+    rng, dtype = _generator(op, rng), _float_dtype(op, dtype)
+    if distribution == "uniform":
+        return uniform(shape, -math.sqrt(3.0) * std, math.sqrt(3.0) * std, rng=rng, dtype=dtype)
+    if distribution == "normal" or std == 0.0:
+        return normal(shape, std, rng=rng, dtype=dtype)
+    if distribution == "truncated_normal":
+        wide = std / _STD_WHEN_CUT_AT_2
+        return truncated_normal(shape, wide, 0.0, -2.0 * wide, 2.0 * wide, rng=rng, dtype=dtype)
+    raise ValueError(f"{op}: distribution must be 'normal', 'uniform' or 'truncated_normal', got {distribution!r}. "
+                     f"{_CHAPTER}, section Three names for one rule.")
+
+
+_STD_WHEN_CUT_AT_2 = math.sqrt(1.0 - 4.0 * math.exp(-2.0) / math.sqrt(2.0 * math.pi) / math.erf(math.sqrt(2.0)))
+
+# %% ../nbs/05_initialization.ipynb #d5cbcd03
 #| code-fold: show
 def variance_scaling(shape, scale=1.0, mode="fan_in", distribution="normal", *, rng=None, dtype=np.float32):
     r"""Random weights of variance scale/n: the rule of which LeCun's, Xavier's and He's are special cases.
@@ -367,29 +390,6 @@ def variance_scaling(shape, scale=1.0, mode="fan_in", distribution="normal", *, 
     Chapter: Initialization, section Three names for one rule
     """
     return _scaled("variance_scaling", shape, scale, mode, distribution, rng, dtype)
-
-
-def _scaled(op, shape, scale, mode, distribution, rng, dtype):
-    "`variance_scaling`, whose errors speak in the name of `op`."
-    fan_in, fan_out = fan_in_fan_out(shape)
-    fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
-    if mode not in fans:
-        raise ValueError(f"{op}: mode must be 'fan_in', 'fan_out' or 'fan_avg', got {mode!r}. "
-                         f"{_CHAPTER}, section Three names for one rule.")
-    std = math.sqrt(_finite(op, "scale", scale, 0.0) / fans[mode])
-    rng, dtype = _generator(op, rng), _float_dtype(op, dtype)
-    if distribution == "uniform":
-        return uniform(shape, -math.sqrt(3.0) * std, math.sqrt(3.0) * std, rng=rng, dtype=dtype)
-    if distribution == "normal" or std == 0.0:
-        return normal(shape, std, rng=rng, dtype=dtype)
-    if distribution == "truncated_normal":
-        wide = std / _STD_WHEN_CUT_AT_2
-        return truncated_normal(shape, wide, 0.0, -2.0 * wide, 2.0 * wide, rng=rng, dtype=dtype)
-    raise ValueError(f"{op}: distribution must be 'normal', 'uniform' or 'truncated_normal', got {distribution!r}. "
-                     f"{_CHAPTER}, section Three names for one rule.")
-
-
-_STD_WHEN_CUT_AT_2 = math.sqrt(1.0 - 4.0 * math.exp(-2.0) / math.sqrt(2.0 * math.pi) / math.erf(math.sqrt(2.0)))
 
 # %% ../nbs/05_initialization.ipynb #544b8da6
 #| code-fold: show
@@ -913,6 +913,22 @@ def sparse(shape, sparsity, std=0.01, *, rng=None, dtype=np.float32):
     w[rng.random(sizes).argsort(axis=0) < math.ceil(share * sizes[0])] = 0.0
     return w
 
+# %% ../nbs/05_initialization.ipynb #845f299c
+def _to_unit_variance(model, x, layer, number, tol, max_iter):
+    "Divide the layer's weight by the standard deviation of its output until that is 1; the last variance."
+    for attempt in range(max_iter + 1):
+        variance = float(np.var(_output_of(model, x, layer), dtype=np.float64))
+        if not 0.0 < variance < math.inf:
+            raise ValueError(f"lsuv: on this batch the output of layer {number} ({layer!r}) has variance {variance:g}, "
+                             f"which no factor makes 1. {_CHAPTER}, section LSUV: let the data decide.")
+        if abs(variance - 1.0) <= tol:
+            return variance
+        if attempt < max_iter:
+            _set_weight(layer, _array_of(layer) / _array_of(layer).dtype.type(math.sqrt(variance)))
+    warnings.warn(f"lsuv: after {max_iter} corrections the output of layer {number} ({layer!r}) has variance "
+                  f"{variance:.3g}; a large bias can be the reason.", RuntimeWarning, stacklevel=3)
+    return variance
+
 # %% ../nbs/05_initialization.ipynb #04eb7d0e
 #| code-fold: true
 class _Seen(Exception):
@@ -1089,22 +1105,6 @@ def lsuv(model, x, layers=None, *, tol=0.01, max_iter=10, weight_init=orthogonal
                 w = _array_of(layer)
                 _set_weight(layer, weight_init(w.shape, rng=rng, dtype=w.dtype))
         return np.array([_to_unit_variance(model, x, layer, i, tol, max_iter) for i, layer in enumerate(order)])
-
-
-def _to_unit_variance(model, x, layer, number, tol, max_iter):
-    "Divide the layer's weight by the standard deviation of its output until that is 1; the last variance."
-    for attempt in range(max_iter + 1):
-        variance = float(np.var(_output_of(model, x, layer), dtype=np.float64))
-        if not 0.0 < variance < math.inf:
-            raise ValueError(f"lsuv: on this batch the output of layer {number} ({layer!r}) has variance {variance:g}, "
-                             f"which no factor makes 1. {_CHAPTER}, section LSUV: let the data decide.")
-        if abs(variance - 1.0) <= tol:
-            return variance
-        if attempt < max_iter:
-            _set_weight(layer, _array_of(layer) / _array_of(layer).dtype.type(math.sqrt(variance)))
-    warnings.warn(f"lsuv: after {max_iter} corrections the output of layer {number} ({layer!r}) has variance "
-                  f"{variance:.3g}; a large bias can be the reason.", RuntimeWarning, stacklevel=3)
-    return variance
 
 # %% ../nbs/05_initialization.ipynb #8b0072e5
 #| code-fold: show
