@@ -375,7 +375,7 @@ def celu(x, alpha=1.0):
     x : Tensor or array_like
         Any shape; integers become float32.
     alpha : float
-        Where the negative side ends; not 0.
+        Where the negative side ends; positive.
 
     Returns
     -------

@@ -680,7 +680,7 @@ _divergence_log = elementwise_op(lambda x, t: where(exp(t) == 0, 0.0, exp(t) * (
 
 
 def kl_div(input, target, *, log_target=False, reduction="mean"):
-    r"""Kullback-Leibler divergence of a predicted distribution (as log-probabilities) from a target distribution.
+    r"""Kullback-Leibler divergence of a target distribution from a predicted one (given as log-probabilities).
 
     Parameters
     ----------
