@@ -46,7 +46,14 @@ def export_to(folder):
     done = subprocess.run([TOOLS / "nbdev_export"], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}\nError: nbdev_export failed; deepnotes/ is as it was.")
-    return {p.name: p.read_text(encoding="utf-8") for p in sorted((folder / "deepnotes").glob("*.py"))}
+    modules = {p.name: p.read_text(encoding="utf-8") for p in sorted((folder / "deepnotes").glob("*.py"))}
+    for text in modules.values():  # nbdev writes what stands in the cells, Python or not
+        try:
+            ast.parse(text)
+        except SyntaxError as error:
+            line = (error.text or "").strip()
+            sys.exit(f"Error: {notebook_of(text)} exports what is not Python ({error.msg}: `{line}`); deepnotes/ is as it was.")
+    return modules
 
 
 def current_library():
