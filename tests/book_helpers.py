@@ -1,11 +1,9 @@
 """A book of a few pages in a temporary directory, built the way `make book` builds the real one."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,41 +27,6 @@ def notebook(*cells):
 
 
 ARGUMENTS = ["build", ".", "-W", "-n", "--keep-going"]
-
-
-def _build_in_fork(folder, output):
-    """Run Jupyter Book's command in a child of this process; returns its exit status."""
-    import jupyter_book.sphinx  # noqa: F401  imported here, so that every child finds it loaded
-    import myst_nb.sphinx_ext  # noqa: F401
-    import sphinx.ext.autodoc  # noqa: F401
-    import sphinxcontrib.bibtex  # noqa: F401
-    from jupyter_book.cli.main import main
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child:
-        _, status = os.waitpid(child, 0)
-        return os.waitstatus_to_exitcode(status)
-    status = 70
-    try:
-        for stream in (1, 2):
-            os.dup2(output.fileno(), stream)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
-        os.chdir(folder)
-        for name in [name for name in sys.modules if name == "deepnotes" or name.startswith("deepnotes.")]:
-            del sys.modules[name]  # the book documents its own library, not the one under test
-        main(ARGUMENTS)
-        status = 0
-    except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)  # the child must not go on with pytest's own work
 
 
 class Book:
@@ -103,11 +66,8 @@ class Book:
         """Build; the result has returncode and output."""
         log = self.root / "build.log"
         with open(log, "w") as output:
-            if hasattr(os, "fork"):  # spares each build the three seconds it takes to import Jupyter Book
-                returncode = _build_in_fork(self.root, output)
-            else:
-                command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *ARGUMENTS]
-                returncode = subprocess.run(command, cwd=self.root, stdout=output, stderr=output).returncode
+            command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *ARGUMENTS]
+            returncode = subprocess.run(command, cwd=self.root, stdout=output, stderr=output).returncode
         return SimpleNamespace(returncode=returncode, output=log.read_text(encoding="utf-8", errors="replace"))
 
     @property
