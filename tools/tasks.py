@@ -164,9 +164,25 @@ def test(arguments):
 # ── The book ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def book_inputs():
+    """Every file that the book is made from, in a fixed order."""
+    folders = ("nbs", "deepnotes", "_ext", "_static", "benchmarks/results")
+    files = [ROOT / n for n in ("_config.yml", "_toc.yml", "references.bib", "settings.ini", "constraints.txt")]
+    for folder in folders:
+        files += sorted(p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix not in (".pyc", ".rst"))
+    return [p for p in files if ".ipynb_checkpoints" not in p.parts]
+
+
 def book():
-    say("building the book")
-    run(BIN / "jupyter-book", "build", ".", "-W", "-n", "--keep-going")
+    built = ROOT / "_build" / ".built-from"
+    key = fingerprint(*book_inputs()) + sys.version.split()[0] + os.environ.get("DEEPNOTES_BACKEND", "")
+    if (HTML / "index.html").exists() and built.exists() and built.read_text() == key:
+        say("nothing changed since the book was built")
+    else:
+        say("building the book")
+        built.unlink(missing_ok=True)
+        run(BIN / "jupyter-book", "build", ".", "-W", "-n", "--keep-going")
+        built.write_text(key)  # last: a build that failed is done again
     say(f"the book is at {HTML / 'index.html'} (open it in a browser, or run `make serve`)")
 
 
