@@ -91,9 +91,14 @@ def carry_back(name, text):
             f"`{update(name)}`, or drop it with `git checkout deepnotes/{name}`; then run `make export`.")
 
 
+def last_export():
+    """The hash of each module as the last export wrote it."""
+    return json.loads(LEDGER.read_text()) if LEDGER.exists() else {}
+
+
 def write_export():
     """`make export`: bring deepnotes/ up to date with the chapters; never overwrite an edit made by hand."""
-    ledger = json.loads(LEDGER.read_text()) if LEDGER.exists() else {}
+    ledger = last_export()
     with tempfile.TemporaryDirectory() as folder:
         fresh = export_to(Path(folder))
     now = current_library()
@@ -117,7 +122,7 @@ def write_export():
 def check_export():
     with tempfile.TemporaryDirectory() as folder:
         fresh = export_to(Path(folder))
-    now, ledger = current_library(), json.loads(LEDGER.read_text()) if LEDGER.exists() else {}
+    now, ledger = current_library(), last_export()
     for name, text in now.items():
         if name not in fresh:
             yield f"no chapter exports deepnotes/{name}: remove it, or write it in a chapter."
