@@ -387,20 +387,45 @@ def _unboxed(context, builder, api, kind, x):
         if kind == types.boolean:
             return builder.icmp_signed("!=", api.object_istrue(x), ir.Constant(ir.IntType(32), 0))
         return api.long_as_longlong(x)
-    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    array, index = context.make_array(kind)(context, builder), ir.IntType(64)
+    index = ir.IntType(64)
 
     def field(offset, of):                  # the data pointer and the shape in numpy's array object
         return builder.load(builder.bitcast(builder.gep(x, [ir.Constant(index, offset)]), of.as_pointer()))
 
     lengths = field(32, index.as_pointer())
     shape = [builder.load(builder.gep(lengths, [ir.Constant(index, i)])) for i in range(kind.ndim)]
+    return _array(context, builder, kind, field(16, ir.IntType(8).as_pointer()), shape)
+
+
+def _array(context, builder, kind, data, shape):
+    "A contiguous array, as compiled loops see it."
+    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    array, index = context.make_array(kind)(context, builder), ir.IntType(64)
     strides = [ir.Constant(index, size)] if shape else []
     for n in shape[:0:-1]:
         strides.insert(0, builder.mul(n, strides[0]))
-    data = builder.bitcast(field(16, ir.IntType(8).as_pointer()), array.data.type)
-    populate_array(array, data, shape, strides, ir.Constant(index, size), None)
+    populate_array(array, builder.bitcast(data, array.data.type), shape, strides, ir.Constant(index, size), None)
     return array._getvalue()
+
+
+def _from_words(context, builder, signature, words):
+    "The arguments of a loop out of 64-bit words: for an array its address and its lengths, for a number its bits."
+    index, at, args = ir.IntType(64), 0, []
+
+    def word():
+        nonlocal at
+        at += 1
+        return builder.load(builder.gep(words, [ir.Constant(index, at - 1)]))
+
+    for kind in signature:
+        if isinstance(kind, types.Array):
+            data = builder.inttoptr(word(), ir.IntType(8).as_pointer())
+            args.append(_array(context, builder, kind, data, [word() for _ in range(kind.ndim)]))
+        else:
+            value = word()
+            args.append(builder.bitcast(value, ir.DoubleType()) if kind == types.float64 else
+                        builder.icmp_signed("!=", value, ir.Constant(index, 0)) if kind == types.boolean else value)
+    return args
 
 
 def _free_standing(compiled, signature):
@@ -428,6 +453,11 @@ def _free_standing(compiled, signature):
         api.err_set_string("PyExc_RuntimeError", "a compiled loop failed")
         builder.ret(ir.Constant(pointer, None))
     builder.ret(api.make_none() if returns == types.none else api.long_from_longlong(result))
+    entry = ir.Function(module, ir.FunctionType(index, [index.as_pointer()]), _loops.NATIVE)
+    builder = ir.IRBuilder(entry.append_basic_block())
+    args = _from_words(context, builder, signature, entry.args[0])
+    status, result = context.call_conv.call_function(builder, function, returns, signature, args)
+    builder.ret(ir.Constant(index, 0) if returns == types.none else result)
     with global_compiler_lock:
         library.add_ir_module(module)
         library.add_linking_library(compiled.library)
@@ -457,7 +487,8 @@ def compile_loop(function, signature):
     compiled = dispatcher.overloads[signature]
     native = _free_standing(compiled, signature)
     if native is not None:
-        return _loops.packed(*native)
+        kinds = [kind.ndim if isinstance(kind, types.Array) else str(kind) for kind in signature]
+        return _loops.packed(*native, kinds)
     _kept.append(dispatcher)
     return _loops.packed(serialize.dumps(compiled._reduce()), None)
 
