@@ -50,13 +50,25 @@ class Parameter(Tensor):
 def _items(name, value, kind):
     "Pairs (name, thing) of what is of a kind in an attribute: itself, or inside lists, tuples and dictionaries."
     if isinstance(value, kind):
-        yield name, value
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            yield from _items(f"{name}.{i}", item, kind)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _items(f"{name}.{key}", item, kind)
+        return [(name, value)]
+    if not isinstance(value, _CONTAINERS):
+        return []
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return [found for key, item in pairs for found in _items(f"{name}.{key}", item, kind)]
+
+
+def _owned(module, kind):
+    "The same for all attributes of a module, most of which are no containers."
+    found = []
+    for name, value in vars(module).items():
+        if isinstance(value, kind):
+            found.append((name, value))
+        elif isinstance(value, _CONTAINERS):
+            found += _items(name, value, kind)
+    return found
+
+
+_CONTAINERS = (list, tuple, dict)
 
 
 class HookHandle:
@@ -150,7 +162,7 @@ class Module:
 
     def named_children(self):
         """Direct submodules as pairs (name, Module), in the order in which they were assigned."""
-        return [pair for name, value in vars(self).items() for pair in _items(name, value, Module)]
+        return _owned(self, Module)
 
     def children(self):
         """Direct submodules as a list."""
@@ -207,7 +219,7 @@ class Module:
         """
         found = [(f"{path}.{name}" if path else name, p)
                  for path, module in (self.named_modules(prefix) if recurse else [(prefix, self)])
-                 for attribute, value in vars(module).items() for name, p in _items(attribute, value, Parameter)]
+                 for name, p in _owned(module, Parameter)]
         seen = set()
         return [(name, p) for name, p in found if not (id(p) in seen or seen.add(id(p)))]
 
