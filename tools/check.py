@@ -27,6 +27,7 @@ FLOORS = [
     {"_tape"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
+    {"_modules"},
     {"layers"},
     {"optimizers"},
     {"capture"},
