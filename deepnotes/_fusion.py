@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from . import _loops, kernels
-from ._loops import array_type, fingerprint, machine_code, states_of
+from ._loops import array_type, fingerprint, machine_code
 
 # %% ../nbs/10c_fusion.ipynb #1067376b
 #| code-fold: true

@@ -931,7 +931,8 @@ matrices:
   {cut_lda}
   {cut_ldb}
   {cut_ldo}
-  call void %f(i32 101, i32 %ta, i32 %tb, {int} %im, {int} %in, {int} %ik, {real} 1.0, ptr %a, {int} %ilda, ptr %b, {int} %ildb, {real} 0.0, ptr %o, {int} %ildo)
+  call void %f(i32 101, i32 %ta, i32 %tb, {int} %im, {int} %in, {int} %ik,
+               {real} 1.0, ptr %a, {int} %ilda, ptr %b, {int} %ildb, {real} 0.0, ptr %o, {int} %ildo)
   ret i64 0
 }}
 
@@ -944,7 +945,8 @@ define internal void @times_vector(i32 %t, i64 %m, i64 %n, ptr %a, i64 %lda, ptr
   {cut_lda}
   {cut_ldb}
   {cut_ldo}
-  call void %f(i32 101, i32 %t, {int} %im, {int} %in, {real} 1.0, ptr %a, {int} %ilda, ptr %x, {int} %ildb, {real} 0.0, ptr %y, {int} %ildo)
+  call void %f(i32 101, i32 %t, {int} %im, {int} %in,
+               {real} 1.0, ptr %a, {int} %ilda, ptr %x, {int} %ildb, {real} 0.0, ptr %y, {int} %ildo)
   ret void
 }}
 

@@ -59,7 +59,6 @@ def small_square(typingctx, like):
     kind = types.Array(like, 2, "C")
 
     def generate(context, builder, signature, args):
-        size = context.get_abi_sizeof(context.get_data_type(like))
         data = cgutils.alloca_once(builder, context.get_data_type(like), size=32 * 32)
         return _array(context, builder, kind, data, [ir.Constant(ir.IntType(64), 32)] * 2)
     return kind(like), generate

@@ -9,7 +9,6 @@ __all__ = ['Uncapturable', 'lowered', 'Line', 'Joined', 'step_source', 'Captured
 import inspect
 import math
 import re
-import sys
 import threading
 import time
 import types
