@@ -119,7 +119,7 @@ def formula_text(function, name=None):
     return f"# {name}: source not available\n"
 
 
-def loop_source(name, modes, flat=True):
+def loop_source(name, modes, flat=True, trial=False):
     """The text of the loop that applies a formula to operands of the given modes.
 
     Parameters
@@ -131,6 +131,8 @@ def loop_source(name, modes, flat=True):
         `r` one row for all and `c` one column for all.
     flat : bool
         One loop over all elements, or one over rows around one over columns.
+    trial : bool
+        Whether to try `quick` first, block by block, and take `formula` for the elements that it answers with NaN.
 
     Returns
     -------
@@ -149,12 +151,28 @@ def loop_source(name, modes, flat=True):
     element = "[i]" if flat else "[i, j]"
     pick = {"f": element, "r": "[j]", "c": "[i]", "s": ""}
     picked = [f"out{element}" if mode == "o" else x + pick[mode] for x, mode in zip(xs, modes, strict=True)]
-    body = f"out{element} = formula({', '.join(picked)})"
+    index, count, indent = "j", "out.shape[1]", " " * 8
     if flat:
-        lines += ["    for i in range(out.size):", f"        {body}"]
+        index, count, indent = "i", "out.size", " " * 4
     else:
-        lines += ["    for i in range(out.shape[0]):", "        for j in range(out.shape[1]):", f"            {body}"]
+        lines += ["    for i in range(out.shape[0]):"]
+    body = _trial if trial else _each
+    lines += [indent + line for line in body(index, count, f"out{element}", ", ".join(picked), "o" in modes)]
     return "\n".join(lines) + "\n"
+
+
+def _each(i, n, out, operands, in_place):
+    return [f"for {i} in range({n}):", f"    {out} = formula({operands})"]
+
+
+def _trial(i, n, out, operands, in_place):
+    "Blocks of 512 stay in the nearest cache while they are looked at twice; in place, the operands must wait for that."
+    block, step = f"    for {i} in range(a, b):", " " * 8
+    return [f"for a in range(0, {n}, 512):", f"    b = min(a + 512, {n})", "    lost = False", block,
+            f"{step}y = quick({operands})", *([] if in_place else [f"{step}{out} = y"]), f"{step}lost |= y != y",
+            "    if lost:", "    " + block, f"{step}    y = quick({operands})", f"{step}    z = formula({operands})",
+            f"{step}    {out} = z if y != y else y",
+            *(["    else:", "    " + block, f"{step}    {out} = quick({operands})"] if in_place else [])]
 
 # %% ../nbs/09_kernels.ipynb #94840899
 #| code-fold: true
@@ -470,8 +488,8 @@ tanh = _vocabulary("tanh", np.tanh)
 sigmoid = _vocabulary("sigmoid", _sigmoid)
 erf = _vocabulary("erf", lambda x: _special("erf", x))
 erfinv = _vocabulary("erfinv", lambda x: _special("erfinv", x), compiled=False)
-sin = _vocabulary("sin", np.sin, np.sin, compiled="circle_runner")
-cos = _vocabulary("cos", np.cos, np.cos, compiled="circle_runner")
+sin = _vocabulary("sin", np.sin, np.sin)
+cos = _vocabulary("cos", np.cos, np.cos)
 sqrt = _vocabulary("sqrt", np.sqrt, np.sqrt)
 sign = _vocabulary("sign", np.sign, np.sign)
 absolute = _vocabulary("absolute", np.abs, np.absolute)
