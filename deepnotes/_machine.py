@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LOOP', 'inlined', 'ERF_NEAR', 'ERF_FAR', 'QUICK', 'SINGLE', 'DOUBLE', 'SCALARS', 'WORDS', 'QUICK_WORDS',
-           'reinterpret', 'plus', 'larger', 'polynomial', 'exponentials', 'logarithms', 'error_function', 'two_pi',
-           'two_parts', 'trigonometry', 'quick_trigonometry', 'retype', 'scalar_form', 'array_type', 'compile_loop',
-           'rebuild', 'machine_code']
+           'reinterpret', 'plus', 'small_square', 'larger', 'polynomial', 'exponentials', 'logarithms',
+           'error_function', 'two_pi', 'two_parts', 'trigonometry', 'quick_trigonometry', 'retype', 'scalar_form',
+           'array_type', 'compile_loop', 'rebuild', 'machine_code']
 
 # %% ../nbs/09b_machine.ipynb #048c9c07
 import dis
@@ -20,6 +20,7 @@ import llvmlite.ir as ir
 import numba
 import numpy as np
 from numba import njit, types
+from numba.core import cgutils
 from numba.core import serialize
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
@@ -50,6 +51,18 @@ def plus(typingctx, x, y):
     def generate(context, builder, signature, args):
         return builder.fadd(*args, flags=("reassoc", "nsz", "contract"))
     return x(x, x), generate
+
+
+@intrinsic
+def small_square(typingctx, like):
+    "A matrix of 32 rows and columns of the type of `like`, uninitialized, that lives as long as the call."
+    kind = types.Array(like, 2, "C")
+
+    def generate(context, builder, signature, args):
+        size = context.get_abi_sizeof(context.get_data_type(like))
+        data = cgutils.alloca_once(builder, context.get_data_type(like), size=32 * 32)
+        return _array(context, builder, kind, data, [ir.Constant(ir.IntType(64), 32)] * 2)
+    return kind(like), generate
 
 
 @intrinsic
@@ -403,7 +416,7 @@ def scalar_form(name, operands):
 
 WORDS = {name: _word(name, 1) for name in DOUBLE}
 WORDS |= {name: _word(name, function.__code__.co_argcount) for name, function in SCALARS.items()}
-WORDS |= {"plus": plus, "larger": larger}
+WORDS |= {"plus": plus, "larger": larger, "small_square": small_square}
 QUICK_WORDS = {name: WORDS["quick_" + name] for name in ("sin", "cos")}
 
 # %% ../nbs/09b_machine.ipynb #c0059405
@@ -427,20 +440,45 @@ def _unboxed(context, builder, api, kind, x):
         if kind == types.boolean:
             return builder.icmp_signed("!=", api.object_istrue(x), ir.Constant(ir.IntType(32), 0))
         return api.long_as_longlong(x)
-    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    array, index = context.make_array(kind)(context, builder), ir.IntType(64)
+    index = ir.IntType(64)
 
     def field(offset, of):                  # the data pointer and the shape in numpy's array object
         return builder.load(builder.bitcast(builder.gep(x, [ir.Constant(index, offset)]), of.as_pointer()))
 
     lengths = field(32, index.as_pointer())
     shape = [builder.load(builder.gep(lengths, [ir.Constant(index, i)])) for i in range(kind.ndim)]
+    return _array(context, builder, kind, field(16, ir.IntType(8).as_pointer()), shape)
+
+
+def _array(context, builder, kind, data, shape):
+    "A contiguous array, as compiled loops see it."
+    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    array, index = context.make_array(kind)(context, builder), ir.IntType(64)
     strides = [ir.Constant(index, size)] if shape else []
     for n in shape[:0:-1]:
         strides.insert(0, builder.mul(n, strides[0]))
-    data = builder.bitcast(field(16, ir.IntType(8).as_pointer()), array.data.type)
-    populate_array(array, data, shape, strides, ir.Constant(index, size), None)
+    populate_array(array, builder.bitcast(data, array.data.type), shape, strides, ir.Constant(index, size), None)
     return array._getvalue()
+
+
+def _from_words(context, builder, signature, words):
+    "The arguments of a loop out of 64-bit words: for an array its address and its lengths, for a number its bits."
+    index, at, args = ir.IntType(64), 0, []
+
+    def word():
+        nonlocal at
+        at += 1
+        return builder.load(builder.gep(words, [ir.Constant(index, at - 1)]))
+
+    for kind in signature:
+        if isinstance(kind, types.Array):
+            data = builder.inttoptr(word(), ir.IntType(8).as_pointer())
+            args.append(_array(context, builder, kind, data, [word() for _ in range(kind.ndim)]))
+        else:
+            value = word()
+            args.append(builder.bitcast(value, ir.DoubleType()) if kind == types.float64 else
+                        builder.icmp_signed("!=", value, ir.Constant(index, 0)) if kind == types.boolean else value)
+    return args
 
 
 def _free_standing(compiled, signature):
@@ -468,6 +506,11 @@ def _free_standing(compiled, signature):
         api.err_set_string("PyExc_RuntimeError", "a compiled loop failed")
         builder.ret(ir.Constant(pointer, None))
     builder.ret(api.make_none() if returns == types.none else api.long_from_longlong(result))
+    entry = ir.Function(module, ir.FunctionType(index, [index.as_pointer()]), _loops.NATIVE)
+    builder = ir.IRBuilder(entry.append_basic_block())
+    args = _from_words(context, builder, signature, entry.args[0])
+    status, result = context.call_conv.call_function(builder, function, returns, signature, args)
+    builder.ret(ir.Constant(index, 0) if returns == types.none else result)
     with global_compiler_lock:
         library.add_ir_module(module)
         library.add_linking_library(compiled.library)
@@ -475,6 +518,10 @@ def _free_standing(compiled, signature):
     whole = llvm.parse_assembly(library.get_llvm_str())
     needs = sorted(x.name for x in [*whole.functions, *whole.global_variables]
                    if x.is_declaration and not x.name.startswith("llvm."))
+    dead = "NRT_MemInfo_call_dtor"          # what has not been allocated here is not freed here either
+    if dead in needs and not any("alloc" in name.lower() for name in needs):
+        whole.link_in(llvm.parse_assembly(f"define void @{dead}(ptr %x) {{\n  ret void\n}}"))
+        needs.remove(dead)
     if any("NRT" in name or "numba" in name.lower() for name in needs):
         return None
     return _loops.target_machine().emit_object(whole), needs
@@ -497,7 +544,8 @@ def compile_loop(function, signature):
     compiled = dispatcher.overloads[signature]
     native = _free_standing(compiled, signature)
     if native is not None:
-        return _loops.packed(*native)
+        kinds = [kind.ndim if isinstance(kind, types.Array) else str(kind) for kind in signature]
+        return _loops.packed(*native, kinds)
     _kept.append(dispatcher)
     return _loops.packed(serialize.dumps(compiled._reduce()), None)
 
