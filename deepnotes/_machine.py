@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['LOOP', 'inlined', 'ERF_NEAR', 'ERF_FAR', 'QUICK', 'SINGLE', 'DOUBLE', 'SCALARS', 'WORDS', 'QUICK_WORDS',
-           'reinterpret', 'plus', 'small_square', 'larger', 'polynomial', 'exponentials', 'logarithms',
-           'error_function', 'two_pi', 'two_parts', 'trigonometry', 'quick_trigonometry', 'retype', 'scalar_form',
-           'array_type', 'compile_loop', 'rebuild', 'machine_code']
+           'reinterpret', 'plus', 'small_square', 'fetch_add', 'exchange', 'replace', 'address_of', 'call', 'relax',
+           'larger', 'polynomial', 'exponentials', 'logarithms', 'error_function', 'two_pi', 'two_parts',
+           'trigonometry', 'quick_trigonometry', 'retype', 'scalar_form', 'array_type', 'compile_loop', 'rebuild',
+           'machine_code']
 
 # %% ../nbs/09b_machine.ipynb #048c9c07
 import dis
 import math
+import platform
 import sys
 import sysconfig
 import types as pytypes
@@ -63,6 +65,70 @@ def small_square(typingctx, like):
         data = cgutils.alloca_once(builder, context.get_data_type(like), size=32 * 32)
         return _array(context, builder, kind, data, [ir.Constant(ir.IntType(64), 32)] * 2)
     return kind(like), generate
+
+
+@intrinsic
+def fetch_add(typingctx, words, i, value):
+    "Add to an entry of an int64 array in one step that no other thread sees half done; returns what it was before."
+    def generate(context, builder, signature, args):
+        return builder.atomic_rmw("add", _entry(context, builder, signature, args), args[2], "seq_cst")
+    return types.int64(words, types.int64, types.int64), generate
+
+
+@intrinsic
+def exchange(typingctx, words, i, value):
+    "Set an entry of an int64 array; returns what it was before."
+    def generate(context, builder, signature, args):
+        return builder.atomic_rmw("xchg", _entry(context, builder, signature, args), args[2], "seq_cst")
+    return types.int64(words, types.int64, types.int64), generate
+
+
+@intrinsic
+def replace(typingctx, words, i, old, new):
+    "Set an entry of an int64 array to `new` if it is `old`; returns whether it was."
+    def generate(context, builder, signature, args):
+        pair = builder.cmpxchg(_entry(context, builder, signature, args), args[2], args[3], "seq_cst", "seq_cst")
+        return builder.extract_value(pair, 1)
+    return types.boolean(words, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def address_of(typingctx, words):
+    "Where an array begins."
+    def generate(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.ptrtoint(array.data, ir.IntType(64))
+    return types.int64(words), generate
+
+
+def _entry(context, builder, signature, args):
+    array = context.make_array(signature.args[0])(context, builder, args[0])
+    return builder.gep(array.data, [args[1]])
+
+
+@intrinsic
+def call(typingctx, address, words):
+    "Call the native form of a loop with its arguments in 64-bit words, the first row of a matrix."
+    def generate(context, builder, signature, args):
+        index = ir.IntType(64)
+        kind = ir.FunctionType(index, [index.as_pointer()])
+        array = context.make_array(signature.args[1])(context, builder, args[1])
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [array.data])
+    return types.int64(types.int64, words), generate
+
+
+@intrinsic
+def relax(typingctx):
+    "A breath for a core that waits."
+    def generate(context, builder, signature, args):
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            name = "llvm.x86.sse2.pause"
+            pause = builder.module.globals.get(name)
+            if pause is None:
+                pause = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), []), name)
+            builder.call(pause, [])
+        return context.get_dummy_value()
+    return types.none(), generate
 
 
 @intrinsic
@@ -417,6 +483,8 @@ def scalar_form(name, operands):
 WORDS = {name: _word(name, 1) for name in DOUBLE}
 WORDS |= {name: _word(name, function.__code__.co_argcount) for name, function in SCALARS.items()}
 WORDS |= {"plus": plus, "larger": larger, "small_square": small_square}
+WORDS |= {"fetch_add": fetch_add, "exchange": exchange, "replace": replace, "call": call, "relax": relax,
+          "address_of": address_of}
 QUICK_WORDS = {name: WORDS["quick_" + name] for name in ("sin", "cos")}
 
 # %% ../nbs/09b_machine.ipynb #c0059405

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -250,8 +251,11 @@ def test_eight_threads_get_what_one_gets():
 def test_results_do_not_depend_on_the_number_of_threads():
     x = np.random.default_rng(0).standard_normal((37, 9001)).astype(np.float32)
     before = k.get_num_threads()
-    results = []
+    results, worth = [], k.WORTH
+    for _ in range(4):                              # loops are timed alone before they are split
+        k.launch(k.tanh, np.empty_like(x), x), k.launch(k.softmax, np.empty_like(x), x)
     try:
+        k.WORTH = 0.0
         for n in (1, 2, 3):
             k.set_num_threads(n)
             out = k.launch(k.tanh, np.empty_like(x), x)
@@ -260,21 +264,100 @@ def test_results_do_not_depend_on_the_number_of_threads():
             results.append((out.tobytes(), total.tobytes(), rows.tobytes()))
     finally:
         k.set_num_threads(before)
+        k.WORTH = worth
     assert results[0] == results[1] == results[2]
     with pytest.raises(ValueError, match="at least 1"):
         k.set_num_threads(0)
 
 
-def test_an_error_in_a_worker_reaches_the_caller():
+@pytest.fixture
+def two_threads():
+    before = k.get_num_threads()
+    k.set_num_threads(2)
+    yield
+    k.set_num_threads(before)
+
+
+def test_an_error_of_a_loop_reaches_the_caller(two_threads):
     def broken(x):
         raise RuntimeError("broken")
-    before = k.get_num_threads()
-    try:
-        k.set_num_threads(2)
+    for _ in range(5):
         with pytest.raises(RuntimeError, match="broken"):
             k.split(broken, 10 * k.GRAIN, 10 * k.GRAIN, [np.empty(10 * k.GRAIN, np.int8)])
-    finally:
-        k.set_num_threads(before)
+
+
+def shared_loop():
+    "A loop with arrays that are cut, one that is not, and a number; counts, for each entry, how often it was done."
+    from deepnotes import _loops
+    def count_up(out, row, x):
+        for i in range(out.shape[0]):
+            for j in range(out.shape[1]):
+                out[i, j] = out[i, j] + row[j] * x
+    d = np.dtype(np.float64)
+    signature = (_loops.array_type(d, 2), _loops.array_type(d), "float64")
+    return _loops.machine_code(lambda machine: machine.retype(count_up, d, integers=False), signature, "count_up", k.compiler)
+
+
+@pytest.mark.parametrize("cores", [2, 3, 5])
+def test_a_pool_does_every_chunk_once(cores):
+    from deepnotes import _loops
+    pool, loop, row = _loops.Pool(k), shared_loop(), np.arange(1.0, 41.0)
+    for rows, chunk in ((1, 1), (7, 3), (1000, 1), (1000, 64), (1000, 5000)):
+        out = np.zeros((rows, 40))
+        for i in range(50):
+            if i % 10 == 0:
+                time.sleep(0.002)                   # workers fall asleep
+            if not pool.run(loop, rows, chunk, [out, row, 0.5], (True, False, False), cores):
+                loop(out, row, 0.5)                 # they are being let sleep
+        np.testing.assert_array_equal(out, np.broadcast_to(25.0 * row, out.shape))
+
+
+def test_a_busy_pool_refuses_and_loops_without_native_form_are_left_to_the_caller():
+    from deepnotes import _loops
+    pool, loop, out, row = _loops.Pool(k), shared_loop(), np.zeros((8, 40)), np.ones(40)
+    pool.memory[_loops.BUSY] = 1
+    assert not pool.run(loop, 8, 2, [out, row, 1.0], (True, False, False), 2) and not out.any()
+    pool.memory[_loops.BUSY] = 0
+    assert not pool.run(lambda out, row, x: None, 8, 2, [out, row, 1.0], (True, False, False), 2)
+    assert pool.run(loop, 8, 2, [out, row, 1.0], (True, False, False), 2) and (out == 1).all()
+
+
+def test_many_threads_share_one_pool():
+    from deepnotes import _loops
+    pool, loop, row = _loops.Pool(k), shared_loop(), np.ones(40)
+
+    def many(i):
+        out, refused = np.zeros((300, 40)), 0
+        for _ in range(300):
+            refused += not pool.run(loop, 300, 16, [out, row, 1.0], (True, False, False), 3)
+        assert (out == 300 - refused).all()
+        return refused
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(many, range(6))) < 1800
+
+
+def test_a_forked_child_starts_its_own_workers():
+    program = """
+        import os, sys, warnings
+        import numpy as np
+        from deepnotes import kernels as k
+        warnings.simplefilter("ignore")
+        k.set_num_threads(2)
+        k.WORTH = 0.0
+        x = np.ones(200_000, np.float32)
+        def check():
+            for _ in range(20):
+                assert (k.launch(k.square, np.zeros_like(x), x) == 1).all()
+            return k._pool is not None
+        assert check()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if check() else 3)
+        assert os.waitpid(child, 0)[1] == 0 and check()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_formula_that_refers_to_an_array_is_refused_with_a_reason():
