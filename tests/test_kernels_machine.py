@@ -349,7 +349,7 @@ def test_a_forked_child_starts_its_own_workers():
         def check():
             for _ in range(20):
                 assert (k.launch(k.square, np.zeros_like(x), x) == 1).all()
-            return k._pool is not None
+            return k._pool is not None or not k.can_compile()
         assert check()
         child = os.fork()
         if child == 0:
