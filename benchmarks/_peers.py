@@ -39,7 +39,7 @@ def deepnotes_step(sizes):
     import deepnotes as dn
     activation = "relu" if classifies(sizes) else "tanh"
     model = dn.MLP(sizes[0], list(sizes[1:-1]), sizes[-1], activation=activation, rng=0)
-    linear = [module for _, module in model.children() if hasattr(module, "weight")]
+    linear = [module for module in model.children() if hasattr(module, "weight")]
     for layer, (w, b) in zip(linear, weights(sizes), strict=True):
         layer.weight.data[...], layer.bias.data[...] = w, b
     optimizer = dn.optimizers.Adam(model.parameters(), lr=LR)

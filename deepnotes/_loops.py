@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['exp', 'log', 'plus', 'larger', 'small_square', 'fetch_add', 'exchange', 'replace', 'call', 'relax', 'address_of',
            'HONEST', 'STAMP', 'ENTRY', 'NATIVE', 'native', 'SCALAR', 'FAST', 'SINGLE', 'INDEX', 'SUM_PART', 'PRODUCT',
-           'OPTIMIZERS', 'BUSY', 'SEATS', 'NEXT', 'DONE', 'ASLEEP', 'JOB', 'ADDRESS', 'LENGTH', 'CHUNK', 'COUNT',
-           'MOVING', 'ARGUMENTS', 'PATIENCE', 'stand_in', 'fingerprint', 'tries', 'cache_folder', 'safe_folder',
-           'target_machine', 'packed', 'load', 'load_loop', 'save_loop', 'machine_code', 'array_type', 'classify',
-           'Plan', 'planned', 'elementwise_runner', 'compiled_loop', 'softmax', 'log_softmax', 'logsumexp',
-           'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward', 'sum_rows', 'sum_all',
-           'sum_parts', 'sum_columns', 'sgd', 'adagrad', 'rmsprop', 'adam', 'take', 'scatter_add', 'take_along_axis',
-           'put_along_axis_add', 'compiled_function', 'rows_runner', 'logsumexp_runner', 'normalize_runner',
-           'sum_runner', 'sum_to_runner', 'assembled', 'product', 'matmul_runner', 'optimizer_runner', 'gather_runner',
-           'along_axis_runner', 'help_out', 'wait_and_help', 'share', 'wake', 'begins', 'Pool']
+           'UPDATE', 'COUNTER', 'STEP', 'MIX1', 'MIX2', 'U11', 'U27', 'U30', 'U31', 'U40', 'ONE', 'MASK', 'BUSY',
+           'SEATS', 'NEXT', 'DONE', 'ASLEEP', 'JOB', 'ADDRESS', 'LENGTH', 'CHUNK', 'COUNT', 'MOVING', 'ARGUMENTS',
+           'PATIENCE', 'stand_in', 'fingerprint', 'tries', 'cache_folder', 'safe_folder', 'target_machine', 'packed',
+           'load', 'load_loop', 'save_loop', 'machine_code', 'array_type', 'classify', 'Plan', 'planned',
+           'elementwise_runner', 'compiled_loop', 'softmax', 'log_softmax', 'logsumexp', 'softmax_backward',
+           'log_softmax_backward', 'normalize', 'normalize_backward', 'sum_rows', 'sum_all', 'sum_parts', 'sum_columns',
+           'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add', 'compiled_function', 'rows_runner',
+           'logsumexp_runner', 'normalize_runner', 'sum_runner', 'sum_to_runner', 'assembled', 'product',
+           'matmul_runner', 'update_source', 'states_of', 'update_runner', 'add_squares', 'add_squares_runner',
+           'gather_runner', 'along_axis_runner', 'normalize_columns', 'normalize_columns_backward', 'uniform',
+           'normalize_columns_runner', 'uniform_runner', 'help_out', 'wait_and_help', 'share', 'wake', 'begins', 'Pool']
 
 # %% ../nbs/09c_loops.ipynb #98b295df
 import ctypes
@@ -638,49 +640,6 @@ def sum_columns(out, x):
 
 # %% ../nbs/09c_loops.ipynb #87350926
 #| code-fold: true
-def sgd(p, g, velocity, lr, momentum, decay, ahead):
-    lr, momentum, decay, ahead = p.dtype.type(lr), p.dtype.type(momentum), p.dtype.type(decay), p.dtype.type(ahead)
-    for i in range(p.size):
-        d = g[i] + decay * p[i]
-        v = momentum * velocity[i] + d
-        velocity[i] = v
-        p[i] = p[i] - lr * (v + ahead * (d + momentum * v - v))
-
-
-def adagrad(p, g, total, lr, eps, decay):
-    lr, eps, decay = p.dtype.type(lr), p.dtype.type(eps), p.dtype.type(decay)
-    for i in range(p.size):
-        d = g[i] + decay * p[i]
-        t = total[i] + d * d
-        total[i] = t
-        p[i] = p[i] - lr * d / (math.sqrt(t) + eps)
-
-
-def rmsprop(p, g, mean_square, velocity, lr, alpha, rest, eps, decay, momentum):
-    lr, alpha, rest, eps = p.dtype.type(lr), p.dtype.type(alpha), p.dtype.type(rest), p.dtype.type(eps)
-    decay, momentum = p.dtype.type(decay), p.dtype.type(momentum)
-    for i in range(p.size):
-        d = g[i] + decay * p[i]
-        s = alpha * mean_square[i] + rest * d * d
-        mean_square[i] = s
-        v = momentum * velocity[i] + d / (math.sqrt(s) + eps)
-        velocity[i] = v
-        p[i] = p[i] - lr * v
-
-
-def adam(p, g, m, v, size, beta1, rest1, beta2, rest2, correct, eps, decay, keep):
-    size, beta1, rest1, beta2 = p.dtype.type(size), p.dtype.type(beta1), p.dtype.type(rest1), p.dtype.type(beta2)
-    rest2, correct, eps = p.dtype.type(rest2), p.dtype.type(correct), p.dtype.type(eps)
-    decay, keep = p.dtype.type(decay), p.dtype.type(keep)
-    for i in range(p.size):
-        d = g[i] + decay * p[i]
-        mi = beta1 * m[i] + rest1 * d
-        vi = beta2 * v[i] + rest2 * d * d
-        m[i] = mi
-        v[i] = vi
-        p[i] = keep * p[i] - size * mi / (math.sqrt(vi) * correct + eps)
-
-
 def take(out, x, indices):
     for i in range(indices.size):
         k = indices[i] + x.shape[0] if indices[i] < 0 else indices[i]
@@ -1212,35 +1171,146 @@ def matmul_runner(kernel, ground):
 
 # %% ../nbs/09c_loops.ipynb #c3d9b7c3
 #| code-fold: true
-def _adam_numbers(step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False):
-    return (lr / (1 - beta1**step), beta1, 1 - beta1, beta2, 1 - beta2, 1 / math.sqrt(1 - beta2**step), eps,
-            0.0 if decoupled else weight_decay, 1 - lr * weight_decay if decoupled else 1.0)
+def update_source(kernel, name="loop"):
+    """The text of the loop that steps parameters by an optimizer's rule.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        One that `kernels.update` made.
+    name : str
+        The name of the function.
+
+    Returns
+    -------
+    str
+        A function of flat arrays, of `hyper`, the array of hyperparameters, and of `advance`: 1, or 0 if the steps were
+        counted before (a loop in parts counts once).
+    """
+    states = [f"s{i}" for i in range(kernel.states)]
+    count = kernel.numbers.__code__.co_argcount - kernel.counts
+    arguments = [*(["t"] if kernel.counts else []), *[f"hyper[{i}]" for i in range(count)]]
+    numbers = [f"n{i}" for i in range(kernel.rule.__code__.co_argcount - 2 - kernel.states)]
+    lines = [f"def {name}({', '.join(['p', 'g', *states, *(['step'] if kernel.counts else []), 'hyper', 'advance'])}):"]
+    if kernel.counts:
+        lines += ["    t = step[0] + advance", "    step[0] = t"]
+    lines += [f"    {', '.join(numbers)} = numbers({', '.join(arguments)})"]
+    lines += [f"    {n} = scalar({n})" for n in numbers]
+    lines += ["    for i in range(p.size):"]
+    call = f"rule({', '.join([*[f'{x}[i]' for x in ('p', 'g', *states)], *numbers])})"
+    lines += [f"        {', '.join(['q', *states_of(states)])} = {call}",
+              *[f"        {x}[i] = {new}" for x, new in zip(("p", *states), ("q", *states_of(states)), strict=True)]]
+    return "\n".join(lines) + "\n"
 
 
-OPTIMIZERS = {          # how many arrays, and the numbers that the loop takes
-    "sgd": (3, lambda lr, momentum=0.0, weight_decay=0.0, nesterov=False: (lr, momentum, weight_decay, nesterov)),
-    "adagrad": (3, lambda lr, eps=1e-10, weight_decay=0.0: (lr, eps, weight_decay)),
-    "rmsprop": (4, lambda lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0:
-                (lr, alpha, 1 - alpha, eps, weight_decay, momentum)),
-    "adam": (4, _adam_numbers),
-}
+def states_of(states):
+    "The names of the new values of the states."
+    return [f"new_{x}" for x in states]
 
 
-def optimizer_runner(kernel, ground):
-    function = globals()[kernel.name]
-    n, numbers = OPTIMIZERS[kernel.name]
-    scalars = function.__code__.co_argcount - n
-    code = _lazily(ground, function, lambda d: (array_type(d),) * n + ("float64",) * scalars)
+UPDATE = """def run(p, g, {states}*hyper):
+    if len(hyper) == {operands} and p.flags.carray and {conditions}:
+        loop = loops.get(p.dtype)
+        if loop is not None:
+            if p.ndim != 1:
+                {flat} = {raveled}
+            if p.size < grain:
+                loop({flat}, *hyper, 1)
+            else:
+                split_loop(loop, [{flat}], hyper)
+            return
+    general(p, g, {states}*hyper)
+"""
 
-    def run(p, *operands):
-        arrays, rest = (p, *operands[:n - 1]), operands[n - 1:]
-        if p.size and _plain(*arrays) and all(x.shape == p.shape and x.flags.writeable for x in arrays[2:]):
-            values = [float(v) for v in numbers(*[ground.number(r) for r in rest])]
-            flat = [x.reshape(-1) for x in arrays]
-            ground.split(code(p.dtype), p.size, p.size, [*flat, *values], [True] * n + [False] * len(values))
+
+def update_runner(kernel, ground):
+    "The compiled form of an optimizer's step."
+    states, counts, numbers, grain = kernel.states, kernel.counts, len(kernel.names), 2 * ground.GRAIN
+    source, loops, FLOAT64 = update_source(kernel), {}, np.dtype(np.float64)
+
+    def loop_for(dtype):
+        def build(machine):
+            namespace = {"__name__": __name__, "rule": machine.retype(kernel.rule, dtype),
+                         "numbers": machine.retype(kernel.numbers, FLOAT64), "scalar": dtype.type}
+            exec(source, namespace)
+            return namespace["loop"]
+
+        with _compiling:
+            if dtype not in loops:
+                signature = (array_type(dtype),) * (2 + states) + (array_type(FLOAT64),) * (1 + counts) + ("int64",)
+                text = source + dtype.str + fingerprint(kernel.rule) + fingerprint(kernel.numbers)
+                loops[dtype] = machine_code(build, signature, text, ground.compiler)
+        return loops[dtype]
+
+    def split_loop(loop, arrays, hyper):
+        "All cores: the steps are counted once, here."
+        n = arrays[0].size
+        if n < grain or ground.get_num_threads() == 1:
+            loop(*arrays, *hyper, 1)
+            return
+        if counts:
+            hyper[0][0] += 1.0
+        ground.split(loop, n, n, [*arrays, *hyper, 0], [True] * len(arrays) + [False] * (len(hyper) + 1))
+
+    def general(p, *operands):
+        arrays, hyper = (p, *operands[:1 + states]), operands[1 + states:]
+        if not (p.size and _plain(*arrays) and all(x.shape == p.shape and x.flags.writeable for x in (p, *arrays[2:]))
+                and (not counts or hyper and isinstance(hyper[0], np.ndarray) and hyper[0].size == 1)):
+            return kernel.reference(p, *operands)
+        step, given = (hyper[:1], hyper[1:]) if counts else ((), hyper)
+        packed = np.array(kernel.hyperparameters(given))
+        own = [np.array([float(x.item())]) for x in step]
+        split_loop(loop_for(p.dtype), [x.reshape(-1) for x in arrays], (*own, packed))
+        for x, y in zip(step, own, strict=True):
+            x[...] = y[0]
+
+    arrays = ["p", "g", *[f"s{i}" for i in range(states)]]
+    conditions = [f"{x}.flags.c{'_contiguous' if x == 'g' else 'array'} and {x}.shape == p.shape and {x}.dtype == p.dtype"
+                  for x in arrays[1:]]
+    conditions += [f"hyper[{i}].__class__ is ndarray and hyper[{i}].dtype == FLOAT64 and hyper[{i}].shape == {shape}"
+                   for i, shape in enumerate([(1,)] * counts + [(numbers,)])]
+    text = UPDATE.format(states="".join(f"{x}, " for x in arrays[2:]), operands=1 + counts, conditions=" and ".join(conditions),
+                         flat=", ".join(arrays), raveled=", ".join(f"{x}.ravel()" for x in arrays))
+    namespace = {"loops": loops, "general": general, "split_loop": split_loop, "grain": grain,
+                 "ndarray": np.ndarray, "FLOAT64": FLOAT64}
+    exec(text, namespace)
+
+    def calls(p, *operands):
+        arrays, hyper = (p, *operands[:1 + states]), operands[1 + states:]
+        if not (p.size and _plain(*arrays) and all(x.shape == p.shape and x.flags.writeable for x in (p, *arrays[2:]))
+                and [x.shape for x in hyper if isinstance(x, np.ndarray)] == [(1,)] * counts + [(numbers,)]
+                and all(x.dtype == FLOAT64 for x in hyper)):
+            return None
+        return [(loop_for(p.dtype), [*[x.reshape(-1) for x in arrays], *hyper, 1])]
+
+    namespace["run"].calls = calls
+    return namespace["run"]
+
+
+def add_squares(out, x):
+    total = np.float64(0)
+    for start in range(0, x.size, 1024):
+        block = np.float64(0)
+        for i in range(start, min(start + 1024, x.size)):
+            block = plus(block, np.float64(x[i]) * np.float64(x[i]))
+        total += block
+    out[0] += total
+
+
+def add_squares_runner(kernel, ground):
+    code = _lazily(ground, add_squares, lambda dtype: (array_type(np.dtype(np.float64)), array_type(dtype)))
+
+    def run(out, x):
+        if x.size and _plain(x) and out.shape == (1,) and out.dtype == np.float64:
+            code(x.dtype)(out, x.reshape(-1))
         else:
-            kernel.reference(p, *operands)
+            kernel.reference(out, x)
 
+    def calls(out, x):
+        fits = x.size and _plain(x) and out.shape == (1,) and out.dtype == np.float64
+        return [(code(x.dtype), [out, x.reshape(-1)])] if fits else None
+
+    run.calls = calls
     return run
 
 
@@ -1299,6 +1369,91 @@ def along_axis_runner(kernel, ground):
             return Plan(code(out.dtype), views, 1, 0, ())
 
     return _checked(kernel, ground, prepare)
+
+# %% ../nbs/09c_loops.ipynb #cb7c4840
+#| code-fold: true
+def normalize_columns(out, x, mean, variance, rstd, eps):
+    n, eps = x.dtype.type(x.shape[0]), x.dtype.type(eps)
+    for j in range(x.shape[1]):
+        mean[j] = 0.0
+        variance[j] = 0.0
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            mean[j] = mean[j] + x[i, j]
+    for j in range(x.shape[1]):
+        mean[j] = mean[j] / n
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            variance[j] = variance[j] + (x[i, j] - mean[j]) * (x[i, j] - mean[j])
+    for j in range(x.shape[1]):
+        variance[j] = variance[j] / n
+        rstd[j] = 1.0 / math.sqrt(variance[j] + eps)
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            out[i, j] = (x[i, j] - mean[j]) * rstd[j]
+
+
+def normalize_columns_backward(out, g, y, rstd, sums):
+    n = y.dtype.type(y.shape[0])
+    for j in range(y.shape[1]):
+        sums[0, j] = 0.0
+        sums[1, j] = 0.0
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            sums[0, j] = sums[0, j] + g[i, j]
+            sums[1, j] = sums[1, j] + g[i, j] * y[i, j]
+    for j in range(y.shape[1]):
+        sums[0, j] = sums[0, j] / n
+        sums[1, j] = sums[1, j] / n
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            out[i, j] = rstd[j] * (g[i, j] - sums[0, j] - y[i, j] * sums[1, j])
+
+
+def uniform(out, state):
+    key, counter = state[0], state[1]
+    unused = U40 if out.itemsize == 4 else U11
+    unit = 1.0 / ((MASK >> unused) + ONE)
+    for i in range(out.size):
+        z = key + (counter + np.uint64(i)) * STEP
+        z = (z ^ (z >> U30)) * MIX1
+        z = (z ^ (z >> U27)) * MIX2
+        z = z ^ (z >> U31)
+        out[i] = np.int64(z >> unused) * unit
+    state[1] = counter + np.uint64(out.size)
+
+# %% ../nbs/09c_loops.ipynb #9cc313c9
+COUNTER = np.dtype(np.uint64)
+STEP, MIX1, MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+U11, U27, U30, U31, U40, ONE = (np.uint64(n) for n in (11, 27, 30, 31, 40, 1))
+MASK = np.uint64(2**64 - 1)
+
+
+def normalize_columns_runner(kernel, ground):
+    "Batch normalization's core and its backward pass."
+    forward = kernel.name == "normalize_columns"
+    code = (_lazily(ground, normalize_columns, lambda d: (array_type(d, 2),) * 2 + (array_type(d),) * 3 + ("float64",))
+            if forward else _lazily(ground, normalize_columns_backward,
+                                    lambda d: (array_type(d, 2),) * 3 + (array_type(d), array_type(d, 2))))
+
+    def prepare(out, *operands):
+        arrays, small = (operands[:1], operands[1:4]) if forward else (operands[:2], operands[2:])
+        shapes = [out.shape[1:]] * 3 if forward else [out.shape[1:], (2, *out.shape[1:])]
+        if (out.ndim == 2 and out.size and _same(out, *arrays) and _plain(out, *arrays, *small)
+                and [x.shape for x in small] == shapes and all(x.flags.writeable for x in small)):
+            return Plan(code(out.dtype), (None,) * 5 + ((SCALAR,) if forward else ()), 1, 0, ())
+
+    return planned(ground, prepare, kernel.reference, static=True)
+
+
+def uniform_runner(kernel, ground):
+    code = _lazily(ground, uniform, lambda d: (array_type(d), array_type(COUNTER)))
+
+    def prepare(out, state):
+        if out.size and _plain(out) and state.dtype == COUNTER and state.shape == (2,) and state.flags.carray:
+            return Plan(code(out.dtype), (_view(out, (out.size,)), None), 1, 0, ())
+
+    return planned(ground, prepare, kernel.reference, static=True)
 
 # %% ../nbs/09c_loops.ipynb #c1a0f0e2
 BUSY, SEATS, NEXT, DONE, ASLEEP, JOB = range(0, 48, 8)         # in words of 8 bytes: each on a cache line of its own
