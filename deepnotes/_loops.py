@@ -379,7 +379,7 @@ def planned(ground, prepare, otherwise, static):
             return otherwise(out, *operands)
         loop, views, n, size, whole = plan
         if size < ground.GRAIN and views.count(None) == len(views):
-            return loop(out, *operands)
+            return loop(out, *operands[:len(views) - 1])
         args = [x if view is None else x.reshape(view) if view is not SCALAR
                 else x.item() if isinstance(x, ndarray | np.generic) else x
                 for x, view in zip((out, *operands), views, strict=False)]
