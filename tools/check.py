@@ -28,6 +28,7 @@ FLOORS = [
     {"activations", "outputs", "initialization", "datasets", "plotting"},
     {"layers"},
     {"optimizers"},
+    {"schedules"},
     {"capture"},
     {"training"},
 ]
