@@ -589,7 +589,8 @@ class OneCycleLR(LRScheduler):
                 raise ValueError(f"OneCycleLR: give total_steps, or epochs and steps_per_epoch. {_CHAPTER}, section One cycle.")
             total_steps = _whole("OneCycleLR", "epochs", epochs, 1) * _whole("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1)
         if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}. {_CHAPTER}, section One cycle.")
+            raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}. {_CHAPTER}, "
+                             "section One cycle.")
         self.total_steps = _whole("OneCycleLR", "total_steps", total_steps, 2)
         self.pct_start = _real("OneCycleLR", "pct_start", pct_start, 0.0, 1.0)
         self.anneal_strategy, self.three_phase, self.cycle_momentum = anneal_strategy, bool(three_phase), bool(cycle_momentum)
