@@ -30,6 +30,7 @@ FLOORS = [
     {"_modules"},
     {"layers"},
     {"optimizers"},
+    {"schedules"},
     {"capture"},
     {"training"},
 ]
