@@ -28,7 +28,7 @@ FLOORS = [
     {"activations", "outputs", "initialization", "datasets", "plotting"},
     {"layers"},
     {"optimizers"},
-    {"capture"},
+    {"capture", "checkpoints", "loader", "callbacks"},
     {"training"},
 ]
 # The front door names everything lazily, and nbdev's index is data.
