@@ -559,19 +559,18 @@ class Trainer:
         bar = _Progress(progress, epochs, length)
         try:
             with _Interrupts() as interrupts:
-                done = 0
+                left = epochs
                 try:
-                    for done in range(epochs):
-                        if self.stop_training:
-                            break
+                    while left and not self.stop_training:
                         self._epoch(loader, arrays, callbacks, bar, interrupts)
-                        if loader.step and self.stop_training and not self._complete(loader):
+                        if self.stop_training and not self._complete(loader):
                             break                                   # a callback stopped within the epoch
                         with interrupts.allowed():
                             measured = {} if validation is None else self._measure(*validation)
                         self._end_epoch(loader, measured, prefix, callbacks, bar)
+                        left -= 1
                 except KeyboardInterrupt:
-                    raise KeyboardInterrupt(self._how_to_go_on(loader, epochs - done)) from None
+                    raise KeyboardInterrupt(self._how_to_go_on(loader, left)) from None
                 self._each(callbacks, "on_train_end")
         finally:
             bar.close()
