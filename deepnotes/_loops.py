@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['exp', 'log', 'plus', 'larger', 'STAMP', 'ENTRY', 'SCALAR', 'FAST', 'SINGLE', 'SHORT', 'INDEX', 'SUM_PART',
-           'OPTIMIZERS', 'stand_in', 'fingerprint', 'cache_folder', 'safe_folder', 'target_machine', 'packed', 'load',
-           'load_loop', 'save_loop', 'machine_code', 'array_type', 'classify', 'Plan', 'planned', 'elementwise_runner',
+           'OPTIMIZERS', 'COUNTER', 'STEP', 'MIX1', 'MIX2', 'U11', 'U27', 'U30', 'U31', 'U40', 'ONE', 'MASK',
+           'stand_in', 'fingerprint', 'cache_folder', 'safe_folder', 'target_machine', 'packed', 'load', 'load_loop',
+           'save_loop', 'machine_code', 'array_type', 'classify', 'Plan', 'planned', 'elementwise_runner',
            'circle_runner', 'compiled_loop', 'softmax', 'log_softmax', 'logsumexp', 'softmax_backward',
            'log_softmax_backward', 'normalize', 'normalize_backward', 'sum_rows', 'sum_all', 'sum_columns', 'sgd',
            'adagrad', 'rmsprop', 'adam', 'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add',
            'compiled_function', 'rows_runner', 'logsumexp_runner', 'normalize_runner', 'sum_runner', 'sum_to_runner',
-           'optimizer_runner', 'gather_runner', 'along_axis_runner']
+           'optimizer_runner', 'gather_runner', 'along_axis_runner', 'normalize_columns', 'normalize_columns_backward',
+           'uniform', 'normalize_columns_runner', 'uniform_runner']
 
 # %% ../nbs/09c_loops.ipynb #98b295df
 import ctypes
@@ -910,3 +912,88 @@ def along_axis_runner(kernel, ground):
             return Plan(code(out.dtype), views, 1, 0, ())
 
     return _checked(kernel, ground, prepare)
+
+# %% ../nbs/09c_loops.ipynb #cb7c4840
+#| code-fold: true
+def normalize_columns(out, x, mean, variance, rstd, eps):
+    n, eps = x.dtype.type(x.shape[0]), x.dtype.type(eps)
+    for j in range(x.shape[1]):
+        mean[j] = 0.0
+        variance[j] = 0.0
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            mean[j] = mean[j] + x[i, j]
+    for j in range(x.shape[1]):
+        mean[j] = mean[j] / n
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            variance[j] = variance[j] + (x[i, j] - mean[j]) * (x[i, j] - mean[j])
+    for j in range(x.shape[1]):
+        variance[j] = variance[j] / n
+        rstd[j] = 1.0 / math.sqrt(variance[j] + eps)
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            out[i, j] = (x[i, j] - mean[j]) * rstd[j]
+
+
+def normalize_columns_backward(out, g, y, rstd, sums):
+    n = y.dtype.type(y.shape[0])
+    for j in range(y.shape[1]):
+        sums[0, j] = 0.0
+        sums[1, j] = 0.0
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            sums[0, j] = sums[0, j] + g[i, j]
+            sums[1, j] = sums[1, j] + g[i, j] * y[i, j]
+    for j in range(y.shape[1]):
+        sums[0, j] = sums[0, j] / n
+        sums[1, j] = sums[1, j] / n
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            out[i, j] = rstd[j] * (g[i, j] - sums[0, j] - y[i, j] * sums[1, j])
+
+
+def uniform(out, state):
+    key, counter = state[0], state[1]
+    unused = U40 if out.itemsize == 4 else U11
+    unit = 1.0 / ((MASK >> unused) + ONE)
+    for i in range(out.size):
+        z = key + (counter + np.uint64(i)) * STEP
+        z = (z ^ (z >> U30)) * MIX1
+        z = (z ^ (z >> U27)) * MIX2
+        z = z ^ (z >> U31)
+        out[i] = np.int64(z >> unused) * unit
+    state[1] = counter + np.uint64(out.size)
+
+# %% ../nbs/09c_loops.ipynb #9cc313c9
+COUNTER = np.dtype(np.uint64)
+STEP, MIX1, MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+U11, U27, U30, U31, U40, ONE = (np.uint64(n) for n in (11, 27, 30, 31, 40, 1))
+MASK = np.uint64(2**64 - 1)
+
+
+def normalize_columns_runner(kernel, ground):
+    "Batch normalization's core and its backward pass."
+    forward = kernel.name == "normalize_columns"
+    code = (_lazily(ground, normalize_columns, lambda d: (array_type(d, 2),) * 2 + (array_type(d),) * 3 + ("float64",))
+            if forward else _lazily(ground, normalize_columns_backward,
+                                    lambda d: (array_type(d, 2),) * 3 + (array_type(d), array_type(d, 2))))
+
+    def prepare(out, *operands):
+        arrays, small = (operands[:1], operands[1:4]) if forward else (operands[:2], operands[2:])
+        shapes = [out.shape[1:]] * 3 if forward else [out.shape[1:], (2, *out.shape[1:])]
+        if (out.ndim == 2 and out.size and _same(out, *arrays) and _plain(out, *arrays, *small)
+                and [x.shape for x in small] == shapes and all(x.flags.writeable for x in small)):
+            return Plan(code(out.dtype), (None,) * 5 + ((SCALAR,) if forward else ()), 1, 0, ())
+
+    return planned(ground, prepare, kernel.reference, static=True)
+
+
+def uniform_runner(kernel, ground):
+    code = _lazily(ground, uniform, lambda d: (array_type(d), array_type(COUNTER)))
+
+    def prepare(out, state):
+        if out.size and _plain(out) and state.dtype == COUNTER and state.shape == (2,) and state.flags.carray:
+            return Plan(code(out.dtype), (_view(out, (out.size,)), None), 1, 0, ())
+
+    return planned(ground, prepare, kernel.reference, static=True)

@@ -9,11 +9,12 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'not_equal', 'less', 'less_equal', 'greater', 'greater_equal', 'logical_not', 'logical_and', 'logical_or',
            'copy', 'matmul', 'sum', 'prod', 'max', 'min', 'argmax', 'argmin', 'cumsum', 'sum_to', 'softmax',
            'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
-           'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add', 'index_get', 'index_add', 'sgd', 'adagrad',
-           'rmsprop', 'adam', 'GRAIN', 'Kernel', 'formula_text', 'loop_source', 'Launch', 'launch', 'can_compile',
-           'compiler', 'default_backend', 'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise',
-           'pullback', 'normalized_axes', 'sum_to_axes', 'number', 'get_num_threads', 'set_num_threads', 'split',
-           'cache_folder', 'show_config']
+           'normalize_columns', 'normalize_columns_backward', 'take', 'scatter_add', 'take_along_axis',
+           'put_along_axis_add', 'index_get', 'index_add', 'uniform', 'sgd', 'adagrad', 'rmsprop', 'adam', 'GRAIN',
+           'Kernel', 'formula_text', 'loop_source', 'Launch', 'launch', 'can_compile', 'compiler', 'default_backend',
+           'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes',
+           'sum_to_axes', 'random_state', 'number', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder',
+           'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
 import ast
@@ -648,6 +649,25 @@ log_softmax_backward = Kernel("log_softmax_backward", _log_softmax_backward, "ro
 normalize = Kernel("normalize", _normalize, "normalize_runner")
 normalize_backward = Kernel("normalize_backward", _normalize_backward, "normalize_runner")
 
+# %% ../nbs/09_kernels.ipynb #c5a6440d
+def _normalize_columns(out, x, mean, variance, rstd, eps):
+    "Columns of mean 0 and variance 1: (x - mean) * rstd; mean, variance and rstd = 1/sqrt(variance + eps) are written too."
+    np.copyto(mean, x.mean(axis=0))
+    centered = x - mean
+    np.copyto(variance, np.square(centered).mean(axis=0))
+    np.copyto(rstd, 1 / np.sqrt(variance + x.dtype.type(eps)))
+    np.multiply(centered, rstd, out=out)
+
+
+def _normalize_columns_backward(out, g, y, rstd, sums):
+    "rstd * (g - mean(g) - y * mean(g * y)) over the first axis; `sums`, of shape (2, columns), is scratch."
+    np.copyto(sums, [g.mean(axis=0), (g * y).mean(axis=0)])
+    np.multiply(rstd, g - sums[0] - y * sums[1], out=out)
+
+normalize_columns = Kernel("normalize_columns", _normalize_columns, "normalize_columns_runner")
+normalize_columns_backward = Kernel("normalize_columns_backward", _normalize_columns_backward,
+                                    "normalize_columns_runner")
+
 # %% ../nbs/09_kernels.ipynb #ef74c0a4
 def _take(out, x, indices, axis=0):
     "out = x taken at indices along axis, as numpy.take."
@@ -695,6 +715,43 @@ take_along_axis = Kernel("take_along_axis", _take_along_axis, "along_axis_runner
 put_along_axis_add = Kernel("put_along_axis_add", _put_along_axis_add, "along_axis_runner")
 index_get = Kernel("index_get", _index_get)
 index_add = Kernel("index_add", _index_add)
+
+# %% ../nbs/09_kernels.ipynb #830ae4ed
+_STEP, _MIX = np.uint64(0x9E3779B97F4A7C15), (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+def random_state(rng=None):
+    """The state of a stream of random numbers, for `launch(kernels.uniform, out, state)`.
+
+    Parameters
+    ----------
+    rng : Generator, int or None
+        Where the key comes from: a numpy Generator (one draw is taken), a seed, or None for fresh entropy.
+
+    Returns
+    -------
+    ndarray
+        Key and counter: uint64, shape (2,). The launch moves the counter on.
+
+    Notes
+    -----
+    Chapter: The engine room, section Random numbers
+    """
+    key = np.random.default_rng(rng).integers(2**64, dtype=np.uint64)
+    return np.array([key, 0], np.uint64)
+
+
+def _uniform(out, state):
+    "Uniform numbers in [0, 1): element i is a hash of key and counter + i. The counter moves on by out.size."
+    z = state[0] + (state[1] + np.arange(out.size, dtype=np.uint64)) * _STEP
+    z = (z ^ (z >> np.uint64(30))) * _MIX[0]
+    z = (z ^ (z >> np.uint64(27))) * _MIX[1]
+    z ^= z >> np.uint64(31)
+    bits = 24 if out.dtype == np.float32 else 53                  # as many as the format holds exactly
+    out[...] = ((z >> np.uint64(64 - bits)) * 2.0**-bits).reshape(out.shape)
+    state[1:] += np.uint64(out.size)
+
+uniform = Kernel("uniform", _uniform, "uniform_runner")
 
 # %% ../nbs/09_kernels.ipynb #f96e6966
 def number(x):

@@ -26,6 +26,7 @@ FLOORS = [
     {"_tape"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
+    {"_modules"},
     {"layers"},
     {"optimizers"},
     {"capture", "checkpoints", "loader", "callbacks"},
