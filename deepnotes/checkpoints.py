@@ -216,7 +216,21 @@ def _known(module, base):
             if inspect.isclass(value := getattr(module, name)) and issubclass(value, base) and value is not base}
 
 
-_SKIPPED = {"rng", "weight_init", "bias_init", "activation", "device"}        # choices that only mattered at the start
+_SKIPPED = {"rng", "weight_init", "bias_init", "activation", "init"}        # choices that only matter at the start
+_READ = {                                                               # arguments that are known by their traces
+    ("Linear", "in_features"): lambda m: m.weight.shape[0],
+    ("Linear", "out_features"): lambda m: m.weight.shape[1],
+    ("Maxout", "in_features"): lambda m: m.linear.weight.shape[0],
+    ("Maxout", "out_features"): lambda m: m.linear.weight.shape[1] // m.pieces,
+    ("Maxout", "bias"): lambda m: m.linear.bias is not None,
+    ("PReLU", "num_parameters"): lambda m: m.weight.size,
+    ("BatchNorm1d", "affine"): lambda m: m.weight is not None,
+    ("LayerNorm", "elementwise_affine"): lambda m: m.weight is not None,
+    ("RMSNorm", "elementwise_affine"): lambda m: m.weight is not None,
+    ("Embedding", "num_embeddings"): lambda m: m.weight.shape[0],
+    ("Embedding", "embedding_dim"): lambda m: m.weight.shape[1],
+    ("Residual", "scale"): lambda m: None if m.scale is None else float(m.scale.data[0]),
+}
 
 
 def _names(cls):
@@ -231,21 +245,23 @@ def _refuse(op, why):
 
 def _argument(module, name):
     "The value that a constructor's argument must have had."
-    own = vars(module)
+    kind = type(module).__name__
+    if (kind, name) in _READ:
+        return _READ[kind, name](module)
     if name == "dtype":
         return next((str(p.data.dtype) for p in module.parameters()), "float32")
-    value = own[name] if name in own else getattr(module, name, _argument)
+    value = getattr(module, name, _argument)
     if name == "bias" and (value is None or isinstance(value, layers.Parameter)):
         return value is not None
-    if value is _argument and name in ("in_features", "out_features"):
-        return module.weight.shape[("in_features", "out_features").index(name)]
     if isinstance(value, layers.Module):
         return {"module": describe(value)}
     if isinstance(value, tuple | list) and all(isinstance(v, int | float) for v in value):
         return list(value)
+    if isinstance(value, np.generic):
+        return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    _refuse("describe", f"cannot tell with which {name}= this {type(module).__name__} was made; pass model= when you load")
+    _refuse("describe", f"cannot tell with which {name}= this {kind} was made; pass model= when you load")
 
 
 def describe(model):
@@ -274,12 +290,24 @@ def describe(model):
     if _known(layers, layers.Module).get(cls.__name__) is not cls:
         _refuse("describe", f"{cls.__name__} is not a layer of this library, so a file cannot say how to make it; "
                             "pass model= when you load")
-    entry = {"class": cls.__name__}
-    if isinstance(model, layers.Sequential):
-        entry["modules"] = [[name, describe(child)] for name, child in model.children()]
-    else:
+    if len(set(_parameters(model))) < len(_parameters(model)):
+        _refuse("describe", "a parameter stands in two places, which a description cannot say; pass model= when you load")
+    entry = {"class": cls.__name__, "arguments": {}, "modules": []}
+    if isinstance(model, layers.Sequential | layers.Residual):
+        inside = model if isinstance(model, layers.Sequential) else model.branch
+        entry["modules"] = [describe(child) for child in inside.children()]
+    if not isinstance(model, layers.Sequential):
         entry["arguments"] = {name: _argument(model, name) for name in _names(cls) if name not in _SKIPPED}
     return entry
+
+
+def _parameters(model):
+    "All parameters, those in two places twice."
+    return [p for module in _places(model) for p in module.parameters(recurse=False)]
+
+
+def _places(module):
+    return [module, *(inner for child in module.children() for inner in _places(child))]
 
 
 def build(description):
@@ -316,9 +344,10 @@ def _build(entry):
     cls = _known(layers, layers.Module).get(entry["class"])
     if cls is None:
         _refuse("build", f"{entry['class']!r} is not a layer of this library")
+    inside = [_build(child) for child in entry["modules"]]
     if issubclass(cls, layers.Sequential):
-        model = cls.__new__(cls)
-        layers.Sequential.__init__(model, *[_build(child) for _, child in entry["modules"]])
+        model = cls.__new__(cls)                                        # an MLP is the Sequential of its layers
+        layers.Sequential.__init__(model, *inside)
         return model
     arguments = {name: _build(value["module"]) if isinstance(value, dict) else value
                  for name, value in entry["arguments"].items()}
@@ -327,7 +356,7 @@ def _build(entry):
         _refuse("build", f"{cls.__name__} has no arguments {sorted(set(arguments) - names)}")
     if "rng" in names:
         arguments["rng"] = 0
-    return cls(**arguments)
+    return cls(*inside, **arguments)
 
 # %% ../nbs/08b_checkpoints.ipynb #a8bdd382
 #| code-fold: true

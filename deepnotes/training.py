@@ -8,7 +8,6 @@ __all__ = ['History', 'Trainer']
 # %% ../nbs/08_training.ipynb #23667eaa
 import contextlib
 import csv
-import functools
 import html
 import inspect
 import math
@@ -1093,32 +1092,14 @@ def _norm(a):
 #| code-fold: true
 @contextlib.contextmanager
 def _watching(model, see):
-    "Call see(name, module, output array) for each innermost module that runs, in the order in which they run."
-    leaves = []
+    "Call see(name, module, output array) after each innermost module that runs."
+    def hook(name):
+        return lambda module, args, out: see(name, module, out.data) if isinstance(out, Tensor) else None
 
-    def gather(prefix, module):
-        for name, child in module.children():
-            gather(f"{prefix}{name}.", child)
-        if not module.children():
-            leaves.append((prefix.rstrip(".") or "model", module))
-
-    gather("", model)
-
-    def watched(name, module):
-        forward = module.forward
-
-        @functools.wraps(forward)
-        def call(*args, **kwargs):
-            out = forward(*args, **kwargs)
-            if isinstance(out, Tensor):
-                see(name, module, out.data)
-            return out
-        return call
-
+    leaves = [(name or "model", module) for name, module in model.named_modules() if not module.children()]
+    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
     try:
-        for name, module in leaves:
-            module.forward = watched(name, module)
         yield
     finally:
-        for _, module in leaves:
-            vars(module).pop("forward", None)
+        for handle in handles:
+            handle.remove()
