@@ -10,10 +10,11 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'copy', 'matmul', 'sum', 'prod', 'max', 'min', 'argmax', 'argmin', 'cumsum', 'sum_to', 'softmax',
            'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
            'normalize_columns', 'normalize_columns_backward', 'take', 'scatter_add', 'take_along_axis',
-           'put_along_axis_add', 'index_get', 'index_add', 'uniform', 'sgd', 'adagrad', 'rmsprop', 'adam', 'GRAIN',
-           'Kernel', 'formula_text', 'loop_source', 'Launch', 'launch', 'can_compile', 'compiler', 'default_backend',
-           'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes',
-           'sum_to_axes', 'random_state', 'number', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder',
+           'put_along_axis_add', 'index_get', 'index_add', 'uniform', 'descent', 'sgd', 'sgd_dampened', 'adagrad',
+           'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad', 'add_squares', 'GRAIN', 'Kernel', 'formula_text',
+           'loop_source', 'Launch', 'launch', 'can_compile', 'compiler', 'default_backend', 'backend', 'recording',
+           'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes', 'sum_to_axes',
+           'random_state', 'number', 'update', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder',
            'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
@@ -759,49 +760,154 @@ def number(x):
     return x.item() if isinstance(x, np.ndarray) else x
 
 
-def _sgd(p, g, velocity, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
-    "One step of gradient descent with momentum, in place."
-    lr, momentum = number(lr), number(momentum)
-    g = g + p * number(weight_decay)
-    velocity *= momentum
-    velocity += g
-    p -= lr * (g + momentum * velocity if nesterov else velocity)
+def update(name, rule, numbers, states=0):
+    """A kernel that moves parameters, and what is remembered about them, by one step of an optimizer.
+
+    Parameters
+    ----------
+    name : str
+        The kernel's name.
+    rule : callable
+        The formula `rule(p, g, *states, *numbers)` of scalars; it returns the new p and the new states, in that order.
+    numbers : callable
+        `numbers(*hyperparameters)` returns the numbers that the rule takes; it is computed once a launch, in float64.
+        If its first hyperparameter is called `t`, it counts the steps, this one included.
+    states : int
+        How many arrays are remembered.
+
+    Returns
+    -------
+    Kernel
+        To be launched as `launch(kernel, p, g, *states, numbers)`, where `numbers` is a float64 array of all
+        hyperparameters, or as many numbers one by one. A rule that counts takes a one-element float64 array with the
+        number of steps before this one ahead of them, and adds 1 to it. The positions of operands that are written
+        are in `kernel.writes`.
+
+    Notes
+    -----
+    Chapter: The engine room, section Optimizer steps
+    """
+    code = numbers.__code__
+    counts = code.co_varnames[0] == "t"
+    names = code.co_varnames[counts:code.co_argcount]
+
+    def reference(p, g, *operands):
+        *memory, hyper = operands[:states], hyperparameters(operands[states + counts:])
+        if counts:
+            operands[states][...] += 1
+            hyper = (number(operands[states]), *hyper)
+        with np.errstate(all="ignore"):
+            new = rule(p, g, *memory[0], *numbers(*hyper))
+            for old, value in zip((p, *memory[0]), new if states else (new,), strict=True):
+                old[...] = value
+
+    def hyperparameters(given):
+        "The numbers from an array of all, or from some of them one by one and the defaults of the rest."
+        if len(given) == 1 and isinstance(given[0], np.ndarray) and given[0].shape == (len(names),):
+            return given[0].tolist()
+        given = [float(number(x)) for x in given]
+        missing = len(names) - len(given)
+        defaults = numbers.__defaults__ or ()
+        if not 0 <= missing <= len(defaults):
+            raise TypeError(f"{name}: expected the hyperparameters {', '.join(names)} after the state, got {len(given)} "
+                            "numbers (see the chapter The engine room, section Optimizer steps)")
+        return [*given, *map(float, defaults[len(defaults) - missing:])]
+
+    kernel = Kernel(name, reference, "update_runner")
+    kernel.rule, kernel.numbers, kernel.states, kernel.counts = rule, numbers, states, counts
+    kernel.hyperparameters, kernel.names = hyperparameters, names
+    kernel.writes = tuple(range(1, 1 + states + counts))
+    return kernel
+
+# %% ../nbs/09_kernels.ipynb #c503f638
+def _descent(p, g, lr, decay):
+    return p - lr * (g + decay * p)
 
 
-def _adagrad(p, g, total, lr, eps=1e-10, weight_decay=0.0):
-    "One step of Adagrad, in place."
-    g = g + p * number(weight_decay)
-    total += g * g
-    p -= number(lr) * g / (np.sqrt(total) + eps)
+def _descent_numbers(lr, weight_decay=0.0):
+    return lr, weight_decay
 
 
-def _rmsprop(p, g, mean_square, velocity, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
-    "One step of RMSProp, in place."
-    g = g + p * number(weight_decay)
-    mean_square *= alpha
-    mean_square += (1 - alpha) * g * g
-    velocity *= momentum
-    velocity += g / (np.sqrt(mean_square) + eps)
-    p -= number(lr) * velocity
+def _sgd(p, g, velocity, lr, momentum, share, decay, direct, along):
+    d = g + decay * p
+    velocity = momentum * velocity + share * d
+    return p - lr * (direct * d + along * velocity), velocity
 
 
-def _adam(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False):
-    "One step of Adam (decoupled: AdamW), in place; `step` is a one-element array, 1 at the first step."
-    lr, decay, t = number(lr), number(weight_decay), number(step)
-    if decoupled:
-        p *= 1 - lr * decay
-    else:
-        g = g + p * decay
-    m *= beta1
-    m += (1 - beta1) * g
-    v *= beta2
-    v += (1 - beta2) * g * g
-    p -= lr / (1 - beta1**t) * m / (np.sqrt(v / (1 - beta2**t)) + eps)
+def _sgd_numbers(lr, momentum=0.0, weight_decay=0.0, nesterov=0.0, dampening=0.0):
+    return (lr, momentum, 1.0 - dampening, weight_decay,
+            1.0 if nesterov else 0.0, momentum if nesterov else 1.0)
 
-sgd = Kernel("sgd", _sgd, "optimizer_runner")
-adagrad = Kernel("adagrad", _adagrad, "optimizer_runner")
-rmsprop = Kernel("rmsprop", _rmsprop, "optimizer_runner")
-adam = Kernel("adam", _adam, "optimizer_runner")
+
+def _dampened_numbers(t, lr, momentum=0.0, weight_decay=0.0, nesterov=0.0, dampening=0.0):
+    return (lr, momentum, 1.0 if t == 1.0 else 1.0 - dampening, weight_decay,
+            1.0 if nesterov else 0.0, momentum if nesterov else 1.0)
+
+
+def _adagrad(p, g, total, lr, eps, decay):
+    d = g + decay * p
+    total = total + d * d
+    return p - lr * d / (sqrt(total) + eps), total
+
+
+def _adagrad_numbers(t, lr, lr_decay=0.0, eps=1e-10, weight_decay=0.0):
+    return lr / (1.0 + (t - 1.0) * lr_decay), eps, weight_decay
+
+descent = update("descent", _descent, _descent_numbers)
+sgd = update("sgd", _sgd, _sgd_numbers, states=1)
+sgd_dampened = update("sgd_dampened", _sgd, _dampened_numbers, states=1)
+adagrad = update("adagrad", _adagrad, _adagrad_numbers, states=1)
+
+# %% ../nbs/09_kernels.ipynb #3b17ddd7
+def _rmsprop(p, g, square, velocity, lr, alpha, rest, eps, decay, momentum):
+    d = g + decay * p
+    square = alpha * square + rest * d * d
+    velocity = momentum * velocity + d / (sqrt(square) + eps)
+    return p - lr * velocity, square, velocity
+
+
+def _rmsprop_centered(p, g, square, mean, velocity, lr, alpha, rest, eps, decay, momentum):
+    d = g + decay * p
+    square = alpha * square + rest * d * d
+    mean = mean + rest * (d - mean)
+    velocity = momentum * velocity + d / (sqrt(square - mean * mean) + eps)
+    return p - lr * velocity, square, mean, velocity
+
+
+def _rmsprop_numbers(lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
+    return lr, alpha, 1.0 - alpha, eps, weight_decay, momentum
+
+
+def _adam(p, g, m, v, size, beta1, rest1, beta2, rest2, correct, eps, decay, keep):
+    d = g + decay * p
+    m = beta1 * m + rest1 * d
+    v = beta2 * v + rest2 * d * d
+    return keep * p - size * m / (sqrt(v) * correct + eps), m, v
+
+
+def _amsgrad(p, g, m, v, largest, size, beta1, rest1, beta2, rest2, correct, eps, decay, keep):
+    d = g + decay * p
+    m = beta1 * m + rest1 * d
+    v = beta2 * v + rest2 * d * d
+    largest = maximum(largest, v)
+    return keep * p - size * m / (sqrt(largest) * correct + eps), m, v, largest
+
+
+def _adam_numbers(t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=0.0):
+    return (lr / (1.0 - beta1**t), beta1, 1.0 - beta1, beta2, 1.0 - beta2, (1.0 - beta2**t) ** -0.5, eps,
+            0.0 if decoupled else weight_decay, 1.0 - lr * weight_decay if decoupled else 1.0)
+
+rmsprop = update("rmsprop", _rmsprop, _rmsprop_numbers, states=2)
+rmsprop_centered = update("rmsprop_centered", _rmsprop_centered, _rmsprop_numbers, states=3)
+adam = update("adam", _adam, _adam_numbers, states=2)
+amsgrad = update("amsgrad", _amsgrad, _adam_numbers, states=3)
+
+# %% ../nbs/09_kernels.ipynb #d875e45e
+def _add_squares(out, x):
+    "Add the sum of the squares of x to the one number in out."
+    out += np.add.reduce(np.square(x, dtype=np.float64), axis=None)
+
+add_squares = Kernel("add_squares", _add_squares, "add_squares_runner")
 
 # %% ../nbs/09_kernels.ipynb #22418b4c
 #| code-fold: true
