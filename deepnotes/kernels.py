@@ -523,7 +523,7 @@ def _matmul(out, a, b):
     else:
         np.matmul(a, b, out=out)
 
-matmul = Kernel("matmul", _matmul)
+matmul = Kernel("matmul", _matmul, "matmul_runner")
 
 
 def normalized_axes(axes, ndim):

@@ -23,6 +23,7 @@ FLOORS = [
     {"_loops"},
     {"_machine"},
     {"kernels"},
+    {"_program"},
     {"_tape"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
