@@ -406,8 +406,7 @@ def optimizer_state(optimizer, model):
     Chapter: Checkpoints, section A model from a description
     """
     names = {id(p): name for name, p in model.named_parameters()}
-    param_groups = getattr(optimizer, "param_groups", None) or [{"params": optimizer.params}]
-    groups = [[names.get(id(p)) for p in group["params"]] for group in param_groups]
+    groups = [[names.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
     if any(name is None for group in groups for name in group):
         _refuse("optimizer_state", "the optimizer moves a tensor that is no parameter of the model")
     name = type(optimizer).__name__
@@ -442,8 +441,9 @@ def build_optimizer(entry, model):
         _refuse("build_optimizer", "this optimizer is not one of this library; pass optimizer= when you load")
     parameters = dict(model.named_parameters())
     try:
-        groups = [[parameters[name] for name in group] for group in entry["groups"]]
-        optimizer = cls(groups[0] if len(groups) == 1 else [{"params": group} for group in groups])
+        settings = entry["state"]["param_groups"]
+        optimizer = cls([{**values, "params": [parameters[name] for name in group]}
+                         for values, group in zip(settings, entry["groups"], strict=True)])
         optimizer.load_state_dict(entry["state"])
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"build_optimizer: the stored {cls.__name__} does not fit this model ({error}). {_PAGE}.") from error

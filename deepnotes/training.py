@@ -21,6 +21,7 @@ import numpy as np
 
 from . import checkpoints, kernels, optimizers, outputs
 from .autograd import Tensor, no_grad
+from .capture import capture as capture_step
 from .kernels import launch
 from .layers import Module
 from .loader import Loader
@@ -416,9 +417,30 @@ class Trainer:
         return step
 
     def _prepared_step(self):
-        if self._step is None:
-            self._step = _Eager(self._make_step())
+        "The step, captured or not; made anew if something that it is made of was exchanged."
+        made_of = (self.model, self.optimizer, self._loss, self.clip_grad_norm, self.clip_grad_value, self.capture)
+        if self._step is None or any(a is not b for a, b in zip(made_of, self._made_of, strict=True)):
+            self._step = capture_step(self._make_step()) if self.capture else _Eager(self._make_step())
+            self._made_of, self._warm = made_of, set()
         return self._step
+
+    def _warm_up(self, stepped, batch):
+        """Let a captured step be recorded, and take back what that changed.
+
+        Recording takes two steps in Python, whose last digits may differ from those of merged loops. Since they are taken
+        back, every step that counts runs in the same way, and a run that is continued repeats the one that was not.
+        """
+        shapes = tuple((a.shape, a.dtype.str) for a in batch)
+        if isinstance(stepped, _Eager) or shapes in self._warm:
+            return
+        before = self._snapshot()
+        try:
+            self.model.train()
+            for _ in range(2):
+                stepped(*batch)
+        finally:
+            self._restore(before)
+        self._warm.add(shapes)
 
     def _snapshot(self):
         return (self.model.state_dict(), self.optimizer.state_dict(),
@@ -433,7 +455,8 @@ class Trainer:
 
     def _rates(self):
         "The one-element arrays of settings that a schedule may move, with their values now."
-        return [(array, float(array[0])) for group in self.optimizer.param_groups for array in group.arrays()]
+        return [(group.numbers[i:i + 1], float(group.numbers[i]))
+                for group in self.optimizer.param_groups for i in range(len(group.numbers))]
 
     def _schedule_ahead(self, steps):
         "Move a schedule that counts steps on by `steps`; returns what captured steps are fed with, and the values after."
@@ -456,6 +479,8 @@ class Trainer:
         feeds, after = self._schedule_ahead(steps)
         try:
             with interrupts.allowed():
+                for batch in run.kinds:
+                    self._warm_up(self._step, batch)
                 self.model.train()
                 results = run(steps, feeds)
         except BaseException:
@@ -681,6 +706,7 @@ class Trainer:
             return tuple(a[rows] for a in arrays)
 
         run.batch = batch
+        run.kinds = [batch(0)] if counts[0] == counts[-1] else [batch(0), batch(len(counts) - 1)]
         return run, [(n, n * answers) for n in counts]
 
     def _pairs(self, stepped, stream, steps):
@@ -695,7 +721,7 @@ class Trainer:
                 results.append([_value(t) for t in stepped(*pair)])
             return tuple(np.array(column) for column in zip(*results, strict=True))
 
-        run.batch = kept.__getitem__
+        run.batch, run.kinds = kept.__getitem__, kept
         return run, [(len(y), y.size) for _, y in kept]
 
     def _end_epoch(self, loader, measured, prefix, callbacks, bar):
