@@ -56,7 +56,7 @@ def test_every_example_is_seen_once_per_epoch_in_a_new_order():
             return self.linear(x)
 
     X = np.arange(10.0)[:, None]
-    Trainer(Spy(), loss="mse_loss").fit(X, 0 * X, epochs=3, batch_size=4, validation=(X, 0 * X), progress=False)
+    Trainer(Spy(), loss="mse_loss", capture=False).fit(X, 0 * X, epochs=3, batch_size=4, validation=(X, 0 * X), progress=False)
     assert [len(batch) for batch in seen] == [4, 4, 2] * 3
     epochs = [np.concatenate(seen[i:i + 3]) for i in (0, 3, 6)]
     assert all(np.array_equal(np.sort(order), np.arange(10)) for order in epochs)
