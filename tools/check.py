@@ -30,7 +30,12 @@ FLOORS = [
     {"_modules"},
     {"layers"},
     {"optimizers"},
+<<<<<<< HEAD
     {"capture", "checkpoints", "loader", "callbacks"},
+=======
+    {"schedules"},
+    {"capture"},
+>>>>>>> ch07
     {"training"},
 ]
 # The front door names everything lazily, and nbdev's index is data.
