@@ -1240,6 +1240,16 @@ def update_runner(kernel, ground):
     namespace = {"loops": loops, "general": general, "split_loop": split_loop, "grain": grain,
                  "ndarray": np.ndarray, "FLOAT64": FLOAT64}
     exec(text, namespace)
+
+    def calls(p, *operands):
+        arrays, hyper = (p, *operands[:1 + states]), operands[1 + states:]
+        if not (p.size and _plain(*arrays) and all(x.shape == p.shape and x.flags.writeable for x in (p, *arrays[2:]))
+                and [x.shape for x in hyper if isinstance(x, np.ndarray)] == [(1,)] * counts + [(numbers,)]
+                and all(x.dtype == FLOAT64 for x in hyper)):
+            return None
+        return [(loop_for(p.dtype), [*[x.reshape(-1) for x in arrays], *hyper, 1])]
+
+    namespace["run"].calls = calls
     return namespace["run"]
 
 
@@ -1262,6 +1272,11 @@ def add_squares_runner(kernel, ground):
         else:
             kernel.reference(out, x)
 
+    def calls(out, x):
+        fits = x.size and _plain(x) and out.shape == (1,) and out.dtype == np.float64
+        return [(code(x.dtype), [out, x.reshape(-1)])] if fits else None
+
+    run.calls = calls
     return run
 
 

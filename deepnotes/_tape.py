@@ -16,6 +16,7 @@ import threading
 import types
 import weakref
 from contextlib import ContextDecorator
+from functools import lru_cache
 from heapq import heappop, heappush
 from html import escape
 
@@ -221,10 +222,12 @@ class Tensor:
         """
         if self._data.size != 1:
             raise ValueError(f"item: only a tensor with one element is a number; this one has shape {self.shape}")
+        kernels.peeked(".item()")
         return self._data.item()
 
     def tolist(self):
         """Return the numbers as nested Python lists."""
+        kernels.peeked(".tolist()")
         return self._data.tolist()
 
     def detach(self):
@@ -320,6 +323,7 @@ class Tensor:
                 f"bool: the truth of a tensor of shape {self.shape} is ambiguous; use (x > 0).all() or .any() "
                 "of .numpy()"
             )
+        kernels.peeked("a condition")
         return bool(self._data.item())
 
     def __float__(self):
@@ -334,6 +338,7 @@ class Tensor:
         return self.item()
 
     def __contains__(self, value):
+        kernels.peeked("`in`")
         return value in self._data
 
     def __hash__(self):
@@ -514,6 +519,14 @@ def record(name, out, inputs, rules, saved=(), fast=None, view=False):
 
 # %% ../nbs/02_backprop.ipynb #a5385015
 #| code-fold: true
+@lru_cache
+def _one(shape, dtype):
+    "The gradient of a scalar with respect to itself: one array for all, never written."
+    array = np.ones(shape, dtype)
+    array.flags.writeable = False
+    return array
+
+
 def _seed(root, gradient):
     if root._node is None:
         raise RuntimeError(
@@ -527,9 +540,7 @@ def _seed(root, gradient):
                 "for example with .sum() or .mean(), or pass gradient= of this shape "
                 "(chapter Backpropagation, section Walking backwards)"
             )
-        return _wrap(
-            np.full(root._data.shape, 1, root._data.dtype) if root._data.ndim else np.array(1, root._data.dtype)
-        )
+        return _wrap(_one(root._data.shape, root._data.dtype))
     if not isinstance(gradient, Tensor):
         gradient = Tensor(gradient, dtype=root.dtype)
     if gradient.shape != root.shape or gradient.dtype != root.dtype:

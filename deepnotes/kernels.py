@@ -12,10 +12,10 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'normalize_columns', 'normalize_columns_backward', 'take', 'scatter_add', 'take_along_axis',
            'put_along_axis_add', 'index_get', 'index_add', 'uniform', 'descent', 'sgd', 'sgd_dampened', 'adagrad',
            'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad', 'add_squares', 'GRAIN', 'Kernel', 'formula_text',
-           'loop_source', 'Launch', 'launch', 'can_compile', 'compiler', 'default_backend', 'backend', 'recording',
-           'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes', 'sum_to_axes',
-           'random_state', 'number', 'update', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder',
-           'show_config']
+           'loop_source', 'Recording', 'peeked', 'Launch', 'launch', 'can_compile', 'compiler', 'default_backend',
+           'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes',
+           'sum_to_axes', 'random_state', 'number', 'update', 'get_num_threads', 'set_num_threads', 'split',
+           'cache_folder', 'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
 import ast
@@ -170,6 +170,24 @@ class _Context(NamedTuple):
     launches: list | None
 
 
+class Recording(list):
+    "Launches in the order they ran; `peeks` lists where Python asked for a number that a launch had computed."
+
+    def __init__(self):
+        self.peeks = []
+
+
+def peeked(what):
+    "Tell a recording, if one listens, that Python looks at a number: what is done next may depend on it."
+    context = _context.get()
+    if context is not None and context.launches is not None:
+        frame = inspect.currentframe()
+        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("deepnotes"):
+            frame = frame.f_back
+        context.launches.peeks.append(f"the step asks for a number in Python ({what} in {frame.f_code.co_filename}, line "
+                                      f"{frame.f_lineno}), and what follows may depend on it")
+
+
 class Launch(NamedTuple):
     "One line of a recording: the kernel, the array it wrote, and the very operands it read."
     kernel: Kernel
@@ -300,7 +318,7 @@ def recording():
     Chapter: The engine room, section Launch
     """
     outer = _context.get()
-    launches = []
+    launches = Recording()
     token = _context.set(_Context(outer.backend if outer else None, launches))
     try:
         yield launches
@@ -308,6 +326,7 @@ def recording():
         _context.reset(token)
         if outer is not None and outer.launches is not None:
             outer.launches.extend(launches)
+            outer.launches.peeks.extend(launches.peeks)
 
 
 def replay(launches):
