@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'VERSION', 'CheckpointError', 'save', 'load', 'describe', 'build', 'model_state', 'optimizer_state',
-           'build_optimizer']
+           'build_optimizer', 'build_scheduler']
 
 # %% ../nbs/08b_checkpoints.ipynb #35de7d30
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import layers, optimizers
+from . import layers, optimizers, schedules
 
 _PAGE = "See the chapter Checkpoints"
 
@@ -448,3 +448,41 @@ def build_optimizer(entry, model):
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"build_optimizer: the stored {cls.__name__} does not fit this model ({error}). {_PAGE}.") from error
     return optimizer
+
+
+def build_scheduler(state, optimizer):
+    """The schedule whose `state_dict` is given, for an optimizer that has the stored rates.
+
+    Parameters
+    ----------
+    state : dict
+        What the schedule's `state_dict` returned.
+    optimizer : Optimizer
+
+    Returns
+    -------
+    LRScheduler
+
+    Raises
+    ------
+    CheckpointError
+        If the schedule is none of this library's, or holds a function.
+
+    Notes
+    -----
+    Chapter: Checkpoints, section A model from a description
+    """
+    cls = _known(schedules, schedules.LRScheduler).get(state.get("schedule"))
+    if cls is None or cls is schedules.LambdaLR:
+        _refuse("build_scheduler", "this schedule cannot be made from a file; pass scheduler= when you load")
+    scheduler = cls.__new__(cls)
+    scheduler.optimizer = optimizer
+    try:
+        if cls is schedules.SequentialLR:
+            scheduler.schedulers = [build_scheduler(inner, optimizer) for inner in state["schedulers"]]
+        for name in (*cls.settings, "last_epoch", "base_lrs"):
+            setattr(scheduler, name, state[name])
+        scheduler.load_state_dict(state)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"build_scheduler: the stored {cls.__name__} makes no sense ({error}). {_PAGE}.") from error
+    return scheduler

@@ -292,8 +292,9 @@ class Trainer:
         Beside the loss (and the accuracy of classifiers): "r2_score", "mean_absolute_error", or functions
         (outputs, targets) of whole arrays that return a number. They are measured in evaluation mode after each epoch, on
         the validation data if there are any, else on the training data.
-    scheduler : object or None
-        A schedule of `deepnotes.optimizers` for the same optimizer.
+    scheduler : LRScheduler or None
+        A schedule of `deepnotes.schedules` for the same optimizer. `ReduceLROnPlateau` watches "val_loss" if there is one,
+        else "loss".
     scheduler_interval : {"epoch", "step"}
         When the schedule moves on.
     clip_grad_norm, clip_grad_value : float or None
@@ -342,6 +343,9 @@ class Trainer:
                             f"got {optimizer!r}. See the chapter Optimizers.")
         if scheduler_interval not in ("epoch", "step"):
             raise ValueError(f"Trainer: scheduler_interval must be 'epoch' or 'step', got {scheduler_interval!r}. {_CHAPTER}.")
+        if scheduler is not None and scheduler_interval == "step" and _measures(scheduler):
+            raise ValueError(f"Trainer: {type(scheduler).__name__} wants a measurement, which there is once per epoch; use "
+                             f"scheduler_interval='epoch'. {_CHAPTER}.")
         for name, limit in (("clip_grad_norm", clip_grad_norm), ("clip_grad_value", clip_grad_value)):
             if limit is not None and not 0 < limit < math.inf:
                 raise ValueError(f"Trainer: {name} must be positive and finite, got {limit!r}. See the chapter Optimizers.")
@@ -355,6 +359,7 @@ class Trainer:
         self.history, self.stop_training = History(), False
         self._position, self._sums = None, self._no_sums()
         self._callbacks, self._callback_states, self._step = (), [], None
+        self._per_step = scheduler is not None and scheduler_interval == "step"
 
     def _named_metrics(self, metrics):
         named = {}
@@ -453,31 +458,20 @@ class Trainer:
         if scheduler is not None:
             self.scheduler.load_state_dict(scheduler)
 
-    def _rates(self):
-        "The one-element arrays of settings that a schedule may move, with their values now."
-        return [(group.numbers[i:i + 1], float(group.numbers[i]))
-                for group in self.optimizer.param_groups for i in range(len(group.numbers))]
-
-    def _schedule_ahead(self, steps):
-        "Move a schedule that counts steps on by `steps`; returns what captured steps are fed with, and the values after."
-        if self.scheduler is None or self.scheduler_interval != "step":
-            return (), ()
-        values = [self._rates()]
-        for _ in range(steps):
-            self.scheduler.step()
-            values.append(self._rates())
-        feeds = []
-        for i, (array, _) in enumerate(values[0]):
-            column = np.array([row[i][1] for row in values])
-            if (column != column[0]).any():
-                feeds.append((array, column))
-        return [(array, column[:-1]) for array, column in feeds], [(array, column[-1]) for array, column in feeds]
+    def _move_schedule(self, steps):
+        "Let a schedule that counts steps know how many there were."
+        if self._per_step:
+            if hasattr(self.scheduler, "advance"):
+                self.scheduler.advance(steps)
+            else:
+                for _ in range(steps):
+                    self.scheduler.step()
 
     def _segment(self, run, steps, where, interrupts):
         "Some steps, all of them or none: after an error or Ctrl-C everything stands as it stood before."
         before = self._snapshot()
-        feeds, after = self._schedule_ahead(steps)
         try:
+            feeds = self.scheduler.feeds(steps) if self._per_step and steps > 1 else ()
             with interrupts.allowed():
                 for batch in run.kinds:
                     self._warm_up(self._step, batch)
@@ -492,11 +486,9 @@ class Trainer:
             self._restore(before)                                   # go back, and up to the step that failed
             if first:
                 run(first, feeds)
-            for array, column in feeds:
-                array[...] = column[first]
+                self._move_schedule(first)
             return [column[:first] for column in results], (value, where(first))
-        for array, value in after:
-            array[...] = value
+        self._move_schedule(steps)
         return results, None
 
     def _add(self, results, sizes):
@@ -659,7 +651,8 @@ class Trainer:
         pace = _FIRST
         while not self.stop_training:
             left = _KEPT if stream is not None else len(loader) - loader.step
-            steps = min([left, max(1, int(pace)), *(c.every - loader.step % c.every for c in watching)])
+            steps = min([left, max(1, int(pace)), *(c.every - loader.step % c.every for c in watching),
+                         *([1] if self._per_step and not hasattr(self.scheduler, "feeds") else [])])
             if steps < 1:
                 break
             if stream is None:
@@ -734,8 +727,7 @@ class Trainer:
         if self.scheduler is not None:
             row["lr"] = float(self.optimizer.param_groups[0]["lr"])
             if self.scheduler_interval == "epoch":
-                needs = "metrics" in inspect.signature(self.scheduler.step).parameters
-                self.scheduler.step(*([row.get("val_loss", row["loss"])] if needs else []))
+                self.scheduler.step(*([row.get("val_loss", row["loss"])] if _measures(self.scheduler) else []))
         self.history.append(**row)
         loader.next_epoch()
         self._position, self._sums = loader.state_dict(), self._no_sums()
@@ -865,7 +857,7 @@ class Trainer:
             },
             "model": checkpoints.model_state(self.model),
             "optimizer": checkpoints.optimizer_state(self.optimizer, self.model),
-            "scheduler": None if self.scheduler is None else checkpoints.scheduler_state(self.scheduler),
+            "scheduler": None if self.scheduler is None else {"state": self.scheduler.state_dict()},
             "position": self._position, "sums": dict(self._sums),
             "history": {name: list(column) for name, column in self.history.columns.items()},
             "callbacks": [[type(c).__name__, c.state_dict()] for c in self._callbacks if c.state_dict()],
@@ -967,7 +959,7 @@ class Trainer:
             if optimizer is None:
                 optimizer = checkpoints.build_optimizer(state["optimizer"], model)
             if scheduler is None and state["scheduler"] is not None:
-                scheduler = checkpoints.build_scheduler(state["scheduler"], optimizer)
+                scheduler = checkpoints.build_scheduler(state["scheduler"]["state"], optimizer)
             trainer = cls(model, loss, optimizer, settings["seed"], metrics=[*settings["metrics"], *metrics],
                           scheduler=scheduler, scheduler_interval=settings["scheduler_interval"],
                           clip_grad_norm=settings["clip_grad_norm"], clip_grad_value=settings["clip_grad_value"],
@@ -1103,6 +1095,11 @@ class Trainer:
     def __repr__(self):
         loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", repr(self.loss))
         return f"Trainer(loss={loss!r}, optimizer={self.optimizer!r}, seed={self.seed}, epochs so far: {len(self.history)})"
+
+
+def _measures(scheduler):
+    "Whether a schedule wants to know how training goes."
+    return "metrics" in inspect.signature(scheduler.step).parameters
 
 
 def _skip(stream, n):

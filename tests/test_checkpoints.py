@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from deepnotes import checkpoints, layers
+from deepnotes import checkpoints, layers, schedules
 from deepnotes.autograd import Tensor
 from deepnotes.callbacks import Checkpoint, EarlyStopping
 from deepnotes.checkpoints import CheckpointError
 from deepnotes.layers import MLP, Linear, Module, Sequential
-from deepnotes.optimizers import SGD, Adam
+from deepnotes.optimizers import SGD, Adam, AdamW
 from deepnotes.training import Trainer
 
 # tests/data/safetensors_corpus.npz is packed by tests/data/make_safetensors_corpus.py
@@ -308,6 +308,42 @@ def test_early_stopping_goes_on_waiting_after_a_checkpoint(tmp_path):
     resumed, again = Trainer.load(path), EarlyStopping(patience=3)
     resumed.fit(X, y, epochs=200 - epochs, callbacks=again, **data)
     assert again.best_epoch == stopper.best_epoch and same(resumed.state_dict(), straight.state_dict())
+
+
+SCHEDULES = {
+    "step": lambda o: schedules.StepLR(o, 3, 0.5), "cosine": lambda o: schedules.CosineAnnealingLR(o, 20),
+    "cycle": lambda o: schedules.OneCycleLR(o, 0.1, total_steps=20), "plateau": lambda o: schedules.ReduceLROnPlateau(o, patience=0),
+    "warm": lambda o: schedules.SequentialLR(o, [schedules.LinearLR(o, 0.1, total_iters=3), schedules.ExponentialLR(o, 0.9)], [3]),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_go_on_where_they_were(tmp_path, name):
+    X, y = blobs()
+
+    def run():
+        model = MLP(2, [8], 3, rng=0)
+        optimizer = AdamW([{"params": model[0].parameters(), "weight_decay": 0.1}, {"params": model[2].parameters(), "lr": 0.01}],
+                          lr=0.02, amsgrad=True)
+        return Trainer(model, optimizer=optimizer, scheduler=SCHEDULES[name](optimizer), clip_grad_norm=0.5,
+                       scheduler_interval="epoch" if name == "plateau" else "step")
+
+    straight, first = run(), run()
+    straight.fit(X, y, epochs=4, batch_size=12, progress=False)
+    first.fit(X, y, epochs=2, batch_size=12, progress=False)
+    first.save(tmp_path / "t")
+    resumed = Trainer.load(tmp_path / "t")
+    resumed.fit(X, y, epochs=2, batch_size=12, progress=False)
+    assert same(resumed.state_dict(), straight.state_dict())
+    assert len(set(straight.history["lr"])) > 1
+
+
+def test_schedules_with_functions_are_passed_when_loading(tmp_path):
+    model = MLP(2, [8], 3, rng=0)
+    optimizer = Adam(model.parameters())
+    Trainer(model, optimizer=optimizer, scheduler=schedules.LambdaLR(optimizer, lambda t: 0.9**t)).save(tmp_path / "t")
+    with pytest.raises(CheckpointError, match="pass scheduler="):
+        Trainer.load(tmp_path / "t")
 
 
 def test_own_models_losses_and_metrics_are_passed_when_loading(tmp_path):

@@ -15,6 +15,7 @@ from deepnotes.callbacks import Callback, Checkpoint, Diagnostics, EarlyStopping
 from deepnotes.layers import MLP, Linear, Module, ReLU, Sequential
 from deepnotes.loader import Loader
 from deepnotes.optimizers import SGD, Adam
+from deepnotes.schedules import ExponentialLR, ReduceLROnPlateau
 from deepnotes.training import History, Trainer
 
 
@@ -211,6 +212,33 @@ def scheduled(interval, capture=True):
     start = model.weight.data[0, 0]
     trainer.fit(X, 0 * X, epochs=2, batch_size=2, progress=False)
     return start - model.weight.data[0, 0], trainer
+
+
+def test_a_schedule_of_the_library_is_fed_to_captured_steps():
+    model = Linear(1, 1, bias=False, dtype="float64", rng=0)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, lambda out, y: (out - y).mean(), optimizer, scheduler=ExponentialLR(optimizer, 0.5),
+                      scheduler_interval="step")
+    X, start = np.ones((6, 1)), model.weight.data[0, 0]
+    fit(trainer, X, 0 * X, epochs=2, batch_size=2)
+    np.testing.assert_allclose(start - model.weight.data[0, 0], 0.1 * sum(0.5**k for k in range(6)), rtol=1e-12)
+    np.testing.assert_allclose(trainer.history["lr"], [0.1 / 8, 0.1 / 64], rtol=1e-15)
+    bad = np.ones((6, 1))
+    bad[trainer._position["epoch"]:] = np.nan
+    with pytest.raises(FloatingPointError):
+        fit(trainer, bad, 0 * X, batch_size=1, epochs=1)
+    assert trainer.scheduler.last_epoch == 6 + trainer._position["step"] < 12
+
+
+def test_a_plateau_is_measured_once_per_epoch():
+    model = Linear(1, 1, bias=False, rng=0)
+    optimizer = SGD(model.parameters(), lr=0.0)                         # stands still: never better
+    with pytest.raises(ValueError, match="wants a measurement"):
+        Trainer(model, "mse_loss", optimizer, scheduler=ReduceLROnPlateau(optimizer), scheduler_interval="step")
+    optimizer.param_groups[0]["lr"] = 1e-30
+    trainer = Trainer(model, "mse_loss", optimizer, scheduler=ReduceLROnPlateau(optimizer, patience=1, eps=0.0))
+    fit(trainer, np.ones((4, 1)), np.zeros((4, 1)), epochs=5)
+    np.testing.assert_allclose(trainer.history["lr"], [1e-30, 1e-30, 1e-30, 1e-31, 1e-31])
 
 
 @pytest.mark.parametrize("capture", [True, False])

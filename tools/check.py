@@ -30,12 +30,8 @@ FLOORS = [
     {"_modules"},
     {"layers"},
     {"optimizers"},
-<<<<<<< HEAD
-    {"capture", "checkpoints", "loader", "callbacks"},
-=======
-    {"schedules"},
-    {"capture"},
->>>>>>> ch07
+    {"schedules", "loader", "callbacks"},
+    {"capture", "checkpoints"},
     {"training"},
 ]
 # The front door names everything lazily, and nbdev's index is data.
