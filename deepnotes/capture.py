@@ -308,6 +308,8 @@ class _Watch:
 
     def of_items(self, x, items, path):
         found, holder = [], x if isinstance(x, dict) else x.__dict__ if hasattr(x, "__dict__") else None
+        if holder is not None and path:
+            self.entries.append((holder, len, len(holder)))
         for key, value in items:
             if key == "grad":
                 continue
@@ -331,7 +333,7 @@ class _Watch:
             was, now = start[id(holder), key], end[id(holder), key]
             if was is now or _equal(was, now):
                 kept.append((holder, key, value))
-            elif isinstance(was, int | float) and isinstance(now, int | float):
+            elif key is not len and isinstance(was, int | float) and isinstance(now, int | float):
                 raise Uncapturable(f"the step changes {key!r} in Python, from {was} to {now}, which replaying would not do; "
                                    "keep it in a one-element array and change it by a launch")
         self.entries = kept
@@ -341,10 +343,12 @@ class _Watch:
         for holder, key, value in self.entries:
             if key is None:
                 now = holder.cell_contents
+            elif key is len:
+                now = len(holder)
             else:
                 now = holder.get(key, self)
             if now is not value and not _equal(now, value):
-                return key or "a variable of the step"
+                return key if isinstance(key, str) else "a variable of the step"
         for tensor, array in self.tensors:
             if tensor._data is not array:
                 return self.names.get((id(_owner(array)), _offset(array), array.shape), "a parameter")
@@ -432,7 +436,7 @@ class _Plan:
         self.buffers = [np.empty(x.shape, x.dtype) for x in inputs]
         self.arguments = [Tensor(b, x.requires_grad) if isinstance(x, Tensor) else b
                           for x, b in zip(inputs, self.buffers, strict=True)]
-        self.recordings, self.watch, self.single = [], None, True
+        self.recordings, self.watch, self.single, self.tries, self.why = [], None, True, 3, None
 
     def eager(self):
         "The step, run by Python on what the buffers hold."
@@ -451,9 +455,12 @@ class _Plan:
         if len(self.recordings) == 2:
             try:
                 self.build()
+                self.recordings = []
             except Uncapturable as reason:
-                self.reason = str(reason)
-            self.recordings = []
+                self.tries, self.why = self.tries - 1, str(reason)
+                del self.recordings[0]              # the first step of all may have made what later ones find
+                if not self.tries:
+                    self.reason, self.recordings = self.why, []
         return result
 
     def build(self):
@@ -539,7 +546,7 @@ class Captured:
         if self._last is None:
             return "no step has run yet"
         if self._last.program is None and self._last.reason is None:
-            return "the step has been recorded once; the second recording shows what stays the same"
+            return self._last.why or "the step has been recorded once; the second recording shows what stays the same"
         return self._last.reason
 
     @property
@@ -762,7 +769,8 @@ def capture(step, fuse=True):
     Notes
     -----
     The first two calls for inputs of given shapes run in Python and are recorded; from the third on, machine code runs.
-    Where the recordings differ, or where a step needs a number in Python, every call runs in Python, and `reason` says why.
+    Where the recordings differ, two more are tried. Where they still differ, or where a step needs a number in Python, every
+    call runs in Python, and `reason` says why.
 
     Chapter: From Python to machine code, section Capture
     """
