@@ -152,18 +152,64 @@ def _r2_score(output, y):
     return float(1 - np.sum((output - y) ** 2) / np.sum((y - y.mean(axis=0)) ** 2))
 
 
+def _count_classes(out, z, label):
+    for i in range(z.shape[0]):
+        best, found = z[i, 0], 0
+        for j in range(1, z.shape[1]):
+            if z[i, j] > best:
+                best, found = z[i, j], j
+        if found == label[i]:
+            out[0] += 1
+
+
+def _count_answers(out, z, y):
+    for i in range(z.size):
+        if (z[i] > 0) == (y[i] > 0.5):
+            out[0] += 1
+
+
+def _make_count(function, signature):
+    "What makes a compiled counting loop out of a plain one."
+    def make(loops):
+        code = outputs._typed(loops, function, lambda d: signature(loops.array_type, d, loops.INDEX))
+
+        def run(out, z, y):
+            (loop, args), = calls(out, z, y)
+            loop(*args)
+
+        def calls(out, z, y):
+            return [(code(z.dtype), [out, z, y])]
+
+        run.calls = calls
+        return run
+    return make
+
+
+def _class_reference(out, z, label):
+    out[0] += np.count_nonzero(z.argmax(axis=1) == label)
+
+
+def _answer_reference(out, z, y):
+    out[0] += np.count_nonzero((z > 0) == (y > 0.5))
+
+
+_right_classes = outputs._RowKernel("count_right_classes", _class_reference, _make_count(
+    _count_classes, lambda array, d, index: (array(index), array(d, 2), array(index))))
+_right_answers = outputs._RowKernel("count_right_answers", _answer_reference, _make_count(
+    _count_answers, lambda array, d, index: (array(index), array(d), array(d))))
+
+
 def _count_right(logits, y, binary):
     "How many answers of a batch are right, by launches alone, so that a recorded step counts too."
-    axis = 1 if logits.ndim > 1 else 0
+    count = launch(kernels.copy, np.empty(1, np.int64), 0)
     if binary:
-        guess, truth = (launch(kernels.greater, np.empty(a.shape, bool), a, limit) for a, limit in ((logits, 0.0), (y, 0.5)))
-    else:
-        shape = logits.shape[:axis] + logits.shape[axis + 1:]
-        guess, truth = launch(kernels.argmax, np.empty(shape, np.int64), logits, axis), y
-        if y.dtype.kind == "f":
-            truth = launch(kernels.argmax, np.empty(shape, np.int64), y, axis)
-    same = launch(kernels.equal, np.empty(guess.shape, bool), guess, truth)
-    return launch(kernels.sum, np.empty((), np.int64), same, tuple(range(same.ndim)))
+        return launch(_right_answers, count, logits.reshape(-1), y.reshape(-1))
+    if logits.ndim == 2 and y.dtype == np.int64:
+        return launch(_right_classes, count, logits, y)
+    axis, labels = _classes(logits, y)
+    same = launch(kernels.equal, np.empty(labels.shape, bool),
+                  launch(kernels.argmax, np.empty(labels.shape, np.int64), logits, axis), labels)
+    return launch(kernels.sum, np.empty((), np.int64), same, tuple(range(same.ndim))).reshape(1)
 
 
 _LOSSES = {name: getattr(outputs, name) for name in

@@ -312,7 +312,8 @@ def test_early_stopping_goes_on_waiting_after_a_checkpoint(tmp_path):
 
 SCHEDULES = {
     "step": lambda o: schedules.StepLR(o, 3, 0.5), "cosine": lambda o: schedules.CosineAnnealingLR(o, 20),
-    "cycle": lambda o: schedules.OneCycleLR(o, 0.1, total_steps=20), "plateau": lambda o: schedules.ReduceLROnPlateau(o, mode="max", patience=0),
+    "cycle": lambda o: schedules.OneCycleLR(o, 0.1, total_steps=20),
+    "plateau": lambda o: schedules.ReduceLROnPlateau(o, mode="max", patience=0),
     "warm": lambda o: schedules.SequentialLR(o, [schedules.LinearLR(o, 0.1, total_iters=3), schedules.ExponentialLR(o, 0.9)], [3]),
 }
 
