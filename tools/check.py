@@ -30,7 +30,8 @@ FLOORS = [
     {"_modules"},
     {"layers"},
     {"optimizers"},
-    {"capture"},
+    {"schedules", "loader", "callbacks"},
+    {"capture", "checkpoints"},
     {"training"},
 ]
 # The front door names everything lazily, and nbdev's index is data.
