@@ -65,7 +65,7 @@ def linear(x, weight, bias=None):
     x = as_tensor(x, "linear")
     a, W = x.data, weight.data
     if a.ndim < 1 or a.shape[-1] != W.shape[0] or bias is not None and bias.data.shape != W.shape[1:]:
-        raise ValueError(f"linear: the input has shape {a.shape}, but its last axis must hold {W.shape[0]} features (weight is "
+        raise ValueError(f"Linear: the input has shape {a.shape}, but its last axis must hold {W.shape[0]} features (weight is "
                          f"{W.shape}, bias {None if bias is None else bias.shape}). See the chapter Layers, section A layer by hand.")
     if a.ndim != 2 or a.dtype != W.dtype:
         if a.ndim > 2 and a.dtype == W.dtype:
