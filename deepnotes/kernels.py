@@ -10,25 +10,24 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'copy', 'matmul', 'sum', 'prod', 'max', 'min', 'argmax', 'argmin', 'cumsum', 'sum_to', 'softmax',
            'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
            'normalize_columns', 'normalize_columns_backward', 'take', 'scatter_add', 'take_along_axis',
-           'put_along_axis_add', 'index_get', 'index_add', 'uniform', 'sgd', 'adagrad', 'rmsprop', 'adam', 'GRAIN',
-           'Kernel', 'formula_text', 'loop_source', 'Launch', 'launch', 'can_compile', 'compiler', 'default_backend',
+           'put_along_axis_add', 'index_get', 'index_add', 'uniform', 'descent', 'sgd', 'sgd_dampened', 'adagrad',
+           'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad', 'add_squares', 'GRAIN', 'WORTH', 'Kernel', 'formula_text',
+           'loop_source', 'Recording', 'peeked', 'Launch', 'launch', 'can_compile', 'compiler', 'default_backend',
            'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes',
-           'sum_to_axes', 'random_state', 'number', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder',
-           'show_config']
+           'sum_to_axes', 'random_state', 'number', 'update', 'get_num_threads', 'set_num_threads', 'split',
+           'cache_folder', 'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
 import ast
 import builtins
-import collections
 import contextvars
 import importlib
 import importlib.util
 import inspect
 import linecache
 import os
-import queue
 import textwrap
-import threading
+import time
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -120,7 +119,7 @@ def formula_text(function, name=None):
     return f"# {name}: source not available\n"
 
 
-def loop_source(name, modes, flat=True):
+def loop_source(name, modes, flat=True, trial=False):
     """The text of the loop that applies a formula to operands of the given modes.
 
     Parameters
@@ -132,6 +131,8 @@ def loop_source(name, modes, flat=True):
         `r` one row for all and `c` one column for all.
     flat : bool
         One loop over all elements, or one over rows around one over columns.
+    trial : bool
+        Whether to try `quick` first, block by block, and take `formula` for the elements that it answers with NaN.
 
     Returns
     -------
@@ -150,12 +151,28 @@ def loop_source(name, modes, flat=True):
     element = "[i]" if flat else "[i, j]"
     pick = {"f": element, "r": "[j]", "c": "[i]", "s": ""}
     picked = [f"out{element}" if mode == "o" else x + pick[mode] for x, mode in zip(xs, modes, strict=True)]
-    body = f"out{element} = formula({', '.join(picked)})"
+    index, count, indent = "j", "out.shape[1]", " " * 8
     if flat:
-        lines += ["    for i in range(out.size):", f"        {body}"]
+        index, count, indent = "i", "out.size", " " * 4
     else:
-        lines += ["    for i in range(out.shape[0]):", "        for j in range(out.shape[1]):", f"            {body}"]
+        lines += ["    for i in range(out.shape[0]):"]
+    body = _trial if trial else _each
+    lines += [indent + line for line in body(index, count, f"out{element}", ", ".join(picked), "o" in modes)]
     return "\n".join(lines) + "\n"
+
+
+def _each(i, n, out, operands, in_place):
+    return [f"for {i} in range({n}):", f"    {out} = formula({operands})"]
+
+
+def _trial(i, n, out, operands, in_place):
+    "Blocks of 512 stay in the nearest cache while they are looked at twice; in place, the operands must wait for that."
+    block, step = f"    for {i} in range(a, b):", " " * 8
+    return [f"for a in range(0, {n}, 512):", f"    b = min(a + 512, {n})", "    lost = False", block,
+            f"{step}y = quick({operands})", *([] if in_place else [f"{step}{out} = y"]), f"{step}lost |= y != y",
+            "    if lost:", "    " + block, f"{step}    y = quick({operands})", f"{step}    z = formula({operands})",
+            f"{step}    {out} = z if y != y else y",
+            *(["    else:", "    " + block, f"{step}    {out} = quick({operands})"] if in_place else [])]
 
 # %% ../nbs/09_kernels.ipynb #94840899
 #| code-fold: true
@@ -167,6 +184,24 @@ _default = None
 class _Context(NamedTuple):
     backend: str | None
     launches: list | None
+
+
+class Recording(list):
+    "Launches in the order they ran; `peeks` lists where Python asked for a number that a launch had computed."
+
+    def __init__(self):
+        self.peeks = []
+
+
+def peeked(what):
+    "Tell a recording, if one listens, that Python looks at a number: what is done next may depend on it."
+    context = _context.get()
+    if context is not None and context.launches is not None:
+        frame = inspect.currentframe()
+        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("deepnotes"):
+            frame = frame.f_back
+        context.launches.peeks.append(f"the step asks for a number in Python ({what} in {frame.f_code.co_filename}, line "
+                                      f"{frame.f_lineno}), and what follows may depend on it")
 
 
 class Launch(NamedTuple):
@@ -299,7 +334,7 @@ def recording():
     Chapter: The engine room, section Launch
     """
     outer = _context.get()
-    launches = []
+    launches = Recording()
     token = _context.set(_Context(outer.backend if outer else None, launches))
     try:
         yield launches
@@ -307,6 +342,7 @@ def recording():
         _context.reset(token)
         if outer is not None and outer.launches is not None:
             outer.launches.extend(launches)
+            outer.launches.peeks.extend(launches.peeks)
 
 
 def replay(launches):
@@ -471,8 +507,8 @@ tanh = _vocabulary("tanh", np.tanh)
 sigmoid = _vocabulary("sigmoid", _sigmoid)
 erf = _vocabulary("erf", lambda x: _special("erf", x))
 erfinv = _vocabulary("erfinv", lambda x: _special("erfinv", x), compiled=False)
-sin = _vocabulary("sin", np.sin, np.sin, compiled="circle_runner")
-cos = _vocabulary("cos", np.cos, np.cos, compiled="circle_runner")
+sin = _vocabulary("sin", np.sin, np.sin)
+cos = _vocabulary("cos", np.cos, np.cos)
 sqrt = _vocabulary("sqrt", np.sqrt, np.sqrt)
 sign = _vocabulary("sign", np.sign, np.sign)
 absolute = _vocabulary("absolute", np.abs, np.absolute)
@@ -522,7 +558,7 @@ def _matmul(out, a, b):
     else:
         np.matmul(a, b, out=out)
 
-matmul = Kernel("matmul", _matmul)
+matmul = Kernel("matmul", _matmul, "matmul_runner")
 
 
 def normalized_axes(axes, ndim):
@@ -759,49 +795,154 @@ def number(x):
     return x.item() if isinstance(x, np.ndarray) else x
 
 
-def _sgd(p, g, velocity, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
-    "One step of gradient descent with momentum, in place."
-    lr, momentum = number(lr), number(momentum)
-    g = g + p * number(weight_decay)
-    velocity *= momentum
-    velocity += g
-    p -= lr * (g + momentum * velocity if nesterov else velocity)
+def update(name, rule, numbers, states=0):
+    """A kernel that moves parameters, and what is remembered about them, by one step of an optimizer.
+
+    Parameters
+    ----------
+    name : str
+        The kernel's name.
+    rule : callable
+        The formula `rule(p, g, *states, *numbers)` of scalars; it returns the new p and the new states, in that order.
+    numbers : callable
+        `numbers(*hyperparameters)` returns the numbers that the rule takes; it is computed once a launch, in float64.
+        If its first hyperparameter is called `t`, it counts the steps, this one included.
+    states : int
+        How many arrays are remembered.
+
+    Returns
+    -------
+    Kernel
+        To be launched as `launch(kernel, p, g, *states, numbers)`, where `numbers` is a float64 array of all
+        hyperparameters, or as many numbers one by one. A rule that counts takes a one-element float64 array with the
+        number of steps before this one ahead of them, and adds 1 to it. The positions of operands that are written
+        are in `kernel.writes`.
+
+    Notes
+    -----
+    Chapter: The engine room, section Optimizer steps
+    """
+    code = numbers.__code__
+    counts = code.co_varnames[0] == "t"
+    names = code.co_varnames[counts:code.co_argcount]
+
+    def reference(p, g, *operands):
+        *memory, hyper = operands[:states], hyperparameters(operands[states + counts:])
+        if counts:
+            operands[states][...] += 1
+            hyper = (number(operands[states]), *hyper)
+        with np.errstate(all="ignore"):
+            new = rule(p, g, *memory[0], *numbers(*hyper))
+            for old, value in zip((p, *memory[0]), new if states else (new,), strict=True):
+                old[...] = value
+
+    def hyperparameters(given):
+        "The numbers from an array of all, or from some of them one by one and the defaults of the rest."
+        if len(given) == 1 and isinstance(given[0], np.ndarray) and given[0].shape == (len(names),):
+            return given[0].tolist()
+        given = [float(number(x)) for x in given]
+        missing = len(names) - len(given)
+        defaults = numbers.__defaults__ or ()
+        if not 0 <= missing <= len(defaults):
+            raise TypeError(f"{name}: expected the hyperparameters {', '.join(names)} after the state, got {len(given)} "
+                            "numbers (see the chapter The engine room, section Optimizer steps)")
+        return [*given, *map(float, defaults[len(defaults) - missing:])]
+
+    kernel = Kernel(name, reference, "update_runner")
+    kernel.rule, kernel.numbers, kernel.states, kernel.counts = rule, numbers, states, counts
+    kernel.hyperparameters, kernel.names = hyperparameters, names
+    kernel.writes = tuple(range(1, 1 + states + counts))
+    return kernel
+
+# %% ../nbs/09_kernels.ipynb #c503f638
+def _descent(p, g, lr, decay):
+    return p - lr * (g + decay * p)
 
 
-def _adagrad(p, g, total, lr, eps=1e-10, weight_decay=0.0):
-    "One step of Adagrad, in place."
-    g = g + p * number(weight_decay)
-    total += g * g
-    p -= number(lr) * g / (np.sqrt(total) + eps)
+def _descent_numbers(lr, weight_decay=0.0):
+    return lr, weight_decay
 
 
-def _rmsprop(p, g, mean_square, velocity, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
-    "One step of RMSProp, in place."
-    g = g + p * number(weight_decay)
-    mean_square *= alpha
-    mean_square += (1 - alpha) * g * g
-    velocity *= momentum
-    velocity += g / (np.sqrt(mean_square) + eps)
-    p -= number(lr) * velocity
+def _sgd(p, g, velocity, lr, momentum, share, decay, direct, along):
+    d = g + decay * p
+    velocity = momentum * velocity + share * d
+    return p - lr * (direct * d + along * velocity), velocity
 
 
-def _adam(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False):
-    "One step of Adam (decoupled: AdamW), in place; `step` is a one-element array, 1 at the first step."
-    lr, decay, t = number(lr), number(weight_decay), number(step)
-    if decoupled:
-        p *= 1 - lr * decay
-    else:
-        g = g + p * decay
-    m *= beta1
-    m += (1 - beta1) * g
-    v *= beta2
-    v += (1 - beta2) * g * g
-    p -= lr / (1 - beta1**t) * m / (np.sqrt(v / (1 - beta2**t)) + eps)
+def _sgd_numbers(lr, momentum=0.0, weight_decay=0.0, nesterov=0.0, dampening=0.0):
+    return (lr, momentum, 1.0 - dampening, weight_decay,
+            1.0 if nesterov else 0.0, momentum if nesterov else 1.0)
 
-sgd = Kernel("sgd", _sgd, "optimizer_runner")
-adagrad = Kernel("adagrad", _adagrad, "optimizer_runner")
-rmsprop = Kernel("rmsprop", _rmsprop, "optimizer_runner")
-adam = Kernel("adam", _adam, "optimizer_runner")
+
+def _dampened_numbers(t, lr, momentum=0.0, weight_decay=0.0, nesterov=0.0, dampening=0.0):
+    return (lr, momentum, 1.0 if t == 1.0 else 1.0 - dampening, weight_decay,
+            1.0 if nesterov else 0.0, momentum if nesterov else 1.0)
+
+
+def _adagrad(p, g, total, lr, eps, decay):
+    d = g + decay * p
+    total = total + d * d
+    return p - lr * d / (sqrt(total) + eps), total
+
+
+def _adagrad_numbers(t, lr, lr_decay=0.0, eps=1e-10, weight_decay=0.0):
+    return lr / (1.0 + (t - 1.0) * lr_decay), eps, weight_decay
+
+descent = update("descent", _descent, _descent_numbers)
+sgd = update("sgd", _sgd, _sgd_numbers, states=1)
+sgd_dampened = update("sgd_dampened", _sgd, _dampened_numbers, states=1)
+adagrad = update("adagrad", _adagrad, _adagrad_numbers, states=1)
+
+# %% ../nbs/09_kernels.ipynb #3b17ddd7
+def _rmsprop(p, g, square, velocity, lr, alpha, rest, eps, decay, momentum):
+    d = g + decay * p
+    square = alpha * square + rest * d * d
+    velocity = momentum * velocity + d / (sqrt(square) + eps)
+    return p - lr * velocity, square, velocity
+
+
+def _rmsprop_centered(p, g, square, mean, velocity, lr, alpha, rest, eps, decay, momentum):
+    d = g + decay * p
+    square = alpha * square + rest * d * d
+    mean = mean + rest * (d - mean)
+    velocity = momentum * velocity + d / (sqrt(square - mean * mean) + eps)
+    return p - lr * velocity, square, mean, velocity
+
+
+def _rmsprop_numbers(lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
+    return lr, alpha, 1.0 - alpha, eps, weight_decay, momentum
+
+
+def _adam(p, g, m, v, size, beta1, rest1, beta2, rest2, correct, eps, decay, keep):
+    d = g + decay * p
+    m = beta1 * m + rest1 * d
+    v = beta2 * v + rest2 * d * d
+    return keep * p - size * m / (sqrt(v) * correct + eps), m, v
+
+
+def _amsgrad(p, g, m, v, largest, size, beta1, rest1, beta2, rest2, correct, eps, decay, keep):
+    d = g + decay * p
+    m = beta1 * m + rest1 * d
+    v = beta2 * v + rest2 * d * d
+    largest = maximum(largest, v)
+    return keep * p - size * m / (sqrt(largest) * correct + eps), m, v, largest
+
+
+def _adam_numbers(t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=0.0):
+    return (lr / (1.0 - beta1**t), beta1, 1.0 - beta1, beta2, 1.0 - beta2, (1.0 - beta2**t) ** -0.5, eps,
+            0.0 if decoupled else weight_decay, 1.0 - lr * weight_decay if decoupled else 1.0)
+
+rmsprop = update("rmsprop", _rmsprop, _rmsprop_numbers, states=2)
+rmsprop_centered = update("rmsprop_centered", _rmsprop_centered, _rmsprop_numbers, states=3)
+adam = update("adam", _adam, _adam_numbers, states=2)
+amsgrad = update("amsgrad", _amsgrad, _adam_numbers, states=3)
+
+# %% ../nbs/09_kernels.ipynb #d875e45e
+def _add_squares(out, x):
+    "Add the sum of the squares of x to the one number in out."
+    out += np.add.reduce(np.square(x, dtype=np.float64), axis=None)
+
+add_squares = Kernel("add_squares", _add_squares, "add_squares_runner")
 
 # %% ../nbs/09_kernels.ipynb #22418b4c
 #| code-fold: true
@@ -845,28 +986,37 @@ def set_num_threads(n):
     _num_threads = int(n)
 
 
-GRAIN = 131072          # elements below which one thread is faster than two
-_jobs, _workers, _pool_lock = queue.SimpleQueue(), [], threading.Lock()
+GRAIN, WORTH = 16384, 2e-5       # elements, and seconds of work, below which one core is left alone
+_pool, _pace = None, {}
 
 
-def _work(jobs):
-    while True:
-        jobs.get()()
-
-
-def _after_fork():
+def _forget_pool():
     "Threads do not survive a fork: the child starts its own."
-    global _jobs, _pool_lock
-    _jobs, _pool_lock = queue.SimpleQueue(), threading.Lock()
-    _workers.clear()
+    global _pool
+    _pool = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _pays(loop, size):
+    "Whether a loop, measured when it ran alone, has enough to do; None if it has not been measured often enough."
+    runs, pace = _pace.get(loop, (0, 0.0))
+    return pace * size >= WORTH if runs >= 3 else None
+
+
+def _measured(loop, size, args):
+    "Run a loop and note the seconds per element of its quickest run."
+    start = time.perf_counter()
+    loop(*args)
+    pace = (time.perf_counter() - start) / size
+    runs, best = _pace.get(loop, (0, pace))
+    _pace[loop] = runs + 1, builtins.min(best, pace)
 
 
 def split(loop, n, size, args, whole=None):
-    """Run a compiled loop on all cores: its first axis of length n is cut into chunks.
+    """Run a compiled loop, on all cores if that pays: its first axis of length n is cut into chunks.
 
     Parameters
     ----------
@@ -878,44 +1028,29 @@ def split(loop, n, size, args, whole=None):
         What the loop takes.
     whole : sequence of bool, optional
         Which arguments have that axis; all, if not given.
+
+    Notes
+    -----
+    Chapter: The engine room, section Threads
     """
+    global _pool
     cores = get_num_threads()
     if cores == 1 or size < GRAIN or n == 1:
         loop(*args)
         return
-    row = size // n
-    unit = 4096 if row == 1 else 1
-    chunk = -(-n // (4 * cores))
-    if chunk * row < GRAIN // 2:
-        chunk = -(-GRAIN // (2 * row))
-    chunk = -(-chunk // unit) * unit
-    starts, done, failures = collections.deque(range(0, n, chunk)), queue.SimpleQueue(), []
-    count = len(starts)
-
-    def drain():
-        while True:
-            try:
-                a = starts.popleft()
-            except IndexError:
-                return
-            try:
-                loop(*[x[a:a + chunk] if whole is None or whole[i] else x for i, x in enumerate(args)])
-            except BaseException as error:
-                failures.append(error)
-            done.put(None)
-
-    with _pool_lock:
-        while len(_workers) < cores - 1:
-            worker = threading.Thread(target=_work, args=(_jobs,), name="deepnotes kernels", daemon=True)
-            worker.start()
-            _workers.append(worker)
-    for _ in range(builtins.min(cores, count) - 1):
-        _jobs.put(drain)
-    drain()
-    for _ in range(count):
-        done.get()
-    if failures:
-        raise failures[0]
+    pays = _pays(loop, size)
+    if pays is None:
+        _measured(loop, size, args)
+        return
+    if pays:
+        from deepnotes import _loops
+        if _pool is None:
+            _pool = _loops.Pool(importlib.import_module("deepnotes.kernels"))
+        unit = 1024 if size == n else 1
+        chunk = -(-n // (2 * cores * unit)) * unit
+        if _pool.run(loop, n, chunk, args, whole, cores):
+            return
+    loop(*args)
 
 # %% ../nbs/09_kernels.ipynb #232938b1
 def cache_folder():

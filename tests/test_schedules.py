@@ -1,0 +1,237 @@
+"""Schedules: PyTorch's rates step by step, saving, feeds for a captured step, the range test, errors."""
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepnotes import schedules
+from deepnotes.autograd import Tensor
+from deepnotes.optimizers import SGD, Adam
+from deepnotes.outputs import mse_loss
+from deepnotes.schedules import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+    lr_range_test,
+)
+
+TABLE = json.loads((Path(__file__).parent / "data" / "schedules.json").read_text())    # by data/make_optimizers.py
+
+
+def groups():
+    return [{"params": [Tensor(np.zeros(1), requires_grad=True)], "lr": lr} for lr in (0.1, 0.04)]
+
+
+def make_optimizer(name):
+    return SGD(groups(), momentum=0.9) if name == "SGD" else Adam(groups())
+
+
+def make(optimizer, name, options):
+    options = dict(options)
+    if name == "SequentialLR":
+        options["schedulers"] = [make(optimizer, *inner) for inner in options["schedulers"]]
+    if name == "LambdaLR":
+        options["lr_lambda"] = lambda t: 1 / (1 + t)
+    return getattr(schedules, name)(optimizer, **options)
+
+
+def in_force(optimizer):
+    return [[g["lr"], g["momentum"] if "momentum" in g else g["betas"][0]] for g in optimizer.param_groups]
+
+
+CASES = pytest.mark.parametrize("optimizer_name, name, options, expected", TABLE["schedules"],
+                                ids=[f"{c[1]}-{i}" for i, c in enumerate(TABLE["schedules"])])
+
+
+@CASES
+def test_rates_equal_pytorchs(optimizer_name, name, options, expected):
+    optimizer = make_optimizer(optimizer_name)
+    scheduler = make(optimizer, name, options)
+    for k, row in enumerate(expected):
+        np.testing.assert_allclose(in_force(optimizer), row, rtol=1e-12, atol=1e-15, err_msg=f"step {k}")
+        assert scheduler.get_last_lr() == [lr for lr, _ in in_force(optimizer)]
+        optimizer.step()
+        scheduler.step()
+
+
+@CASES
+def test_listing_the_rates_changes_nothing_and_feeds_are_what_steps_write(optimizer_name, name, options, expected):
+    optimizer = make_optimizer(optimizer_name)
+    scheduler = make(optimizer, name, options)
+    for _ in range(3):
+        scheduler.step()
+    before = json.dumps(scheduler.state_dict()), in_force(optimizer)
+    rates, feeds = scheduler.rates(20), scheduler.feeds(20)
+    assert before == (json.dumps(scheduler.state_dict()), in_force(optimizer))
+    np.testing.assert_allclose(rates, [[lr for lr, _ in row] for row in expected[3:23]], rtol=1e-12, atol=1e-15)
+    for k in range(20):
+        for array, values in feeds:
+            assert array.shape == (1,) and array[0] == values[k]
+        scheduler.step()
+    other = make_optimizer(optimizer_name)
+    skipping = make(other, name, options)
+    skipping.advance(23)
+    assert in_force(other) == in_force(optimizer)
+
+
+@CASES
+def test_a_saved_schedule_goes_on(optimizer_name, name, options, expected):
+    optimizer = make_optimizer(optimizer_name)
+    scheduler = make(optimizer, name, options)
+    scheduler.advance(11)
+    saved = json.loads(json.dumps(scheduler.state_dict())), optimizer.state_dict()
+    other = make_optimizer(optimizer_name)
+    resumed = make(other, name, options)
+    resumed.load_state_dict(saved[0])
+    other.load_state_dict(saved[1])
+    for row in expected[11:]:
+        np.testing.assert_allclose(in_force(other), row, rtol=1e-12, atol=1e-15)
+        resumed.step()
+
+
+@pytest.mark.parametrize("options, expected", TABLE["plateau"])
+def test_plateaus_equal_pytorchs(options, expected):
+    optimizer = SGD(groups())
+    scheduler = ReduceLROnPlateau(optimizer, **options)
+    for k, (value, row) in enumerate(zip(TABLE["metrics"], expected, strict=True)):
+        scheduler.step(Tensor(np.float64(value)) if k % 2 else value)
+        np.testing.assert_allclose(scheduler.get_last_lr(), row, rtol=1e-12)
+        if k == 20:                                                             # save, make anew, go on
+            saved = json.loads(json.dumps(scheduler.state_dict()))
+            scheduler = ReduceLROnPlateau(optimizer)
+            scheduler.load_state_dict(saved)
+    assert expected[-1] != expected[0]
+
+
+def test_a_plateau_counts_nan_as_no_progress_and_wants_a_measurement():
+    optimizer = SGD(groups())
+    scheduler = ReduceLROnPlateau(optimizer, patience=1)
+    for value in (1.0, math.nan, math.nan):
+        scheduler.step(value)
+    assert scheduler.best == 1.0 and abs(scheduler.get_last_lr()[0] - 0.01) < 1e-15
+    with pytest.raises(TypeError, match="pass the measurement"):
+        scheduler.step()
+
+
+def test_a_rate_set_by_hand_lasts_until_the_next_step():
+    optimizer = SGD(groups())
+    scheduler = StepLR(optimizer, 2)
+    optimizer.param_groups[0]["lr"] = 7.0
+    assert scheduler.get_last_lr()[0] == 7.0
+    scheduler.step()
+    assert scheduler.get_last_lr()[0] == 0.1
+
+
+def test_a_step_that_fails_leaves_the_position():
+    optimizer = SGD(groups())
+    scheduler = OneCycleLR(optimizer, 0.1, total_steps=3, cycle_momentum=False)
+    for _ in range(3):
+        scheduler.step()
+    with pytest.raises(ValueError, match="beyond the cycle of 3 steps"):
+        scheduler.step()
+    assert scheduler.last_epoch == 3
+
+
+class Line:
+    "A linear model with a buffer, as lr_range_test sees a Module."
+
+    def __init__(self):
+        self.weight, self.calls, self.training = Tensor(np.zeros((3, 1)), requires_grad=True), np.zeros(1), False
+
+    def __call__(self, x):
+        self.calls[0] += 1
+        return x @ self.weight
+
+    def state_dict(self):
+        return {"weight": self.weight.data.copy(), "calls": self.calls.copy()}
+
+    def load_state_dict(self, state):
+        self.weight.data[...], self.calls[...] = state["weight"], state["calls"]
+
+    def train(self, mode=True):
+        self.training = mode
+
+
+def range_test(loss=mse_loss, **options):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 16, 3))
+    model = Line()
+    optimizer = SGD(model.weight, lr=0.01, momentum=0.5)
+    model.weight.grad = mark = Tensor(np.ones((3, 1)))
+    optimizer.step()
+    before = model.state_dict(), optimizer.state_dict()
+    array = model.weight.data
+    try:
+        result = lr_range_test(model, loss, optimizer, [(b, b @ np.ones((3, 1))) for b in x], **options)
+    finally:
+        after = model.state_dict(), optimizer.state_dict()
+        assert model.weight.data is array and model.weight.grad is mark and model.training is False
+        for name in before[0]:
+            np.testing.assert_array_equal(before[0][name], after[0][name])
+        assert before[1]["param_groups"] == after[1]["param_groups"]
+        for name, state in before[1]["state"][0].items():
+            np.testing.assert_array_equal(state, after[1]["state"][0][name])
+    return result
+
+
+def test_the_range_test_finds_the_limit_and_puts_everything_back():
+    result = range_test(start_lr=1e-4, end_lr=100.0, steps=120)
+    assert 10 < len(result.rates) < 120                                          # it stopped when the loss exploded
+    # gradient descent with momentum 1/2 on curvatures near 2 is stable below 2 (1 + 1/2) / 2 = 1.5
+    assert 0.01 < result.suggestion < 1.5 < result.rates[-1]
+    np.testing.assert_allclose(result.rates[1:] / result.rates[:-1], 1e6 ** (1 / 119), rtol=1e-9)
+    ax = result.plot()
+    assert ax.get_xscale() == "log" and ax.get_xlabel() == "learning rate"
+
+
+def test_the_range_test_puts_everything_back_when_the_loss_fails():
+    def fails(output, target):
+        raise KeyError("loss")
+    with pytest.raises(KeyError):
+        range_test(loss=fails)
+
+
+SGD0 = SGD(groups())
+
+
+@pytest.mark.parametrize("call, error, words", [
+    (lambda: StepLR("sgd", 3), TypeError, "StepLR: optimizer must be an Optimizer, got str"),
+    (lambda: StepLR(SGD0, 0), ValueError, "step_size must be a whole number of at least 1"),
+    (lambda: StepLR(SGD0, 2.5), ValueError, "step_size must be"),
+    (lambda: ExponentialLR(SGD0, math.nan), ValueError, "gamma must be"),
+    (lambda: MultiStepLR(SGD0, [3, -1]), ValueError, "a milestone must be"),
+    (lambda: CosineAnnealingLR(SGD0, 0), ValueError, "T_max must be"),
+    (lambda: LinearLR(SGD0, start_factor=0.0), ValueError, "start_factor must be"),
+    (lambda: LinearLR(SGD0, end_factor=1.5), ValueError, "end_factor must be"),
+    (lambda: ConstantLR(SGD0, factor=-0.1), ValueError, "factor must be"),
+    (lambda: LambdaLR(SGD0, [abs]), ValueError, "one for each of 2 groups"),
+    (lambda: SequentialLR(SGD0, [StepLR(SGD0, 1)], [3]), ValueError, "need 0 increasing milestones"),
+    (lambda: SequentialLR(SGD0, [StepLR(SGD(groups()), 1)], []), ValueError, "of this optimizer"),
+    (lambda: OneCycleLR(SGD0, 0.1), ValueError, "give total_steps"),
+    (lambda: OneCycleLR(SGD0, 0.1, total_steps=10), ValueError, "cycle_momentum needs"),
+    (lambda: OneCycleLR(SGD0, [0.1], total_steps=10), ValueError, "1 entries for 2 groups"),
+    (lambda: OneCycleLR(SGD0, 0.1, total_steps=10, anneal_strategy="sin"), ValueError, "anneal_strategy must be"),
+    (lambda: OneCycleLR(SGD0, 0.1, total_steps=10, pct_start=1.5), ValueError, "pct_start must be"),
+    (lambda: ReduceLROnPlateau(SGD0, mode="best"), ValueError, "mode must be"),
+    (lambda: ReduceLROnPlateau(SGD0, factor=1.0), ValueError, "factor must be"),
+    (lambda: StepLR(SGD0, 3).load_state_dict(ExponentialLR(SGD0, 0.9).state_dict()), ValueError, "nothing was changed"),
+    (lambda: StepLR(SGD0, 3).load_state_dict(None), ValueError, "nothing was changed"),
+    (lambda: LRScheduler(SGD0), TypeError, "a schedule defines rate"),
+    (lambda: lr_range_test(abs, abs, SGD0, []), ValueError, "there are no batches"),
+    (lambda: lr_range_test(abs, abs, SGD0, [], start_lr=1.0, end_lr=0.1), ValueError, "start_lr must be less"),
+    (lambda: lr_range_test(abs, abs, "sgd", []), TypeError, "optimizer must be"),
+])
+def test_errors_teach(call, error, words):
+    with pytest.raises(error, match=words) as caught:
+        call()
+    assert "chapter Schedules" in str(caught.value)
