@@ -390,7 +390,7 @@ class CosineAnnealingLR(LRScheduler):
 
     References
     ----------
-    Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, ICLR 2017.
+    Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, 2016.
 
     Chapter: Schedules, section Decay
     """
