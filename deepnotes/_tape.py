@@ -16,6 +16,7 @@ import threading
 import types
 import weakref
 from contextlib import ContextDecorator
+from functools import lru_cache
 from heapq import heappop, heappush
 from html import escape
 
@@ -221,10 +222,12 @@ class Tensor:
         """
         if self._data.size != 1:
             raise ValueError(f"item: only a tensor with one element is a number; this one has shape {self.shape}")
+        kernels.peeked(".item()")
         return self._data.item()
 
     def tolist(self):
         """Return the numbers as nested Python lists."""
+        kernels.peeked(".tolist()")
         return self._data.tolist()
 
     def detach(self):
@@ -320,6 +323,7 @@ class Tensor:
                 f"bool: the truth of a tensor of shape {self.shape} is ambiguous; use (x > 0).all() or .any() "
                 "of .numpy()"
             )
+        kernels.peeked("a condition")
         return bool(self._data.item())
 
     def __float__(self):
@@ -334,10 +338,10 @@ class Tensor:
         return self.item()
 
     def __contains__(self, value):
+        kernels.peeked("`in`")
         return value in self._data
 
-    def __hash__(self):
-        return id(self)
+    __hash__ = object.__hash__  # of the object, not of its numbers: `==` compares those
 
     def __array__(self, dtype=None, copy=None):
         if self._node is not None and _mode.enabled:
@@ -500,12 +504,19 @@ def record(name, out, inputs, rules, saved=(), fast=None, view=False):
             return t
         node = t._node = Node()
         node._name, node.rules, node.fast, node.order = name, rules, fast, next(_order)
-        node.edges = [_edge(source) for source in inputs]
+        node.edges = [source if source._node is LEAF else source._node for source in inputs]
         if saved:
-            node.saved = [out if s is OUTPUT else s._data for s in saved]
-            node.origins = [OUTPUT if s is OUTPUT else _edge(s) for s in saved]
-            node.cells = [t._version if s is OUTPUT else s._version for s in saved]
-            node.stamp = builtins.sum([cell[0] for cell in node.cells])
+            arrays, origins, cells, stamp = [], [], [], 0
+            for s in saved:
+                if s is OUTPUT:
+                    s, origin = t, OUTPUT
+                else:
+                    origin = s if s._node is LEAF else s._node
+                arrays.append(s._data)
+                origins.append(origin)
+                cells.append(cell := s._version)
+                stamp += cell[0]
+            node.saved, node.origins, node.cells, node.stamp = arrays, origins, cells, stamp
         else:
             node.saved, node.origins, node.cells = (), (), None
         node.like = out.shape if view or out.size > 9 else out
@@ -514,6 +525,14 @@ def record(name, out, inputs, rules, saved=(), fast=None, view=False):
 
 # %% ../nbs/02_backprop.ipynb #a5385015
 #| code-fold: true
+@lru_cache
+def _one(shape, dtype):
+    "The gradient of a scalar with respect to itself: one array for all, never written."
+    array = np.ones(shape, dtype)
+    array.flags.writeable = False
+    return array
+
+
 def _seed(root, gradient):
     if root._node is None:
         raise RuntimeError(
@@ -527,9 +546,7 @@ def _seed(root, gradient):
                 "for example with .sum() or .mean(), or pass gradient= of this shape "
                 "(chapter Backpropagation, section Walking backwards)"
             )
-        return _wrap(
-            np.full(root._data.shape, 1, root._data.dtype) if root._data.ndim else np.array(1, root._data.dtype)
-        )
+        return _wrap(_one(root._data.shape, root._data.dtype))
     if not isinstance(gradient, Tensor):
         gradient = Tensor(gradient, dtype=root.dtype)
     if gradient.shape != root.shape or gradient.dtype != root.dtype:
@@ -577,10 +594,10 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
                 known = pending.get(edge)
                 if known is None:
                     pending[edge] = part
-                    if isinstance(edge, Tensor):
-                        leaves[edge] = None
-                    else:
+                    if isinstance(edge, Node):
                         heappush(queue, (-edge.order, edge))
+                    else:
+                        leaves[edge] = None
                     if not create_graph and part is not g and part.base is None:
                         mine.add(edge)
                 elif create_graph:

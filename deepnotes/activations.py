@@ -35,7 +35,7 @@ def _number(op, name, value, least=-math.inf):
 
 # %% ../nbs/03_activations.ipynb #24537016
 _relu = elementwise_op(lambda x: maximum(x, 0.0),
-                       lambda g, x: where(x <= 0.0, 0.0, g), name="relu")
+                       lambda g, out: where(out <= 0.0, 0.0, g), name="relu")
 _leaky_relu = elementwise_op(lambda x, slope: where(x <= 0.0, slope * x, x),
                              lambda g, x, slope: where(x > 0.0, g, slope * g), None, name="leaky_relu")
 _prelu = elementwise_op(lambda x, slope: where(x <= 0.0, slope * x, x),

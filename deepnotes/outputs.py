@@ -348,76 +348,76 @@ class _RowKernel(kernels.Kernel):
     "A kernel whose compiled form is made, when it is first needed, by `make(machine)`."
 
     def _first_compiled(self, make, out, *operands):
-        from deepnotes import _machine
-        self.compiled = make(_machine)
+        from deepnotes import _loops
+        self.compiled = make(_loops)
         if kernels.default_backend() == "numba":
             self._face(self.compiled)
         self.compiled(out, *operands)
 
 
-def _loops(machine, function, signature):
+def _typed(loops, function, signature):
     "The machine code of `function` for a dtype, from the cache or compiled when it is first asked for."
     codes = {}
 
     def code(dtype):
         if dtype not in codes:
-            c, build = function.__code__, lambda: machine.retype(function, dtype, integers=False)
+            c = function.__code__
             text = repr((c.co_name, c.co_code, c.co_consts, c.co_names, dtype.str))
-            codes[dtype] = machine.machine_code(build, signature(dtype), text)
+            codes[dtype] = loops.machine_code(lambda machine: machine.retype(function, dtype, integers=False),
+                                              signature(dtype), text, kernels.compiler)
         return codes[dtype]
     return code
 
 # %% ../nbs/04_outputs.ipynb #820bbadb
 #| code-fold: true
-def _make_cross_entropy(machine):
+def _make_cross_entropy(loops):
     "Compiled forward pass: of each row the maximum and the sum of exponentials, then the losses."
-    plus, larger, array = machine.plus, machine.larger, machine.array_type
+    plus, larger, small_square, array = loops.plus, loops.larger, loops.small_square, loops.array_type
 
     def wide_rows(z, top, total):
         for i in range(z.shape[0]):
-            row, largest, s = z[i], z[i, 0], 0.0
-            for j in range(row.size):
-                largest = larger(largest, row[j])
-            for j in range(row.size):
-                s = plus(s, exp(row[j] - largest))
+            largest, s = z[i, 0], 0.0
+            for j in range(z.shape[1]):
+                largest = larger(largest, z[i, j])
+            for j in range(z.shape[1]):
+                s = plus(s, exp(z[i, j] - largest))
             top[i], total[i] = largest, s
 
     def narrow_rows(z, top, total):     # 32 rows at a time, side by side, so that loops run across them
-        columns = z.shape[1]
-        e = np.empty((columns, 32), z.dtype)
+        e, kept = small_square(z.dtype.type(0)), small_square(z.dtype.type(0))
         for first in range(0, z.shape[0], 32):
-            rows, largest, s = z[first:first + 32], top[first:first + 32], total[first:first + 32]
-            for i in range(rows.shape[0]):
-                for j in range(columns):
-                    e[j, i] = rows[i, j]
-            largest[:] = e[0, :rows.shape[0]]
-            s[:] = 0.0
-            for j in range(1, columns):
-                column = e[j]
-                for i in range(rows.shape[0]):
-                    largest[i] = larger(largest[i], column[i])
-            for j in range(columns):
-                column = e[j]
-                for i in range(rows.shape[0]):
-                    s[i] += exp(column[i] - largest[i])
+            rows = min(32, z.shape[0] - first)
+            for i in range(rows):
+                for j in range(z.shape[1]):
+                    e[j, i] = z[first + i, j]
+                kept[0, i], kept[1, i] = e[0, i], 0.0
+            for j in range(1, z.shape[1]):
+                for i in range(rows):
+                    kept[0, i] = larger(kept[0, i], e[j, i])
+            for j in range(z.shape[1]):
+                for i in range(rows):
+                    kept[1, i] += exp(e[j, i] - kept[0, i])
+            for i in range(rows):
+                top[first + i], total[first + i] = kept[0, i], kept[1, i]
 
     def row_losses(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction):
-        logs, loss_sum, weight_sum = np.empty(total.size, z.dtype), np.float64(0), np.float64(0)
+        loss_sum, weight_sum = np.float64(0), np.float64(0)
         for i in range(total.size):
-            logs[i] = log(total[i])
+            if label[i] != ignore_index and (label[i] < 0 or label[i] >= z.shape[1]):
+                return i
         for i in range(total.size):
-            loss, w = 0.0, 0.0
+            own[i] = log(total[i])
+        for i in range(total.size):
+            loss, w, logarithm = 0.0, 0.0, own[i]
             if label[i] != ignore_index:
-                if label[i] < 0 or label[i] >= z.shape[1]:
-                    return False
                 w = weight[label[i]] if weight.size > 1 else weight[0]
-                loss = w * (logs[i] - (z[i, label[i]] - top[i]))
+                loss = w * (logarithm - (z[i, label[i]] - top[i]))
                 if smoothing > 0:
                     spread = 0.0
                     for j in range(z.shape[1]):
                         wj = weight[j] if weight.size > 1 else weight[0]
                         if wj != 0:
-                            spread += wj * (logs[i] - (z[i, j] - top[i]))
+                            spread += wj * (logarithm - (z[i, j] - top[i]))
                     loss = z.dtype.type((1 - smoothing) * loss + smoothing / z.shape[1] * spread)
             own[i] = w
             loss_sum += loss
@@ -430,58 +430,77 @@ def _make_cross_entropy(machine):
             out[0], scale[0] = loss_sum, 1
         else:
             out[0], scale[0] = loss_sum / weight_sum, 1 / weight_sum
-        return True
+        return -1
 
-    types, labels = machine.types, array(np.dtype(np.int64))
-    narrow, wide = (_loops(machine, f, lambda d: (array(d, 2), array(d), array(d))) for f in (narrow_rows, wide_rows))
-    finish = _loops(machine, row_losses, lambda d: (array(d), array(d, 2), labels, *[array(d)] * 5,
-                                                    types.int64, types.float64, types.int64))
+    narrow, wide = (_typed(loops, f, lambda d: (array(d, 2), array(d), array(d))) for f in (narrow_rows, wide_rows))
+    finish = _typed(loops, row_losses, lambda d: (array(d), array(d, 2), array(loops.INDEX), *[array(d)] * 5,
+                                                  "int64", "float64", "int64"))
 
     def run(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction):
         if z.size:
-            kernels.split((narrow if z.shape[1] <= 32 else wide)(z.dtype), len(z), z.size, [z, top, total])
-            if not finish(z.dtype)(out.reshape(-1), z, label, weight, top, total, own, scale, ignore_index, smoothing,
-                                   ("none", "sum", "mean").index(reduction)):
+            (rows, args), (finish_rows, rest, _) = calls(out, z, label, weight, top, total, own, scale, ignore_index,
+                                                         smoothing, reduction)
+            kernels.split(rows, len(z), z.size, args)
+            if finish_rows(*rest) != -1:
                 raise _strange_label("cross_entropy", label, z.shape[1], ignore_index)
         else:
             _cross_entropy_reference(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction)
+
+    def calls(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction):
+        if not z.size:
+            return None
+        rest = [out.reshape(-1), z, label, weight, top, total, own, scale, ignore_index, smoothing,
+                ("none", "sum", "mean").index(reduction)]
+        return [((narrow if z.shape[1] <= 32 else wide)(z.dtype), [z, top, total]), (finish(z.dtype), rest, -1)]
+
+    run.calls = calls
     return run
 
 
-def _make_cross_entropy_backward(machine):
+def _make_cross_entropy_backward(loops):
     "Compiled backward pass: the exponentials again, one multiplication per entry and one subtraction per row."
     def backward_rows(out, g, z, label, weight, top, total, own, scale, target_sum, ignore_index, smoothing):
         sharp, spread = z.dtype.type(1 - smoothing), z.dtype.type(smoothing / z.shape[1])
         even_sum = z.dtype.type(target_sum) * spread
         for i in range(z.shape[0]):
-            row, slope, largest = z[i], out[i], top[i]
+            largest = top[i]
             if label[i] == ignore_index:
-                slope[:] = 0.0
+                for j in range(z.shape[1]):
+                    out[i, j] = 0.0
             else:
                 factor = (g[i] if g.size > 1 else g[0]) * scale[0]
                 hard = factor * own[i] * sharp
                 share = (hard + factor * even_sum) / total[i]
-                for j in range(row.size):
-                    slope[j] = exp(row[j] - largest) * share
+                for j in range(z.shape[1]):
+                    out[i, j] = exp(z[i, j] - largest) * share
                 if smoothing > 0:
-                    for j in range(row.size):
-                        slope[j] -= factor * spread * (weight[j] if weight.size > 1 else weight[0])
-                slope[label[i]] -= hard
+                    for j in range(z.shape[1]):
+                        out[i, j] -= factor * spread * (weight[j] if weight.size > 1 else weight[0])
+                out[i, label[i]] -= hard
 
-    array, types, labels = machine.array_type, machine.types, machine.array_type(np.dtype(np.int64))
-    code = _loops(machine, backward_rows, lambda d: (array(d, 2), array(d), array(d, 2), labels, *[array(d)] * 5,
-                                                     types.float64, types.int64, types.float64))
+    array = loops.array_type
+    code = _typed(loops, backward_rows, lambda d: (array(d, 2), array(d), array(d, 2), array(loops.INDEX),
+                                                   *[array(d)] * 5, "float64", "int64", "float64"))
 
     def run(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
         if z.size:
-            target_sum = float(np.broadcast_to(weight, z.shape[1]).sum()) if smoothing else 0.0
+            (loop, args), = calls(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing)
             per_row = (True, g.size > 1, True, True, False, True, True, True, False, False, False, False)
-            args = [out, g.reshape(-1), z, label, weight, top, total, own, scale, target_sum, ignore_index, smoothing]
-            kernels.split(code(z.dtype), len(z), z.size, args, per_row)
+            kernels.split(loop, len(z), z.size, args, per_row)
+
+    def calls(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
+        if not z.size:
+            return None
+        target_sum = float(np.broadcast_to(weight, z.shape[1]).sum()) if smoothing else 0.0
+        args = [out, g.reshape(-1), z, label, weight, top, total, own, scale, target_sum, ignore_index, smoothing]
+        return [(code(z.dtype), args)]
+
+    run.calls = calls
     return run
 
 
 _cross_entropy_forward = _RowKernel("cross_entropy", _cross_entropy_reference, _make_cross_entropy)
+_cross_entropy_forward.writes = (3, 4, 5, 6)        # beside out: top, total, own, scale
 _cross_entropy_backward = _RowKernel("cross_entropy_backward", _cross_entropy_backward_reference,
                                      _make_cross_entropy_backward)
 

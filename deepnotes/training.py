@@ -5,27 +5,38 @@
 # %% auto #0
 __all__ = ['History', 'Trainer']
 
-# %% ../nbs/08_training.ipynb #e8c0a4f6
+# %% ../nbs/08_training.ipynb #23667eaa
+import contextlib
 import csv
+import html
+import inspect
 import math
+import os
+import signal
 import sys
+import threading
+import time
 
 import numpy as np
 
-from . import outputs
+from . import checkpoints, kernels, optimizers, outputs
 from .autograd import Tensor, no_grad
+from .capture import capture as capture_step
+from .kernels import launch
 from .layers import Module
+from .loader import Loader
 from .optimizers import Adam, Optimizer
 
-# %% ../nbs/08_training.ipynb #28c7ebf2
+# %% ../nbs/08_training.ipynb #cad90139
+#| code-fold: true
 class History:
     """What a training run recorded, one row per epoch, by column.
 
     Attributes
     ----------
     columns : dict
-        Lists by name: "epoch" and "loss"; "accuracy" for classifiers; "val_loss" and "val_accuracy" with validation data.
-        An epoch without a value holds None.
+        Lists by name: "epoch" and "loss"; "accuracy" for classifiers; "val_loss", "val_accuracy" and metrics with
+        validation data; "lr" with a schedule. An epoch without a value holds None.
 
     Notes
     -----
@@ -57,6 +68,16 @@ class History:
         last = {name: column[-1] for name, column in self.columns.items() if column[-1] is not None}
         return f"History({', '.join(f'{name}={value:.4g}' for name, value in last.items())})"
 
+    def _repr_html_(self):
+        "The table that a notebook shows: first and last epochs."
+        n = len(self)
+        shown = list(range(n)) if n <= 12 else [*range(4), None, *range(n - 6, n)]
+        rows = ["".join(f"<th>{html.escape(name)}</th>" for name in self.columns)]
+        for k in shown:
+            cells = ["…" if k is None else _cell(column[k]) for column in self.columns.values()]
+            rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
     def to_csv(self, path):
         """Write all columns to a file of comma-separated values, one line per epoch.
 
@@ -75,7 +96,7 @@ class History:
             writer.writerows(zip(*self.columns.values(), strict=True))
 
     def plot(self):
-        """Draw loss and, for classifiers, accuracy against the epoch.
+        """Draw loss, accuracy and all other columns against the epoch, training beside validation.
 
         Returns
         -------
@@ -88,41 +109,220 @@ class History:
         """
         import matplotlib.pyplot as plt
 
-        quantities = [name for name in ("loss", "accuracy") if name in self.columns]
+        quantities = list(dict.fromkeys(name.removeprefix("val_") for name in self.columns if name != "epoch")) or ["loss"]
         size = (4.5 * len(quantities), 3.2)
         _, axes = plt.subplots(1, len(quantities), figsize=size, squeeze=False, layout="constrained")
         for ax, quantity in zip(axes[0], quantities, strict=True):
             for name, label, style in ((quantity, "training", "-"), (f"val_{quantity}", "validation", "--")):
                 if name in self.columns:
                     values = [math.nan if v is None else v for v in self.columns[name]]
-                    ax.plot(self["epoch"], values, style, color="#0072B2" if style == "-" else "#D55E00", label=label)
+                    ax.plot(self["epoch"], values, style, color="C0" if style == "-" else "C1", label=label)
             ax.set(xlabel="epoch", ylabel=quantity)
-            ax.legend(frameon=False)
+            if ax.lines:
+                ax.legend(frameon=False)
         return axes[0]
 
-# %% ../nbs/08_training.ipynb #c1569171
-def _binary_accuracy(logits, y):
+
+def _cell(value):
+    return "" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.4g}"
+
+# %% ../nbs/08_training.ipynb #e46ece90
+#| code-fold: true
+def _classes(logits, y):
+    "Axis of the classes, and the labels, of logits and targets of `cross_entropy`."
+    axis = 1 if logits.ndim > 1 else 0
+    return axis, y.argmax(axis) if y.dtype.kind == "f" and y.shape == logits.shape else y
+
+
+def _class_hits(logits, y):
+    axis, labels = _classes(logits, y)
+    return logits.argmax(axis) == labels
+
+
+def _binary_hits(logits, y):
     return (logits > 0) == (y > 0.5)
 
 
-def _class_accuracy(logits, y):
-    return logits.argmax(axis=-1) == y
+def _mean_absolute_error(output, y):
+    return float(np.mean(np.abs(output - y), dtype=np.float64))
 
 
-_LOSSES = {
-    "cross_entropy": (outputs.cross_entropy, _class_accuracy),
-    "binary_cross_entropy_with_logits": (outputs.binary_cross_entropy_with_logits, _binary_accuracy),
-    "mse_loss": (outputs.mse_loss, None),
-}
+def _r2_score(output, y):
+    y = np.asarray(y, np.float64)
+    return float(1 - np.sum((output - y) ** 2) / np.sum((y - y.mean(axis=0)) ** 2))
 
 
-def _show_progress(progress):
-    "Whether to draw a bar: as asked, or else where someone is likely to look at it."
-    return bool(progress) if progress is not None else sys.stderr.isatty() or "ipykernel" in sys.modules
+def _count_classes(out, z, label):
+    for i in range(z.shape[0]):
+        best, found = z[i, 0], 0
+        for j in range(1, z.shape[1]):
+            if z[i, j] > best:
+                best, found = z[i, j], j
+        if found == label[i]:
+            out[0] += 1
 
-# %% ../nbs/08_training.ipynb #6676daba
+
+def _count_answers(out, z, y):
+    for i in range(z.size):
+        if (z[i] > 0) == (y[i] > 0.5):
+            out[0] += 1
+
+
+def _make_count(function, signature):
+    "What makes a compiled counting loop out of a plain one."
+    def make(loops):
+        code = outputs._typed(loops, function, lambda d: signature(loops.array_type, d, loops.INDEX))
+
+        def run(out, z, y):
+            (loop, args), = calls(out, z, y)
+            loop(*args)
+
+        def calls(out, z, y):
+            return [(code(z.dtype), [out, z, y])]
+
+        run.calls = calls
+        return run
+    return make
+
+
+def _class_reference(out, z, label):
+    out[0] += np.count_nonzero(z.argmax(axis=1) == label)
+
+
+def _answer_reference(out, z, y):
+    out[0] += np.count_nonzero((z > 0) == (y > 0.5))
+
+
+_right_classes = outputs._RowKernel("count_right_classes", _class_reference, _make_count(
+    _count_classes, lambda array, d, index: (array(index), array(d, 2), array(index))))
+_right_answers = outputs._RowKernel("count_right_answers", _answer_reference, _make_count(
+    _count_answers, lambda array, d, index: (array(index), array(d), array(d))))
+
+
+def _count_right(logits, y, binary):
+    "How many answers of a batch are right, by launches alone, so that a recorded step counts too."
+    count = launch(kernels.copy, np.empty(1, np.int64), 0)
+    if binary:
+        return launch(_right_answers, count, logits.reshape(-1), y.reshape(-1))
+    if logits.ndim == 2 and y.dtype == np.int64:
+        return launch(_right_classes, count, logits, y)
+    axis, labels = _classes(logits, y)
+    same = launch(kernels.equal, np.empty(labels.shape, bool),
+                  launch(kernels.argmax, np.empty(labels.shape, np.int64), logits, axis), labels)
+    return launch(kernels.sum, np.empty((), np.int64), same, tuple(range(same.ndim))).reshape(1)
+
+
+_LOSSES = {name: getattr(outputs, name) for name in
+           ("cross_entropy", "binary_cross_entropy_with_logits", "mse_loss")}
+_HITS = {outputs.cross_entropy: _class_hits, outputs.binary_cross_entropy_with_logits: _binary_hits}
+_METRICS = {"mean_absolute_error": _mean_absolute_error, "r2_score": _r2_score}
+
+# %% ../nbs/08_training.ipynb #65fd137c
+#| code-fold: true
+class _Eager:
+    "A training step that Python runs each time: the interface of a captured one, without the recording."
+
+    captured, source, reason = False, "", "capture=False"
+
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self, *arrays):
+        return self.step(*arrays)
+
+    def run(self, arrays, order, batch_size, start=0, steps=None, feeds=(), out=None):
+        rows = -(-len(order) // batch_size)
+        steps = rows - start if steps is None else steps
+        results = []
+        for k in range(steps):
+            for array, values in feeds:
+                array[...] = values[k]
+            batch = order[(start + k) * batch_size:(start + k + 1) * batch_size]
+            results.append([_value(t) for t in self.step(*(a[batch] for a in arrays))])
+        return tuple(np.array(column) for column in zip(*results, strict=True))
+
+
+def _value(t):
+    return t.data[()] if isinstance(t, Tensor) else t[()]
+
+# %% ../nbs/08_training.ipynb #dac64bf9
+#| code-fold: true
+class _Interrupts:
+    "Ctrl-C while training: raised at once while steps run, kept for later while their results are put in order."
+
+    def __enter__(self):
+        self.open = self.requested = False
+        self.installed = (threading.current_thread() is threading.main_thread()
+                          and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        if self.installed:
+            signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, *_):
+        self.requested = True
+        if self.open:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def allowed(self):
+        self.open = True
+        try:
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self.open = False
+
+    def __exit__(self, *_):
+        if self.installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Progress:
+    "A bar where someone looks (a terminal, a notebook), a line per epoch in a log that asked for it, or nothing."
+
+    def __init__(self, progress, epochs, steps):
+        looked_at = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self.epochs, self.epoch, self.steps, self.bar = epochs, 0, steps, None
+        self.lines = bool(progress) and not looked_at
+        if looked_at and (progress is None or progress):
+            from tqdm import tqdm
+
+            total = None if steps is None else steps * epochs
+            self.bar = tqdm(total=total, unit="step", file=sys.stderr, dynamic_ncols=True, mininterval=0.2)
+            self.bar.set_description(f"epoch 1/{epochs}", refresh=False)
+
+    def advance(self, steps):
+        if self.bar is not None:
+            self.bar.update(steps)
+
+    def end_epoch(self, row):
+        self.epoch += 1
+        told = {name: f"{value:.4g}" for name, value in row.items() if value is not None}
+        if self.bar is not None:
+            self.bar.set_description(f"epoch {min(self.epoch + 1, self.epochs)}/{self.epochs}", refresh=False)
+            self.bar.set_postfix(told, refresh=False)
+        elif self.lines:
+            print(f"epoch {self.epoch}/{self.epochs}: " + ", ".join(f"{k} {v}" for k, v in told.items()), file=sys.stderr)
+
+    def close(self):
+        if self.bar is not None:
+            self.bar.close()
+
+# %% ../nbs/08_training.ipynb #46ee9cf5
+#| code-fold: true
+_CHAPTER = "See the chapter The training procedure"
+_FIRST, _PACE, _KEPT, _WINDOW = 8, 0.25, 16, 8 << 20     # steps at first, seconds and batches per segment, bytes per window
+
+
+def _positive(op, name, value, least=1):
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{op}: {name} must be {kind}, got {value!r}. {_CHAPTER}.")
+
+
 class Trainer:
-    """Trains a model on mini-batches and records what happens.
+    """Trains a model on mini-batches, records what happens, and can be stopped, saved and continued.
 
     Parameters
     ----------
@@ -134,80 +334,242 @@ class Trainer:
         Default: ``Adam(model.parameters())``.
     seed : int
         Decides the order of the examples.
+    metrics : sequence of str or callable
+        Beside the loss (and the accuracy of classifiers): "r2_score", "mean_absolute_error", or functions
+        (outputs, targets) of whole arrays that return a number. They are measured in evaluation mode after each epoch, on
+        the validation data if there are any, else on the training data.
+    scheduler : LRScheduler or None
+        A schedule of `deepnotes.schedules` for the same optimizer. `ReduceLROnPlateau` watches "val_loss" if there is one,
+        else "loss".
+    scheduler_interval : {"epoch", "step"}
+        When the schedule moves on.
+    clip_grad_norm, clip_grad_value : float or None
+        Limit of the norm of all gradients together, and of each entry, before the optimizer's step.
+    capture : bool
+        Record the training step once and replay it as machine code; False runs Python at each step.
 
     Attributes
     ----------
     history : History
         All epochs so far.
+    stop_training : bool
+        Callbacks set it to end `fit` after the present step or epoch.
 
     Raises
     ------
     TypeError
         If `model`, `optimizer` or `seed` is of the wrong kind.
     ValueError
-        If the loss has no such name.
+        If the loss or a metric has no such name.
 
     Notes
     -----
     Inputs are converted to the dtype of the model's parameters, and so are the targets of "mse_loss" and
-    "binary_cross_entropy_with_logits" and all floating-point targets; class labels stay integers.
-    The same seed, model and data give the same numbers bit for bit on the same machine; across machines the last digits
-    may differ, because matrix products add in another order there.
+    "binary_cross_entropy_with_logits" and all floating-point targets; class labels become int64.
+    The same seed, model and data give the same numbers bit for bit on the same machine, whatever else runs there; across
+    machines, versions of numpy or BLAS and numbers of threads the last digits may differ, because sums are added in another
+    order there.
 
     Chapter: The training procedure, section The Trainer
     """
 
-    def __init__(self, model, loss="cross_entropy", optimizer=None, seed=0):
+    def __init__(self, model, loss="cross_entropy", optimizer=None, seed=0, *, metrics=(), scheduler=None,
+                 scheduler_interval="epoch", clip_grad_norm=None, clip_grad_value=None, capture=True):
         if not isinstance(model, Module):
             raise TypeError(f"Trainer: model must be a Module, got {type(model).__name__}. See the chapter Layers.")
         if not callable(loss) and loss not in _LOSSES:
             raise ValueError(f"Trainer: loss must be callable or one of {', '.join(_LOSSES)}; got {loss!r}. "
                              "See the chapter Output units.")
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise TypeError(f"Trainer: seed must be an integer of at least 0, got {seed!r}. "
-                            "See the chapter The training procedure.")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise TypeError(f"Trainer: seed must be an integer of at least 0, got {seed!r}. {_CHAPTER}.")
         if optimizer is None:
             optimizer = Adam(model.parameters())
         if not isinstance(optimizer, Optimizer):
             raise TypeError("Trainer: optimizer must be an Optimizer such as Adam(model.parameters()), "
                             f"got {optimizer!r}. See the chapter Optimizers.")
-        self.model, self.optimizer, self.seed = model, optimizer, int(seed)
-        self.loss = loss
-        known = {f: (f, accuracy) for f, accuracy in _LOSSES.values()}
-        self._loss, self._accuracy = known.get(loss, (loss, None)) if callable(loss) else _LOSSES[loss]
+        if scheduler_interval not in ("epoch", "step"):
+            raise ValueError(f"Trainer: scheduler_interval must be 'epoch' or 'step', got {scheduler_interval!r}. {_CHAPTER}.")
+        if scheduler is not None and scheduler_interval == "step" and _measures(scheduler):
+            raise ValueError(f"Trainer: {type(scheduler).__name__} wants a measurement, which there is once per epoch; use "
+                             f"scheduler_interval='epoch'. {_CHAPTER}.")
+        for name, limit in (("clip_grad_norm", clip_grad_norm), ("clip_grad_value", clip_grad_value)):
+            if limit is not None and not 0 < limit < math.inf:
+                raise ValueError(f"Trainer: {name} must be positive and finite, got {limit!r}. See the chapter Optimizers.")
+        self.model, self.optimizer, self.seed, self.loss = model, optimizer, int(seed), loss
+        self.scheduler, self.scheduler_interval = scheduler, scheduler_interval
+        self.clip_grad_norm, self.clip_grad_value, self.capture = clip_grad_norm, clip_grad_value, bool(capture)
+        self._loss = loss if callable(loss) else _LOSSES[loss]
+        self._hits = _HITS.get(self._loss)
+        self.metrics = self._named_metrics(metrics)
         self._dtype = next((p.data.dtype for p in model.parameters()), np.dtype(np.float32))
-        self.history = History()
+        self.history, self.stop_training = History(), False
+        self._position, self._sums = None, self._no_sums()
+        self._callbacks, self._callback_states, self._step = (), [], None
+        self._per_step = scheduler is not None and scheduler_interval == "step"
+
+    def _named_metrics(self, metrics):
+        named = {}
+        for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
+            if metric == "accuracy" and self._hits:
+                continue                                            # a classifier counts its right answers anyway
+            if not callable(metric) and metric not in _METRICS:
+                known = [*_METRICS, *(["accuracy"] if self._hits else [])]
+                raise ValueError(f"Trainer: a metric must be callable or one of {', '.join(known)}; got {metric!r}. {_CHAPTER}.")
+            name = getattr(metric, "__name__", type(metric).__name__) if callable(metric) else metric
+            if name in named or name in ("epoch", "loss", "accuracy", "lr"):
+                raise ValueError(f"Trainer: there are two columns named {name!r}; give the function another __name__. {_CHAPTER}.")
+            named[name] = metric if callable(metric) else _METRICS[metric]
+        return named
+
+    @staticmethod
+    def _no_sums():
+        return {"loss": 0.0, "rows": 0, "right": 0, "answers": 0}
+
+    # what goes in
 
     def _inputs(self, X):
         return np.ascontiguousarray(X, dtype=self._dtype)
 
-    def _data(self, name, X, y):
-        "Inputs and targets as arrays that fit together."
-        X, y = self._inputs(X), np.asarray(y)
+    def _targets(self, y):
+        y = np.asarray(y)
         if y.dtype.kind == "f" or self._loss in (outputs.mse_loss, outputs.binary_cross_entropy_with_logits):
-            y = y.astype(self._dtype)
+            return np.ascontiguousarray(y, dtype=self._dtype)
+        return np.ascontiguousarray(y, dtype=np.int64) if y.dtype.kind in "iub" else y
+
+    def _data(self, name, X, y):
+        "Inputs and targets as arrays that fit together; what is mapped from disk stays there."
+        X, y = (a if isinstance(a, np.memmap) else convert(a) for a, convert in ((X, self._inputs), (y, self._targets)))
         if X.ndim < 1 or y.ndim < 1 or len(X) != len(y) or len(X) == 0:
             raise ValueError(f"Trainer.{name}: X and y need the same number of examples, at least one; got shapes "
-                             f"{X.shape} and {y.shape}. See the chapter The training procedure.")
+                             f"{X.shape} and {y.shape}. {_CHAPTER}.")
         return X, y
 
-    def fit(self, X, y, epochs=10, batch_size=32, validation=None, progress=None):
+    # one step, and many
+
+    def _make_step(self):
+        "The training step: every number in it is written by a launch, so that it can be recorded and replayed."
+        model, loss_of, optimizer = self.model, self._loss, self.optimizer
+        binary, counted = self._hits is _binary_hits, self._hits is not None
+        parameters, by_norm, by_value = self.model.parameters(), self.clip_grad_norm, self.clip_grad_value
+
+        def step(x, y):
+            out = model(x if isinstance(x, Tensor) else Tensor(x))              # (a) process the input
+            y = y.data if isinstance(y, Tensor) else y
+            loss = loss_of(out, y)                                              # (b) compute the loss
+            optimizer.zero_grad()
+            loss.backward()                                                     # (c) propagate gradients back
+            if by_norm is not None:
+                optimizers.clip_grad_norm_(parameters, by_norm)
+            if by_value is not None:
+                optimizers.clip_grad_value_(parameters, by_value)
+            optimizer.step()                                                    # and then update the weights
+            return (loss, Tensor(_count_right(out.data, y, binary))) if counted else (loss,)
+
+        return step
+
+    def _prepared_step(self):
+        "The step, captured or not; made anew if something that it is made of was exchanged."
+        made_of = (self.model, self.optimizer, self._loss, self.clip_grad_norm, self.clip_grad_value, self.capture)
+        if self._step is None or any(a is not b for a, b in zip(made_of, self._made_of, strict=True)):
+            self._step = capture_step(self._make_step()) if self.capture else _Eager(self._make_step())
+            self._made_of, self._warm = made_of, set()
+        return self._step
+
+    def _warm_up(self, stepped, batch):
+        """Let a captured step be recorded, and take back what that changed.
+
+        Recording takes two steps in Python, whose last digits may differ from those of merged loops. Since they are taken
+        back, every step that counts runs in the same way, and a run that is continued repeats the one that was not.
+        """
+        shapes = tuple((a.shape, a.dtype.str) for a in batch)
+        if isinstance(stepped, _Eager) or shapes in self._warm:
+            return
+        before = self._snapshot()
+        try:
+            self.model.train()
+            for _ in range(2):
+                stepped(*batch)
+        finally:
+            self._restore(before)
+        self._warm.add(shapes)
+
+    def _snapshot(self):
+        return (self.model.state_dict(), self.optimizer.state_dict(),
+                None if self.scheduler is None else self.scheduler.state_dict())
+
+    def _restore(self, snapshot):
+        model, optimizer, scheduler = snapshot
+        self.model.load_state_dict(model)
+        self.optimizer.load_state_dict(optimizer)
+        if scheduler is not None:
+            self.scheduler.load_state_dict(scheduler)
+
+    def _move_schedule(self, steps):
+        "Let a schedule that counts steps know how many there were."
+        if self._per_step:
+            if hasattr(self.scheduler, "advance"):
+                self.scheduler.advance(steps)
+            else:
+                for _ in range(steps):
+                    self.scheduler.step()
+
+    def _segment(self, run, steps, where, interrupts):
+        "Some steps, all of them or none: after an error or Ctrl-C everything stands as it stood before."
+        before = self._snapshot()
+        try:
+            feeds = self.scheduler.feeds(steps) if self._per_step and steps > 1 else ()
+            with interrupts.allowed():
+                for batch in run.kinds:
+                    self._warm_up(self._step, batch)
+                self.model.train()
+                results = run(steps, feeds)
+        except BaseException:
+            self._restore(before)
+            raise
+        bad = np.flatnonzero(~np.isfinite(results[0]))
+        if len(bad):
+            first, value = int(bad[0]), float(results[0][bad[0]])
+            self._restore(before)                                   # go back, and up to the step that failed
+            if first:
+                run(first, feeds)
+                self._move_schedule(first)
+            return [column[:first] for column in results], (value, where(first))
+        self._move_schedule(steps)
+        return results, None
+
+    def _add(self, results, sizes):
+        "Add the losses and right answers of some steps, one after the other, so that where they are cut does not matter."
+        sums = self._sums
+        for loss, (rows, _) in zip(results[0], sizes, strict=False):
+            sums["loss"] += float(loss) * rows
+        done = len(results[0])
+        sums["rows"] += sum(rows for rows, _ in sizes[:done])
+        sums["answers"] += sum(answers for _, answers in sizes[:done])
+        if len(results) > 1:
+            sums["right"] += int(np.sum(results[1]))
+
+    # the loop
+
+    def fit(self, X, y=None, epochs=10, batch_size=32, validation=None, callbacks=(), progress=None):
         """Train for a number of epochs.
 
         Parameters
         ----------
-        X : array_like, shape (n, ...)
-            Inputs.
-        y : array_like, shape (n, ...)
+        X : array_like, shape (n, ...), path of a .npy file, or Loader
+            Inputs; a Loader brings targets, batch size and order with it.
+        y : array_like, shape (n, ...), or path of a .npy file
             Targets: integer classes for "cross_entropy", values otherwise.
         epochs : int
-            Passes over the data, at least 1.
+            Passes over the data, at least 0. An epoch that Ctrl-C or a checkpoint cut in two counts as one.
         batch_size : int
             Examples per step, at least 1.
         validation : tuple or None
             (X, y) held out, measured after each epoch.
+        callbacks : Callback or sequence of Callback
+            Called while training; see `deepnotes.callbacks`.
         progress : bool or None
-            Draw a progress bar; None draws it in a terminal and in a notebook, and not in a log file.
+            None draws a bar in a terminal and in a notebook, and nothing in a log file. True writes a line per epoch
+            there. False is silent.
 
         Returns
         -------
@@ -217,60 +579,443 @@ class Trainer:
         Raises
         ------
         ValueError
-            If numbers of examples differ, or `epochs` or `batch_size` is not a positive integer.
+            If numbers of examples differ, or `epochs` or `batch_size` is not such an integer.
         FloatingPointError
-            If the loss becomes infinite or not a number; the weights are those before the step.
+            If the loss becomes infinite or not a number: with the step, the layer where it began and the likely cause.
+            Weights, optimizer and history are those before that step.
+        KeyboardInterrupt
+            After Ctrl-C, with a sentence on how to go on; nothing is lost but the fraction of a second since the last
+            complete steps.
 
         Notes
         -----
         Chapter: The training procedure, section The Trainer
         """
-        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"Trainer.fit: {name} must be a positive integer, got {value!r}. "
-                                 "See the chapter The training procedure.")
-        X, y = self._data("fit", X, y)
+        _positive("Trainer.fit", "epochs", epochs, least=0)
+        if isinstance(X, Loader):
+            if y is not None:
+                raise ValueError(f"Trainer.fit: a Loader brings its targets; pass no y. {_CHAPTER}.")
+            loader = X
+        else:
+            _positive("Trainer.fit", "batch_size", batch_size)
+            if y is None:
+                raise ValueError(f"Trainer.fit: y is missing; pairs (x, y) from an iterable need a Loader. {_CHAPTER}.")
+            loader = Loader(*(a if isinstance(a, str | os.PathLike) else np.asanyarray(a) for a in (X, y)), batch_size,
+                            seed=self.seed)
+        if loader.in_memory:
+            arrays = self._data("fit", *loader.arrays)
+        else:
+            arrays = loader.arrays
         if validation is not None:
             validation = self._data("fit (validation)", *validation)
-        from tqdm import tqdm
-
-        with tqdm(total=epochs, unit="epoch", disable=not _show_progress(progress)) as bar:
-            for _ in range(epochs):
-                row = self._epoch(X, y, batch_size)
-                if validation is not None:
-                    row |= {f"val_{name}": value for name, value in self._measure(*validation).items()}
-                self.history.append(**row)
-                bar.set_postfix({name: f"{value:.4g}" for name, value in row.items()}, refresh=False)
-                bar.update()
+        elif self.metrics and loader.in_memory:
+            validation = arrays
+        elif self.metrics:
+            raise ValueError(f"Trainer.fit: metrics need validation=(X, y), since these data are not in memory. {_CHAPTER}.")
+        prefix = "" if validation is arrays and validation is not None else "val_"
+        self._take_position(loader)
+        callbacks = self._begin(callbacks)
+        length = None
+        with contextlib.suppress(TypeError):
+            length = len(loader)
+        bar = _Progress(progress, epochs, length)
+        try:
+            with _Interrupts() as interrupts:
+                left = epochs
+                try:
+                    while left and not self.stop_training:
+                        self._epoch(loader, arrays, callbacks, bar, interrupts)
+                        if self.stop_training and not self._complete(loader):
+                            break                                   # a callback stopped within the epoch
+                        with interrupts.allowed():
+                            measured = {} if validation is None else self._measure(*validation)
+                        self._end_epoch(loader, measured, prefix, callbacks, bar)
+                        left -= 1
+                except KeyboardInterrupt:
+                    raise KeyboardInterrupt(self._how_to_go_on(loader, left)) from None
+                self._each(callbacks, "on_train_end")
+        finally:
+            bar.close()
+            self._callbacks = ()
         return self.history
 
-    def _epoch(self, X, y, batch_size):
-        "One pass over the data in the order of this epoch; means of loss and accuracy on the way."
-        epoch = len(self.history)
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(X))
-        self.model.train()
-        total, right = 0.0, 0
-        for start in range(0, len(X), batch_size):
-            batch = order[start:start + batch_size]
-            out = self.model(Tensor(X[batch]))
-            loss = self._loss(out, y[batch])
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"Trainer.fit: the loss is {value} in epoch {epoch + 1}, step {start // batch_size + 1}; stopped "
-                    "before the weights followed. Likely causes: a learning rate too large, or inputs that hold nan or inf. "
-                    "See the chapter The training procedure, section The Trainer."
-                )
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            total += value * len(batch)
-            if self._accuracy:
-                right += int(np.sum(self._accuracy(out.data, y[batch])))
-        return self._row(total, right, y)
+    def _take_position(self, loader):
+        "Put the loader where this run stands."
+        position = {**loader.state_dict(), "epoch": len(self.history), "step": 0}
+        if self._position is not None and self._position["step"]:
+            position = self._position
+        try:
+            loader.load_state_dict(position)
+        except ValueError as error:
+            raise ValueError(f"Trainer.fit: this run stands in the middle of an epoch. {error} restart_epoch() forgets the "
+                             "part of the epoch that is done.") from None
+        self._position = loader.state_dict()
 
-    def _row(self, total, right, y):
-        return {"loss": total / len(y)} | ({"accuracy": right / y.size} if self._accuracy else {})
+    def restart_epoch(self):
+        """Forget that an epoch has begun: the next `fit` starts it anew, on whatever data; the weights stay.
+
+        Notes
+        -----
+        Chapter: The training procedure, section Stopped and continued
+        """
+        self._position, self._sums = None, self._no_sums()
+
+    def _begin(self, callbacks):
+        "Callbacks in order, checkpoints last, with the states that a checkpoint brought."
+        callbacks = [callbacks] if hasattr(callbacks, "on_epoch_end") else list(callbacks)
+        for callback in callbacks:
+            if not hasattr(callback, "on_epoch_end"):
+                raise TypeError(f"Trainer.fit: callbacks must be Callbacks, got {type(callback).__name__}. {_CHAPTER}.")
+        callbacks.sort(key=lambda callback: callback.last)
+        self._callbacks, self.stop_training = tuple(callbacks), False
+        self._each(callbacks, "on_train_begin")
+        states, self._callback_states = self._callback_states, []
+        for callback in callbacks:
+            entry = next((entry for entry in states if entry[0] == type(callback).__name__), None)
+            if entry is not None:
+                states.remove(entry)
+                callback.load_state_dict(entry[1])
+                callback.on_resume(self)
+        return callbacks
+
+    def _each(self, callbacks, moment, *args):
+        for callback in callbacks:
+            getattr(callback, moment)(self, *args)
+
+    def _complete(self, loader):
+        "Whether all batches of the epoch are done."
+        return loader.arrays is not None and loader.step >= len(loader)
+
+    def _epoch(self, loader, arrays, callbacks, bar, interrupts):
+        "The rest of an epoch, in segments that end where a callback wants to look, and at least every quarter of a second."
+        stepped = self._prepared_step()
+        if loader.step == 0:
+            self._sums = self._no_sums()
+            self._each(callbacks, "on_epoch_begin")
+        watching = [callback for callback in callbacks if callback.every]
+        stream = None if loader.arrays is not None else _skip(loader._stream(), loader.step)
+        pace = _FIRST
+        while not self.stop_training:
+            left = _KEPT if stream is not None else len(loader) - loader.step
+            steps = min([left, max(1, int(pace)), *(c.every - loader.step % c.every for c in watching),
+                         *([1] if self._per_step and not hasattr(self.scheduler, "feeds") else [])])
+            if steps < 1:
+                break
+            if stream is None:
+                run, sizes = self._rows(stepped, loader, arrays, steps)
+            else:
+                run, sizes = self._pairs(stepped, stream, steps)
+            steps = min(steps, len(sizes))
+            if not steps:
+                break
+            began = time.perf_counter()
+            results, trouble = self._segment(run, steps, run.batch, interrupts)
+            pace = min(4 * pace, steps * _PACE / max(time.perf_counter() - began, 1e-6))
+            self._add(results, sizes)
+            loader.step += len(results[0])
+            self._position = loader.state_dict()
+            if trouble:
+                self._report(loader, *trouble)
+            bar.advance(steps)
+            for callback in watching:
+                if loader.step % callback.every == 0:
+                    callback.on_train_batch_end(self, loader.step)
+
+    def _rows(self, stepped, loader, arrays, steps):
+        "How to run `steps` batches of rows, and their sizes."
+        start, size = loader.step, loader.batch_size
+        if loader.in_memory:
+            order = loader.order()
+        else:                                                       # read a window of the file
+            row = sum(a[:1].nbytes for a in arrays)
+            steps = min(steps, max(1, _WINDOW // max(1, size * row)))
+            X, y = loader.read(start, start + steps)
+            arrays, order, start = (self._inputs(X), self._targets(y)), np.arange(len(X)), 0
+        stop = min((start + steps) * size, len(order))
+        if loader.drop_last:
+            stop = min(stop, len(order) // size * size)
+        answers = arrays[1][:1].size if self._hits is not _class_hits or arrays[1].dtype.kind != "f" else 1
+        counts = [min(size, stop - k) for k in range(start * size, stop, size)]
+
+        def run(steps, feeds):
+            return stepped.run(arrays, order, size, start, steps, [(a, v[:steps]) for a, v in feeds])
+
+        def batch(k):
+            rows = order[(start + k) * size:(start + k + 1) * size]
+            return tuple(a[rows] for a in arrays)
+
+        run.batch = batch
+        run.kinds = [batch(0)] if counts[0] == counts[-1] else [batch(0), batch(len(counts) - 1)]
+        return run, [(n, n * answers) for n in counts]
+
+    def _pairs(self, stepped, stream, steps):
+        "How to run the next batches of a stream, kept until they have gone well, and their sizes."
+        kept = [(self._inputs(x), self._targets(y)) for _, (x, y) in zip(range(steps), stream, strict=False)]
+
+        def run(steps, feeds):
+            results = []
+            for k, pair in enumerate(kept[:steps]):
+                for array, values in feeds:
+                    array[...] = values[k]
+                results.append([_value(t) for t in stepped(*pair)])
+            return tuple(np.array(column) for column in zip(*results, strict=True))
+
+        run.batch, run.kinds = kept.__getitem__, kept
+        return run, [(len(y), y.size) for _, y in kept]
+
+    def _end_epoch(self, loader, measured, prefix, callbacks, bar):
+        "The row of the history, the schedule, the callbacks."
+        sums = self._sums
+        row = {"loss": sums["loss"] / sums["rows"]}
+        if self._hits:
+            row["accuracy"] = sums["right"] / sums["answers"]
+        row |= {prefix + name: value for name, value in measured.items() if prefix or name in self.metrics}
+        if self.scheduler is not None:
+            row["lr"] = float(self.optimizer.param_groups[0]["lr"])
+            if self.scheduler_interval == "epoch":
+                self.scheduler.step(*([row.get("val_loss", row["loss"])] if _measures(self.scheduler) else []))
+        self.history.append(**row)
+        loader.next_epoch()
+        self._position, self._sums = loader.state_dict(), self._no_sums()
+        bar.end_epoch(row)
+        self._each(callbacks, "on_epoch_end", row)
+
+    def _how_to_go_on(self, loader, epochs):
+        where = f"after {len(self.history)} epochs" + (f" and {loader.step} steps of the next" if loader.step else "")
+        return (f"Trainer.fit stopped by Ctrl-C {where}. Model, optimizer and history are whole: use the model as it is, "
+                f"go on exactly here with fit(..., epochs={epochs}), or keep it with save(path).")
+
+    # trouble
+
+    def _report(self, loader, value, batch):
+        "Raise an error that says where a loss that is no number came from."
+        place, cause = self._origin(*batch)
+        raise FloatingPointError(
+            f"Trainer.fit: the loss is {value} in epoch {loader.epoch + 1}, step {loader.step + 1}. It began in {place}. "
+            f"Likely cause: {cause}. Weights, optimizer and history are those before this step. "
+            f"{_CHAPTER}, section Reading a sick run.")
+
+    def _origin(self, x, y):
+        "Where the first number that is none comes from, and why it probably does."
+        for name, values in (("inputs", x), ("targets", y)):
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                row = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
+                return f"the {name} (row {row} of the batch)", "data that hold nan or inf; clean them first"
+        for name, p in self.model.named_parameters():
+            if not np.isfinite(p.data).all():
+                return (f"the parameter {name}", "the gradient of the step before was no finite number, or the step too "
+                        "large: lower the learning rate or clip gradients")
+        before, seen = self._snapshot(), []
+        try:
+            with no_grad(), _watching(self.model, lambda name, module, out: seen.append((name, module, out))):
+                out = self.model(Tensor(x))
+        finally:
+            self._restore(before)
+        largest = 0.0
+        for name, module, values in seen:
+            if not np.isfinite(values).all():
+                return (f"the output of layer {name} ({type(module).__name__})",
+                        f"values grew (up to {largest:.2g} in the layers before) until they left the range of {values.dtype}: "
+                        "lower the learning rate, clip gradients or initialize smaller")
+            largest = max(largest, float(np.abs(values).max(initial=0)))
+        return ("the loss", f"outputs up to {float(np.abs(out.data).max()):.2g} in size, for which the loss overflows: lower the "
+                "learning rate, or scale the targets")
+
+    def diagnose(self, X, y):
+        """Look into the network on one batch: gradients, updates, activations, dead units. Nothing is changed.
+
+        Parameters
+        ----------
+        X, y : array_like
+            One batch of inputs and targets, as in `fit`.
+
+        Returns
+        -------
+        dict
+            "loss"; "gradient_norm" and "update_ratio" by parameter: the norm of its gradient, and the norm of the change
+            that the next step would make, divided by the norm of the parameter; "dead" by layer without parameters: the share
+            of its units that are 0 for every row; "activations" by layer: its outputs.
+
+        Notes
+        -----
+        One training step is taken on the batch, and taken back. An update ratio near 1e-3 is what one likes to see.
+
+        Chapter: The training procedure, section Reading a sick run
+        """
+        X, y = self._data("diagnose", X, y)
+        before, mode, seen = self._snapshot(), self.model.training, []
+        gradients = {name: p.grad for name, p in self.model.named_parameters()}
+        try:
+            self.model.train()
+            with _watching(self.model, lambda name, module, out: seen.append((name, module, out.copy()))):
+                loss = self._make_step()(np.asarray(X), np.asarray(y))[0].item()
+            norms, ratios = {}, {}
+            for name, p in self.model.named_parameters():
+                if p.grad is not None:
+                    norms[name] = _norm(p.grad.data)
+                    ratios[name] = _norm(p.data - before[0][name]) / max(_norm(before[0][name]), 1e-300)
+        finally:
+            self._restore(before)
+            self.model.train(mode)
+            for name, p in self.model.named_parameters():
+                p.grad = gradients[name]
+        dead = {name: float(np.mean(np.all(a.reshape(-1, a.shape[-1]) == 0, axis=0))) for name, module, a in seen
+                if not module.parameters() and a.ndim > 1}
+        return {"loss": loss, "gradient_norm": norms, "update_ratio": ratios, "dead": dead,
+                "activations": {name: a for name, _, a in seen}}
+
+    # on disk
+
+    def save(self, path):
+        """Store model, optimizer, schedule, position, history and random states in one file, atomically.
+
+        Parameters
+        ----------
+        path : str or path
+            The file; an older one is replaced in one stroke.
+
+        Notes
+        -----
+        A model of this library's layers is stored with its description; of your own modules the file holds the weights.
+
+        Chapter: The training procedure, section Stopped and continued
+        """
+        checkpoints.save(self.state_dict(), path)
+
+    def state_dict(self):
+        """All that is needed to go on later, as a tree of arrays and plain values.
+
+        Returns
+        -------
+        dict
+
+        Notes
+        -----
+        Chapter: The training procedure, section Stopped and continued
+        """
+        return {
+            "settings": {
+                "seed": self.seed, "loss": next((n for n, f in _LOSSES.items() if f is self._loss), None),
+                "metrics": [name for name, f in self.metrics.items() if _METRICS.get(name) is f],
+                "own_metrics": [name for name, f in self.metrics.items() if _METRICS.get(name) is not f],
+                "scheduler_interval": self.scheduler_interval, "clip_grad_norm": self.clip_grad_norm,
+                "clip_grad_value": self.clip_grad_value, "training": self.model.training,
+            },
+            "model": checkpoints.model_state(self.model),
+            "optimizer": checkpoints.optimizer_state(self.optimizer, self.model),
+            "scheduler": None if self.scheduler is None else {"state": self.scheduler.state_dict()},
+            "position": self._position, "sums": dict(self._sums),
+            "history": {name: list(column) for name, column in self.history.columns.items()},
+            "callbacks": [[type(c).__name__, c.state_dict()] for c in self._callbacks if c.state_dict()],
+        }
+
+    def load_state_dict(self, state):
+        """Go on where another Trainer of the same kind of model and optimizer stood: everything is taken over or nothing.
+
+        Parameters
+        ----------
+        state : dict
+            What `state_dict` returned, or what `checkpoints.load` read from a file.
+
+        Raises
+        ------
+        CheckpointError
+            If the state does not fit; nothing was changed then.
+
+        Notes
+        -----
+        Chapter: The training procedure, section Stopped and continued
+        """
+        before = self._snapshot()
+        try:
+            self.model.load_state_dict(state["model"]["state"])
+            self.optimizer.load_state_dict(state["optimizer"]["state"])
+            if (self.scheduler is None) != (state["scheduler"] is None):
+                raise ValueError("one of the two runs has a schedule, the other has none")
+            if self.scheduler is not None:
+                self.scheduler.load_state_dict(state["scheduler"]["state"])
+            history = History()
+            history.columns = {name: list(column) for name, column in state["history"].items()}
+            if len({len(column) for column in history.columns.values()}) != 1 or "epoch" not in history.columns:
+                raise ValueError("the columns of the history differ in length")
+            sums = {name: type(zero)(state["sums"][name]) for name, zero in self._no_sums().items()}
+            position, states = state["position"], [list(entry) for entry in state["callbacks"]]
+            training, seed = bool(state["settings"]["training"]), int(state["settings"]["seed"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._restore(before)
+            raise checkpoints.CheckpointError(f"Trainer.load: the checkpoint does not fit; nothing was changed. {error}") from error
+        self.history, self._sums, self._position, self._callback_states, self.seed = history, sums, position, states, seed
+        self.model.train(training)
+
+    @classmethod
+    def load(cls, path, model=None, optimizer=None, scheduler=None, loss=None, metrics=(), capture=True):
+        """A Trainer as `save` stored it, ready to go on.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+        model : Module or None
+            Needed if the model holds modules of your own; gets the stored weights. None builds the stored model.
+        optimizer : Optimizer or None
+            Needed for an optimizer of your own.
+        scheduler : object or None
+            Needed for a schedule with a function in it.
+        loss : callable or None
+            Needed if it was a function of your own.
+        metrics : sequence of callable
+            Functions of your own; the library's are known by name.
+        capture : bool
+            As in `Trainer`.
+
+        Returns
+        -------
+        Trainer
+
+        Raises
+        ------
+        CheckpointError
+            If the file is no intact checkpoint of a known version, or what is given does not fit it; nothing was changed.
+
+        Notes
+        -----
+        Arrays and plain data are read, code never: see the chapter Checkpoints.
+
+        Chapter: The training procedure, section Stopped and continued
+        """
+        state = checkpoints.load(path)
+
+        def refuse(why, error=None):
+            raise checkpoints.CheckpointError(f"Trainer.load: {os.fspath(path)} {why}. {_CHAPTER}, "
+                                              "section Stopped and continued.") from error
+
+        try:
+            settings = state["settings"]
+            if model is None:
+                if state["model"]["description"] is None:
+                    refuse(f"holds a model that cannot be rebuilt from it ({state['model']['reason']}); pass model=")
+                model = checkpoints.build(state["model"]["description"])
+            if loss is None:
+                if settings["loss"] is None:
+                    refuse("was trained with a loss of its own; pass loss=")
+                loss = settings["loss"]
+            names = [m if isinstance(m, str) else m.__name__ for m in metrics]
+            if missing := [name for name in settings["own_metrics"] if name not in names]:
+                refuse(f"was trained with metrics of its own ({', '.join(missing)}); pass metrics=")
+            if optimizer is None:
+                optimizer = checkpoints.build_optimizer(state["optimizer"], model)
+            if scheduler is None and state["scheduler"] is not None:
+                scheduler = checkpoints.build_scheduler(state["scheduler"]["state"], optimizer)
+            trainer = cls(model, loss, optimizer, settings["seed"], metrics=[*settings["metrics"], *metrics],
+                          scheduler=scheduler, scheduler_interval=settings["scheduler_interval"],
+                          clip_grad_norm=settings["clip_grad_norm"], clip_grad_value=settings["clip_grad_value"],
+                          capture=capture)
+        except (KeyError, TypeError) as error:
+            refuse(f"is a checkpoint, but not of a Trainer ({type(error).__name__}: {error})", error)
+        trainer.load_state_dict(state)
+        return trainer
+
+    # what comes out
 
     def _chunks(self, X, batch_size=1024):
         "Outputs of the model in evaluation mode, a chunk at a time."
@@ -279,21 +1024,28 @@ class Trainer:
         try:
             with no_grad():
                 for start in range(0, len(X), batch_size):
-                    yield slice(start, start + batch_size), self.model(Tensor(X[start:start + batch_size]))
+                    yield slice(start, start + batch_size), self.model(Tensor(self._inputs(X[start:start + batch_size])))
         finally:
             self.model.train(mode)
 
     def _measure(self, X, y):
-        total, right = 0.0, 0
+        total, right, answers, outs = 0.0, 0, 0, []
         for part, out in self._chunks(X):
+            targets = self._targets(y[part])
             with no_grad():
-                total += self._loss(out, y[part]).item() * len(y[part])
-            if self._accuracy:
-                right += int(np.sum(self._accuracy(out.data, y[part])))
-        return self._row(total, right, y)
+                total += self._loss(out, targets).item() * len(targets)
+            if self._hits:
+                hits = self._hits(out.data, targets)
+                right, answers = right + int(hits.sum()), answers + hits.size
+            if self.metrics:
+                outs.append(out.data)
+        row = {"loss": total / len(y)} | ({"accuracy": right / answers} if self._hits else {})
+        if self.metrics:
+            outs, y = np.concatenate(outs), self._targets(y)
+        return row | {name: float(metric(outs, y)) for name, metric in self.metrics.items()}
 
     def evaluate(self, X, y):
-        """Loss and, for classifiers, accuracy on data.
+        """Loss, metrics and, for classifiers, accuracy on data, in evaluation mode.
 
         Parameters
         ----------
@@ -303,7 +1055,7 @@ class Trainer:
         Returns
         -------
         dict
-            "loss" and, for classifiers, "accuracy".
+            "loss", for classifiers "accuracy", and a number for each metric.
 
         Raises
         ------
@@ -338,9 +1090,8 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
-        if not self._accuracy:
-            raise TypeError(f"Trainer.score: accuracy has no meaning for the loss {self.loss!r}; use evaluate. "
-                            "See the chapter The training procedure.")
+        if not self._hits:
+            raise TypeError(f"Trainer.score: accuracy has no meaning for the loss {self.loss!r}; use evaluate. {_CHAPTER}.")
         return self.evaluate(X, y)["accuracy"]
 
     def forward(self, X):
@@ -360,9 +1111,9 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
-        X = self._inputs(X)
-        if len(X) == 0:
-            raise ValueError("Trainer.forward: X holds no examples. See the chapter The training procedure.")
+        X = np.asarray(X)
+        if X.ndim < 1 or len(X) == 0:
+            raise ValueError(f"Trainer.forward: X holds no examples. {_CHAPTER}.")
         return np.concatenate([out.data for _, out in self._chunks(X)])
 
     def predict(self, X):
@@ -383,10 +1134,41 @@ class Trainer:
         Chapter: The training procedure, section The Trainer
         """
         out = self.forward(X)
-        if self._accuracy is _class_accuracy:
-            return out.argmax(axis=-1)
-        return (out > 0).astype(np.int64) if self._accuracy is _binary_accuracy else out
+        if self._hits is _class_hits:
+            return out.argmax(axis=1 if out.ndim > 1 else 0)
+        return (out > 0).astype(np.int64) if self._hits is _binary_hits else out
 
     def __repr__(self):
         loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", repr(self.loss))
         return f"Trainer(loss={loss!r}, optimizer={self.optimizer!r}, seed={self.seed}, epochs so far: {len(self.history)})"
+
+
+def _measures(scheduler):
+    "Whether a schedule wants to know how training goes."
+    return "metrics" in inspect.signature(scheduler.step).parameters
+
+
+def _skip(stream, n):
+    for _ in range(n):
+        next(stream, None)
+    return stream
+
+
+def _norm(a):
+    return float(np.linalg.norm(np.asarray(a, np.float64)))
+
+# %% ../nbs/08_training.ipynb #4760c347
+#| code-fold: true
+@contextlib.contextmanager
+def _watching(model, see):
+    "Call see(name, module, output array) after each innermost module that runs."
+    def hook(name):
+        return lambda module, args, out: see(name, module, out.data) if isinstance(out, Tensor) else None
+
+    leaves = [(name or "model", module) for name, module in model.named_modules() if not module.children()]
+    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -224,7 +224,7 @@ def test_lsuv_gives_each_layer_unit_variance(activation):
     x = np.random.default_rng(0).normal(3.0, 5.0, size=(64, 10)).astype(np.float32)
     model = MLP(10, [30] * 12, 4, activation=activation, weight_init=init.normal, rng=0)
     got = init.lsuv(model, x, rng=0)
-    layers = [m for m in (child for _, child in model.children()) if hasattr(m, "weight")]
+    layers = [m for m in model.children() if hasattr(m, "weight")]
     assert len(got) == 13 and abs(got - 1).max() <= 0.01
     np.testing.assert_allclose(variances(model, Tensor(x), layers), got, rtol=1e-4)
     w = layers[3].weight.data

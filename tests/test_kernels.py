@@ -535,3 +535,63 @@ def test_all_that_is_public_is_documented():
         thing = getattr(k, name)
         if callable(thing) and not isinstance(thing, k.Kernel):
             assert thing.__doc__, name
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_uniform_is_one_stream_the_same_on_both_backends_bit_for_bit(dtype):
+    for shape in [(), (0,), (1,), (3, 5), (1000,), (300, 1000)]:
+        streams = []
+        for name in k.BACKENDS:
+            out, state = np.empty(shape, dtype), np.array([0x123456789ABCDEF0, 2**64 - 7], np.uint64)
+            with k.backend(name):
+                k.launch(k.uniform, out, state)
+            assert state[0] == 0x123456789ABCDEF0 and int(state[1]) == (2**64 - 7 + out.size) % 2**64
+            streams.append(out)
+        np.testing.assert_array_equal(*streams)
+        assert ((streams[0] >= 0) & (streams[0] < 1)).all()
+    state, cut = k.random_state(0), k.random_state(0)
+    whole = k.launch(k.uniform, np.empty(100, dtype), state)
+    parts = [k.launch(k.uniform, np.empty(n, dtype), cut) for n in (1, 32, 67)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+    np.testing.assert_array_equal(state, cut)
+
+
+def test_uniform_is_splitmix64_and_looks_random():
+    state = np.array([0, 1], np.uint64)
+    first = k.launch(k.uniform, np.empty(3), state)         # the published stream of SplitMix64 from seed 0
+    words = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    np.testing.assert_array_equal(first, [(word >> 11) / 2**53 for word in words])
+    one, two = (k.launch(k.uniform, np.empty(200_000, "float32"), k.random_state(seed)) for seed in (1, 2))
+    assert abs(one.mean() - 1 / 2) < 4 / np.sqrt(12 * 200_000)              # four standard errors
+    assert abs(np.corrcoef(one, two)[0, 1]) < 4 / np.sqrt(200_000)
+    assert abs(np.corrcoef(one[1:], one[:-1])[0, 1]) < 4 / np.sqrt(200_000)
+    counts = np.histogram2d(one[::2], one[1::2], bins=16, range=[[0, 1], [0, 1]])[0]
+    expected = 100_000 / 256
+    assert abs(((counts - expected) ** 2 / expected).sum() - 255) < 4 * np.sqrt(2 * 255)
+
+
+def test_uniform_on_strided_arrays_falls_back_to_numpy():
+    wide = np.zeros((4, 6))
+    k.launch(k.uniform, wide[:, ::2], k.random_state(3))
+    np.testing.assert_array_equal(wide[:, ::2], k.launch(k.uniform, np.empty((4, 3)), k.random_state(3)))
+    assert not wide[:, 1::2].any()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_normalize_columns_and_its_backward_pass(dtype):
+    rng = np.random.default_rng(0)
+    x, g = (rng.normal(3, 2, size=(7, 5)).astype(dtype) for _ in range(2))
+    results = []
+    for name in k.BACKENDS:
+        y, (mean, variance, rstd), sums = np.empty_like(x), np.empty((3, 5), dtype), np.empty((2, 5), dtype)
+        with k.backend(name):
+            k.launch(k.normalize_columns, y, x, mean, variance, rstd, 1e-5)
+            dx = k.launch(k.normalize_columns_backward, np.empty_like(x), g, y, rstd, sums)
+        results.append((y, mean, variance, rstd, dx))
+    eps = np.finfo(dtype).eps
+    for compiled, reference in zip(*results, strict=True):
+        np.testing.assert_allclose(compiled, reference, rtol=64 * eps, atol=64 * eps)
+    np.testing.assert_allclose(results[0][2], x.var(0), rtol=32 * eps)
+    twin = np.ascontiguousarray(x.T)                        # the same numbers as rows
+    k.launch(k.normalize, out := np.empty_like(twin), twin, np.empty(5, dtype), 1e-5)
+    np.testing.assert_allclose(results[0][0], out.T, rtol=64 * eps, atol=64 * eps)

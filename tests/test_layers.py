@@ -112,7 +112,7 @@ def test_load_state_dict_lists_everything_and_changes_nothing():
         block.load_state_dict(state)
     message = str(caught.value)
     for words in ("misshaped: inner.0.weight is (4, 3), expected (3, 4)", "missing: inner.2.bias (2,)",
-                  "unexpected: head.weight (2, 2)", "chapter Layers"):
+                  "unexpected: head.weight (2, 2)", "chapter Modules"):
         assert words in message
     assert all(np.array_equal(before[name], value) for name, value in block.state_dict().items())
 

@@ -49,7 +49,7 @@ def test_rates_on_a_quadratic(kappa):
 
 def test_momentum_is_as_fast_for_every_curvature_between_the_ends():
     for curvature in (1.5, 10.0, 60.0):
-        path = abs(descend(lambda p: SGD(p, lr=(2 / 11) ** 2, momentum=(9 / 11) ** 2), lambda w, t: curvature * w, [1.0], 400)[:, 0])
+        path = abs(descend(lambda p: SGD(p, lr=(2 / 11) ** 2, momentum=(9 / 11) ** 2), lambda w, t, c=curvature: c * w, [1.0], 400)[:, 0])
         # complex roots: the distance turns around in the plane, so compare the largest of the ten last with those 200 before
         assert abs((path[-30:].max() / path[-230:-200].max()) ** (1 / 200) - 9 / 11) < 0.005
 

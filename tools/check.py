@@ -23,13 +23,15 @@ FLOORS = [
     {"_loops"},
     {"_machine"},
     {"kernels"},
+    {"_program"},
     {"_tape"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
+    {"_modules"},
     {"layers"},
     {"optimizers"},
-    {"schedules"},
-    {"capture"},
+    {"schedules", "loader", "callbacks"},
+    {"capture", "checkpoints"},
     {"training"},
 ]
 # The front door names everything lazily, and nbdev's index is data.

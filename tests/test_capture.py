@@ -1,0 +1,472 @@
+"""A captured step: the same numbers as the plain one, recorded anew when something changes, refused when it must be."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import deepnotes as dn
+from deepnotes import kernels, layers, optimizers, outputs
+from deepnotes.capture import capture
+from deepnotes.kernels import launch
+
+pytestmark = pytest.mark.skipif(not kernels.can_compile(), reason="captured steps are compiled loops, which need numba")
+ACTIVATIONS = ["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "softplus", "leaky_relu"]
+OPTIMIZERS = [
+    lambda p: optimizers.SGD(p, lr=0.05),
+    lambda p: optimizers.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    lambda p: optimizers.Adagrad(p, lr=0.05),
+    lambda p: optimizers.RMSprop(p, lr=0.01, momentum=0.5),
+    lambda p: optimizers.Adam(p, lr=0.01),
+    lambda p: optimizers.AdamW(p, lr=0.01, amsgrad=True),
+]
+CROSS_ENTROPY = outputs.cross_entropy, lambda rng, n, k: rng.integers(0, k, n)
+LOSSES = [
+    CROSS_ENTROPY,
+    (outputs.mse_loss, lambda rng, n, k: rng.standard_normal((n, k))),
+    (outputs.huber_loss, lambda rng, n, k: rng.standard_normal((n, k))),
+    (outputs.binary_cross_entropy_with_logits, lambda rng, n, k: rng.integers(0, 2, (n, k)).astype(float)),
+]
+
+
+def training_step(model, optimizer, loss=outputs.cross_entropy, clip=None):
+    def step(x, y):
+        value = loss(model(dn.Tensor(x)), y)
+        optimizer.zero_grad()
+        value.backward()
+        if clip is not None:
+            optimizers.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        return value
+
+    return step
+
+
+def pair(make, fuse=False):
+    "The same step twice: plain, and captured; with the models behind them."
+    plain, other = make(), make()
+    return plain[1], capture(other[1], fuse=fuse), plain[0], other[0]
+
+
+def assert_same_state(a, b, tolerance=0.0):
+    for (name, x), (_, y) in zip(sorted(a.state_dict().items()), sorted(b.state_dict().items()), strict=True):
+        if tolerance:
+            np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * max(1e-30, np.abs(x).max()), err_msg=name)
+        else:
+            np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+def random_case(seed):
+    "An architecture, loss, optimizer and data drawn from a seed."
+    rng = np.random.default_rng(seed)
+    dtype = rng.choice([np.float32, np.float64])
+    widths = [int(n) for n in rng.integers(1, 40, rng.integers(2, 5))]
+    activation, loss, optimizer = (choices[rng.integers(len(choices))] for choices in (ACTIVATIONS, LOSSES, OPTIMIZERS))
+    widths[-1] += loss is CROSS_ENTROPY
+    batch = int(rng.choice([1, 2, 7, 33]))
+    extra = {"norm": [None, "batch", "layer", "rms"][rng.integers(4 if batch > 1 else 1)]}
+    extra["dropout"] = float(rng.choice([0.0, 0.3]))
+    clip = rng.choice([None, 0.5])
+
+    def make():
+        model = dn.MLP(widths[0], widths[1:-1], widths[-1], activation=activation, rng=seed, dtype=dtype, **extra)
+        return model, training_step(model, optimizer(model.parameters()), loss[0], clip)
+
+    n = 5 * batch
+    y = loss[1](rng, n, widths[-1])
+    x = rng.standard_normal((n, widths[0])).astype(dtype)
+    return make, x, y if y.dtype.kind == "i" else y.astype(dtype), batch
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_captured_and_plain_steps_agree_bit_for_bit(seed):
+    make, x, y, batch = random_case(seed)
+    step, fast, model, twin = pair(make)
+    for k in range(5):
+        rows = slice(k * batch, (k + 1) * batch)
+        np.testing.assert_array_equal(step(x[rows], y[rows]).data, fast(x[rows], y[rows]).data)
+    assert fast.captured, fast.reason
+    assert_same_state(model, twin)
+
+
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_fused_steps_stay_within_a_few_roundings(seed):
+    make, x, y, batch = random_case(seed)
+    step, fast, *_ = pair(make, fuse=True)
+    eps = np.finfo(x.dtype).eps
+    for k in range(5):
+        rows = slice(k * batch, (k + 1) * batch)
+        np.testing.assert_allclose(step(x[rows], y[rows]).data, fast(x[rows], y[rows]).data, rtol=2000 * eps, atol=2000 * eps)
+    assert fast.captured, fast.reason
+
+
+def small(seed=0, **options):
+    model = dn.MLP(6, [5], 3, rng=seed, **options)
+    return model, training_step(model, optimizers.Adam(model.parameters(), lr=0.01))
+
+
+def data(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, 6)).astype(np.float32), rng.integers(0, 3, n)
+
+
+def epoch(step, x, y, order, batch):
+    return [step(x[order[i:i + batch]], y[order[i:i + batch]]).item() for i in range(0, len(order), batch)]
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_run_is_the_loop_over_batches_with_a_smaller_last_one(fuse):
+    step, fast, model, twin = pair(small, fuse)
+    x, y = data(50)
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(50)
+        expected, (losses,) = epoch(step, x, y, order, 8), fast.run((x, y), order, 8)
+        assert losses.shape == (7,)
+        np.testing.assert_allclose(losses, expected, rtol=1e-4 if fuse else 0)
+    assert_same_state(model, twin, 1e-3 if fuse else 0.0)
+
+
+def test_run_can_stop_and_go_on_and_fill_arrays_that_are_given():
+    step, fast, model, twin = pair(small)
+    x, y = data(64)
+    order, losses = np.arange(64), np.zeros(8, np.float32)
+    fast.run((x, y), order, 8, start=0, steps=3, out=[losses[:3]])
+    fast.run((x, y), order, 8, start=3, out=[losses[3:]])
+    np.testing.assert_array_equal(losses, epoch(step, x, y, order, 8))
+    assert_same_state(model, twin)
+    with pytest.raises(ValueError, match="8 batches of 8"):
+        fast.run((x, y), order, 8, start=7, steps=2)
+    with pytest.raises(IndexError, match="row 64"):
+        fast.run((x, y), order + 1, 8)
+
+
+def test_feeds_are_schedules():
+    def make():
+        model = dn.MLP(6, [5], 3, rng=0)
+        optimizer = optimizers.SGD(model.parameters(), lr=1.0)
+        step = training_step(model, optimizer)
+        return (model, optimizer), step
+
+    (model, optimizer), step = make()
+    (twin, other), same = make()
+    fast, (x, y) = capture(same, fuse=False), data(80)
+    rates = np.linspace(0.2, 0.01, 10)
+    expected = []
+    for k, rate in enumerate(rates):
+        optimizer.param_groups[0]["lr"] = rate
+        expected.append(step(x[8 * k:8 * k + 8], y[8 * k:8 * k + 8]).item())
+    (losses,) = fast.run((x, y), np.arange(80), 8, feeds=[(other.param_groups[0].array("lr"), rates)])
+    np.testing.assert_array_equal(losses, expected)
+    assert_same_state(model, twin)
+    assert other.param_groups[0]["lr"] == rates[-1]
+
+
+def test_a_learning_rate_set_between_calls_is_used():
+    (model, step), (x, y) = small(), data(8)
+    fast = capture(step)
+    for _ in range(3):
+        fast(x, y)
+    optimizer = step.__closure__[[*step.__code__.co_freevars].index("optimizer")].cell_contents
+    optimizer.param_groups[0]["lr"] = 0.0
+    before = model.state_dict()
+    fast(x, y)
+    assert fast.captured
+    assert all((before[name] == value).all() for name, value in model.state_dict().items())
+
+
+def test_dropout_goes_on_in_the_same_stream():
+    def make():
+        model = dn.MLP(6, [40], 3, dropout=0.5, rng=0)
+        return model, training_step(model, optimizers.SGD(model.parameters(), lr=0.01))
+
+    step, fast, model, twin = pair(make)
+    x, y = data(8)
+    values = [(step(x, y).item(), fast(x, y).item()) for _ in range(6)]
+    assert fast.captured
+    assert all(a == b for a, b in values) and len({a for a, _ in values}) == 6
+    assert_same_state(model, twin)                    # the random state is a buffer
+
+
+def test_shapes_have_programs_of_their_own():
+    step, fast, model, twin = pair(small)
+    x, y = data(20)
+    for n in (20, 7, 20, 7, 20, 7, 13, 20, 7):
+        assert step(x[:n], y[:n]).item() == fast(x[:n], y[:n]).item()
+    assert fast.captured
+    assert_same_state(model, twin)
+
+
+def test_a_new_parameter_array_is_noticed():
+    step, fast, model, twin = pair(small)
+    x, y = data(8)
+    for _ in range(3):
+        step(x, y), fast(x, y)
+    for m in (model, twin):
+        m.parameters()[0].data = np.full((6, 5), 0.25, np.float32)
+    for _ in range(4):
+        assert step(x, y).item() == fast(x, y).item()
+    assert_same_state(model, twin)
+
+
+def test_a_new_layer_and_a_new_mode_are_noticed():
+    def make():
+        model = dn.MLP(6, [9], 3, dropout=0.5, rng=0)
+        return model, training_step(model, optimizers.SGD(model.parameters(), lr=0.1))
+
+    step, fast, model, twin = pair(make)
+    x, y = data(8)
+    for change in (lambda m: None, lambda m: m.eval(), lambda m: m.train(),
+                   lambda m: setattr(m, "0", layers.Linear(6, 9, rng=5))):
+        change(model), change(twin)
+        for _ in range(4):
+            assert step(x, y).item() == fast(x, y).item()
+        assert fast.captured
+    assert_same_state(model, twin)
+
+
+def refusal(step, *inputs):
+    "Run a step five times; the reason why it was not captured."
+    fast = capture(step)
+    for _ in range(5):
+        fast(*inputs)
+    assert not fast.captured
+    return fast.reason
+
+
+def test_each_refusal_is_one_sentence_that_says_what_and_where():
+    model, plain = small()
+    (x, y), count, scale = data(4), [0], np.ones(1)
+
+    def branches(x, y):
+        loss = plain(x, y)
+        return loss * 2 if loss.item() > 0 else loss
+
+    assert "asks for a number in Python (.item() in " in refusal(branches, x, y)
+    assert "test_capture.py, line" in refusal(branches, x, y)
+
+    def condition(x, y):
+        loss = plain(x, y)
+        return loss * 2 if loss > 0 else loss
+
+    assert "a condition in" in refusal(condition, x, y)
+
+    def python_noise(x, y):
+        return plain(x + np.random.default_rng(0).normal(size=x.shape).astype(np.float32), y)
+
+    assert "outside launches" in refusal(python_noise, x, y)
+
+    def counts(x, y):
+        count[0] += 1
+        return plain(x, y) * count[0]
+
+    assert re.search("`multiply` took the number [0-9] in one step and [0-9] in the next", refusal(counts, x, y))
+
+    def alternates(x, y):
+        count[0] += 1
+        return plain(x, y) if count[0] % 2 else plain(x, y) * 2
+
+    assert "not the same" in refusal(alternates, x, y)
+    assert "runs in numpy" in refusal(lambda x: dn.autograd.cumsum(dn.Tensor(x), 0).sum(), x)
+    assert "returned float" in refusal(lambda x: 1.5, x)
+    with kernels.backend("numpy"):
+        assert "numpy backend" in refusal(plain, x, y)
+    assert scale == 1
+
+
+def test_a_refused_step_still_computes():
+    step, fast, model, twin = pair(small)
+    inner, (x, y) = fast.step, data(8)
+
+    def peeking(x, y):
+        loss = inner(x, y)
+        loss.item()
+        return loss
+
+    fast = capture(peeking)
+    for _ in range(4):
+        assert step(x, y).item() == fast(x, y).item()
+    (losses,) = fast.run((x, y), np.arange(8), 4)
+    np.testing.assert_array_equal(losses, epoch(step, x, y, np.arange(8), 4))
+    assert not fast.captured
+    assert_same_state(model, twin)
+
+
+def test_a_step_that_counts_in_python_is_refused():
+    class Counter:
+        steps = 0
+
+    counter, (_, plain), (x, y) = Counter(), small(), data(4)
+
+    def step(x, y):
+        counter.steps += 1
+        return plain(x, y)
+
+    counter.steps = 0
+    assert "changes 'steps' in Python, from 3 to 4" in refusal(step, x, y)
+
+
+def test_bad_labels_raise_the_same_error():
+    _, step = small()
+    fast, (x, y) = capture(step), data(8)
+    for _ in range(3):
+        fast(x, y)
+    y[3] = 3
+    with pytest.raises(ValueError, match="labels hold class 3"):
+        fast(x, y)
+    with pytest.raises(ValueError, match="labels hold class 3"):
+        fast.run((x, y), np.arange(8), 8)
+
+
+def test_outputs_are_copies_and_keep_their_form():
+    def step(x):
+        total = dn.Tensor(x).sum()
+        return total, dn.Tensor(x) * 2
+
+    fast = capture(step)
+    results = [fast(np.full((2, 2), float(k))) for k in range(4)]
+    assert fast.captured
+    for k, (total, double) in enumerate(results):
+        assert total.item() == 4 * k and (double.data == 2 * k).all()
+    totals, doubles = fast.run([np.arange(12.0).reshape(6, 2)], np.arange(6), 2)
+    np.testing.assert_array_equal(totals, [6, 22, 38])
+    np.testing.assert_array_equal(doubles, 2 * np.arange(12.0).reshape(3, 2, 2))
+
+
+def test_scatter_gather_and_strided_views():
+    rng = np.random.default_rng(0)
+    table = dn.Tensor(rng.standard_normal((10, 4)).astype(np.float32), requires_grad=True)
+
+    def step(index, w):
+        rows = dn.autograd.take(table, index, 0)
+        mixed = (rows.T @ dn.Tensor(w)).T[:, ::2] * rows[:, 1:3]
+        loss = (mixed * mixed).sum()
+        table.grad = None
+        loss.backward()
+        return loss, table.grad
+
+    fast = capture(step, fuse=False)
+    for _ in range(5):
+        index, w = rng.integers(0, 10, 6), rng.standard_normal((6, 6)).astype(np.float32)
+        expected, got = step(index, w), fast(index, w)
+        for a, b in zip(expected, got, strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+    assert fast.captured, fast.reason
+
+
+def test_source_reads_like_the_step():
+    _, step = small()
+    fast, (x, y) = capture(step, fuse=False), data(8)
+    with pytest.raises(RuntimeError, match="no step has run yet"):
+        _ = fast.source
+    for _ in range(2):
+        fast(x, y)
+    text = fast.source
+    assert text.startswith("def step(x, y):\n")
+    for line in ("matmul(matmul1, x, model_0_weight)", "cross_entropy(", "adam(model_0_weight", "return cross_entropy1"):
+        assert line in text
+    compile(text, "source", "exec")
+
+
+def test_random_numbers_and_running_statistics_are_state():
+    def make():
+        model = dn.MLP(6, [8], 3, norm="batch", dropout=0.2, rng=3)
+        return model, training_step(model, optimizers.RMSprop(model.parameters(), lr=0.01))
+
+    step, fast, model, twin = pair(make)
+    x, y = data(48)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(48)
+        np.testing.assert_array_equal(fast.run((x, y), order, 8)[0], epoch(step, x, y, order, 8))
+    assert_same_state(model, twin)
+
+
+def test_threads_may_share_a_captured_step():
+    _, step = small()
+    fast, (x, y) = capture(step), data(8)
+    for _ in range(2):
+        fast(x, y)
+    failures = []
+
+    def work():
+        try:
+            for _ in range(200):
+                assert np.isfinite(fast(x, y).item())
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_progress_is_reported_within_an_epoch():
+    _, step = small()
+    fast, (x, y) = capture(step), data(64)
+    seen = []
+    fast.run((x, y), np.tile(np.arange(64), 200), 2, progress=seen.append)
+    assert seen[-1] == 6400 and seen == sorted(set(seen)) and len(seen) > 4
+
+
+SCRIPT = """
+import sys, time
+import numpy as np
+import deepnotes as dn
+from deepnotes import optimizers, outputs
+from deepnotes.capture import capture
+model = dn.MLP(6, [5, 4], 3, rng=0)
+optimizer = optimizers.Adam(model.parameters())
+def step(x, y):
+    loss = outputs.cross_entropy(model(dn.Tensor(x)), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+fast = capture(step)
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((4096, 6)).astype(np.float32), rng.integers(0, 3, 4096)
+"""
+
+
+def run_script(text, folder, **options):
+    environment = {**os.environ, "DEEPNOTES_CACHE_DIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(SCRIPT) + textwrap.dedent(text)], env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_the_next_process_needs_no_compiler(tmp_path):
+    text = """
+    losses = fast.run((x, y), np.arange(4096), 32)[0]
+    print(fast.captured, "numba" in sys.modules, losses[-1])
+    """
+    first, second = [run_script(text, tmp_path).communicate()[0].split() for _ in range(2)]
+    assert first[:2] == ["True", "True"] and second[:2] == ["True", "False"]
+    assert first[2] == second[2]
+
+
+def test_ctrl_c_ends_a_long_run(tmp_path):
+    text = """
+    fast.run((x, y), np.arange(4096), 32)
+    order = np.tile(np.arange(4096), 20000)
+    print("ready", flush=True)
+    try:
+        fast.run((x, y), order, 1)
+    except KeyboardInterrupt:
+        before = [p.data.copy() for p in model.parameters()]
+        print("stopped", np.isfinite(fast(x[:1], y[:1]).item()), flush=True)
+    """
+    process = run_script(text, tmp_path)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert out == "stopped True\n", error
