@@ -44,7 +44,7 @@ def calls_per_round(call):
         n *= 4
 
 
-def compare(peers, rounds):
+def compare(peers, rounds, once=False):
     """Seconds per call of each peer, and each peer's median ratio to the first.
 
     Parameters
@@ -53,8 +53,10 @@ def compare(peers, rounds):
         What to time; the first is the one that others are compared with.
     rounds : int
         How often each is timed.
+    once : bool
+        For calls that are long and warm: one call is a round.
     """
-    counts = {name: calls_per_round(call) for name, call in peers.items()}
+    counts = {name: 1 if once else calls_per_round(call) for name, call in peers.items()}
     times = {name: [] for name in peers}
     for _ in range(rounds):
         for name, call in peers.items():
@@ -88,15 +90,16 @@ def run(name, cases, chosen, versions, targets=None, measured=()):
     ----------
     name : str
         The benchmark's name; files are called `<name>-<threads>.md` and `.json`.
-    cases : iterable of (group, case, peers)
-        Peers as for `compare`; the group's geometric mean of ratios is reported.
+    cases : iterable of (group, case, peers) or (group, case, peers, rounds)
+        Peers as for `compare`; the group's geometric mean of ratios is reported. With `rounds`, each is one long call.
     chosen : Namespace
         What `options` returned.
     versions : dict
         Of the peers.
     targets : dict of str to dict, optional
-        For groups whose name starts so: the largest "geometric mean" and "worst" ratio to the second peer, or the
-        largest "value" of the first, that are aimed at.
+        For groups whose name starts so: the largest "geometric mean" and "worst" ratio to the second peer, the
+        largest "value" of the first, or its "least" value, that are aimed at. A key may be (start, peer) or
+        (start, peer, cases) to look at another peer, and at some cases only.
     measured : iterable of (group, case, unit, dict of str to float), optional
         What was measured in another way than by timing calls in turns.
 
@@ -106,10 +109,10 @@ def run(name, cases, chosen, versions, targets=None, measured=()):
         One row per case.
     """
     rows = []
-    for group, case, peers in cases:
+    for group, case, peers, *rounds in cases:
         if chosen.only and chosen.only not in f"{group} {case}":
             continue
-        seconds, ratios = compare(peers, chosen.rounds)
+        seconds, ratios = compare(peers, min(chosen.rounds, *rounds) if rounds else chosen.rounds, bool(rounds))
         rows.append({"group": group, "case": case, "unit": "s", "values": seconds, "ratios": ratios})
         print(line(rows[-1]), flush=True)
     for group, case, unit, values in measured:
@@ -117,7 +120,7 @@ def run(name, cases, chosen, versions, targets=None, measured=()):
         ratios = {peer: first / value for peer, value in values.items()}
         rows.append({"group": group, "case": case, "unit": unit, "values": values, "ratios": ratios})
         print(line(rows[-1]), flush=True)
-    facts = {"threads": chosen.threads, "rounds": chosen.rounds, **machine(), **versions}
+    facts = {"threads": chosen.threads, "rounds": chosen.rounds, **machine(), **{k: v for k, v in versions.items() if v}}
     result = {"facts": facts, "rows": rows, "targets": judged(rows, targets or {})}
     chosen.out.mkdir(parents=True, exist_ok=True)
     stem = chosen.out / f"{name}-{chosen.threads}"
@@ -144,25 +147,35 @@ def machine():
 def judged(rows, targets):
     "Each target, the value reached, and whether it is met."
     verdicts = []
-    for start, limits in targets.items():
-        here = [row for row in rows if row["group"].startswith(start)]
-        ratios = [list(row["ratios"].values())[1] for row in here if len(row["ratios"]) > 1]
+    for key, limits in targets.items():
+        start, peer, cases = (*(key if isinstance(key, tuple) else (key,)), None, None)[:3]
+        here = [row for row in rows if row["group"].startswith(start) and (not cases or row["case"] in cases)]
+        pairs = [(row, row["ratios"][peer] if peer else list(row["ratios"].values())[1]) for row in here
+                 if (peer in row["ratios"] if peer else len(row["ratios"]) > 1)]
         for what, limit in limits.items():
-            values = [next(iter(row["values"].values())) for row in here] if what == "value" else ratios
-            if not values:
+            if what in ("value", "least"):
+                found = [(row, next(iter(row["values"].values()))) for row in here]
+            else:
+                found = pairs
+            if not found:
                 continue
-            value = geometric_mean(values) if what == "geometric mean" else max(values)
-            verdicts.append({"group": start, "what": what, "limit": limit, "reached": value, "met": value <= limit,
-                             "unit": here[0]["unit"] if what == "value" else "",
-                             "missed by": [row["case"] + " (" + row["group"] + ")" for row, v in
-                                           zip(here, values, strict=False) if what != "geometric mean" and v > limit]})
+            values = [value for _, value in found]
+            value = geometric_mean(values) if what == "geometric mean" else (min if what == "least" else max)(values)
+            good = (lambda v, limit=limit, what=what: v >= limit if what == "least" else v <= limit)
+            where = start + (f", {cases[0]} to {cases[-1]}" if cases and len(cases) > 1 else f", {cases[0]}" if cases else "")
+            verdicts.append({"group": where + (f", against {peer}" if peer else ""), "what": what, "limit": limit,
+                             "reached": value, "met": good(value),
+                             "unit": here[0]["unit"] if what in ("value", "least") else "",
+                             "missed by": [row["case"] + " (" + row["group"] + ")" for row, v in found
+                                           if what != "geometric mean" and not good(v)]})
     return verdicts
 
 
 def sentence(verdict):
     unit = f" {verdict['unit']}" if verdict["unit"] else ""
-    missed = "; above it: " + ", ".join(verdict["missed by"]) if verdict["missed by"] else ""
-    return (f"{verdict['group']}: {verdict['what']} {verdict['reached']:.2f}{unit}, target at most "
+    least = verdict["what"] == "least"
+    missed = f"; {'below' if least else 'above'} it: " + ", ".join(verdict["missed by"]) if verdict["missed by"] else ""
+    return (f"{verdict['group']}: {verdict['what']} {verdict['reached']:.2f}{unit}, target at {verdict['what'] if least else 'most'} "
             f"{verdict['limit']}{unit}, {'met' if verdict['met'] else 'missed'}{missed}")
 
 
@@ -179,18 +192,21 @@ def line(row):
 def table(result):
     "Facts, targets and rows as markdown."
     facts, rows = result["facts"], result["rows"]
-    lines = [", ".join(f"{key} {value}" for key, value in facts.items()), ""]
+    notes = facts.get("not measured", {})
+    lines = [", ".join(f"{key} {value}" for key, value in facts.items() if key != "not measured"), ""]
+    lines += [f"- {key}: {value}" for key, value in notes.items()]
     lines += [f"- {sentence(verdict)}" for verdict in result["targets"]] + [""]
     for group in dict.fromkeys(row["group"] for row in rows):
         here = [row for row in rows if row["group"] == group]
-        peers = list(here[0]["values"])
+        peers = list(dict.fromkeys(peer for row in here for peer in row["values"]))
         titles = ["case", *peers, *[f"{peers[0]} / {p}" for p in peers[1:]]]
         lines += [f"### {group}", "", "| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
         for row in here:
-            lines.append("| " + " | ".join([row["case"], *[shown(row, value) for value in row["values"].values()],
-                                            *[f"{r:.2f}" for r in list(row["ratios"].values())[1:]]]) + " |")
+            times = [shown(row, row["values"][p]) if p in row["values"] else "–" for p in peers]
+            ratios = [f"{row['ratios'][p]:.2f}" if p in row["ratios"] else "–" for p in peers[1:]]
+            lines.append("| " + " | ".join([row["case"], *times, *ratios]) + " |")
         if len(peers) > 1:
-            means = [geometric_mean(row["ratios"][p] for row in here) for p in peers[1:]]
+            means = [geometric_mean(row["ratios"][p] for row in here if p in row["ratios"]) for p in peers[1:]]
             lines.append("| geometric mean |" + " |" * len(peers) + " " + " | ".join(f"{m:.2f}" for m in means) + " |")
         lines.append("")
     return "\n".join(lines)

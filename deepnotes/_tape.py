@@ -341,8 +341,7 @@ class Tensor:
         kernels.peeked("`in`")
         return value in self._data
 
-    def __hash__(self):
-        return id(self)
+    __hash__ = object.__hash__  # of the object, not of its numbers: `==` compares those
 
     def __array__(self, dtype=None, copy=None):
         if self._node is not None and _mode.enabled:
@@ -505,12 +504,19 @@ def record(name, out, inputs, rules, saved=(), fast=None, view=False):
             return t
         node = t._node = Node()
         node._name, node.rules, node.fast, node.order = name, rules, fast, next(_order)
-        node.edges = [_edge(source) for source in inputs]
+        node.edges = [source if source._node is LEAF else source._node for source in inputs]
         if saved:
-            node.saved = [out if s is OUTPUT else s._data for s in saved]
-            node.origins = [OUTPUT if s is OUTPUT else _edge(s) for s in saved]
-            node.cells = [t._version if s is OUTPUT else s._version for s in saved]
-            node.stamp = builtins.sum([cell[0] for cell in node.cells])
+            arrays, origins, cells, stamp = [], [], [], 0
+            for s in saved:
+                if s is OUTPUT:
+                    s, origin = t, OUTPUT
+                else:
+                    origin = s if s._node is LEAF else s._node
+                arrays.append(s._data)
+                origins.append(origin)
+                cells.append(cell := s._version)
+                stamp += cell[0]
+            node.saved, node.origins, node.cells, node.stamp = arrays, origins, cells, stamp
         else:
             node.saved, node.origins, node.cells = (), (), None
         node.like = out.shape if view or out.size > 9 else out
@@ -588,10 +594,10 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
                 known = pending.get(edge)
                 if known is None:
                     pending[edge] = part
-                    if isinstance(edge, Tensor):
-                        leaves[edge] = None
-                    else:
+                    if isinstance(edge, Node):
                         heappush(queue, (-edge.order, edge))
+                    else:
+                        leaves[edge] = None
                     if not create_graph and part is not g and part.base is None:
                         mine.add(edge)
                 elif create_graph:

@@ -11,7 +11,7 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
            'normalize_columns', 'normalize_columns_backward', 'take', 'scatter_add', 'take_along_axis',
            'put_along_axis_add', 'index_get', 'index_add', 'uniform', 'descent', 'sgd', 'sgd_dampened', 'adagrad',
-           'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad', 'add_squares', 'GRAIN', 'Kernel', 'formula_text',
+           'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad', 'add_squares', 'GRAIN', 'WORTH', 'Kernel', 'formula_text',
            'loop_source', 'Recording', 'peeked', 'Launch', 'launch', 'can_compile', 'compiler', 'default_backend',
            'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes',
            'sum_to_axes', 'random_state', 'number', 'update', 'get_num_threads', 'set_num_threads', 'split',
@@ -20,16 +20,14 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
 # %% ../nbs/09_kernels.ipynb #df063293
 import ast
 import builtins
-import collections
 import contextvars
 import importlib
 import importlib.util
 import inspect
 import linecache
 import os
-import queue
 import textwrap
-import threading
+import time
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -121,7 +119,7 @@ def formula_text(function, name=None):
     return f"# {name}: source not available\n"
 
 
-def loop_source(name, modes, flat=True):
+def loop_source(name, modes, flat=True, trial=False):
     """The text of the loop that applies a formula to operands of the given modes.
 
     Parameters
@@ -133,6 +131,8 @@ def loop_source(name, modes, flat=True):
         `r` one row for all and `c` one column for all.
     flat : bool
         One loop over all elements, or one over rows around one over columns.
+    trial : bool
+        Whether to try `quick` first, block by block, and take `formula` for the elements that it answers with NaN.
 
     Returns
     -------
@@ -151,12 +151,28 @@ def loop_source(name, modes, flat=True):
     element = "[i]" if flat else "[i, j]"
     pick = {"f": element, "r": "[j]", "c": "[i]", "s": ""}
     picked = [f"out{element}" if mode == "o" else x + pick[mode] for x, mode in zip(xs, modes, strict=True)]
-    body = f"out{element} = formula({', '.join(picked)})"
+    index, count, indent = "j", "out.shape[1]", " " * 8
     if flat:
-        lines += ["    for i in range(out.size):", f"        {body}"]
+        index, count, indent = "i", "out.size", " " * 4
     else:
-        lines += ["    for i in range(out.shape[0]):", "        for j in range(out.shape[1]):", f"            {body}"]
+        lines += ["    for i in range(out.shape[0]):"]
+    body = _trial if trial else _each
+    lines += [indent + line for line in body(index, count, f"out{element}", ", ".join(picked), "o" in modes)]
     return "\n".join(lines) + "\n"
+
+
+def _each(i, n, out, operands, in_place):
+    return [f"for {i} in range({n}):", f"    {out} = formula({operands})"]
+
+
+def _trial(i, n, out, operands, in_place):
+    "Blocks of 512 stay in the nearest cache while they are looked at twice; in place, the operands must wait for that."
+    block, step = f"    for {i} in range(a, b):", " " * 8
+    return [f"for a in range(0, {n}, 512):", f"    b = min(a + 512, {n})", "    lost = False", block,
+            f"{step}y = quick({operands})", *([] if in_place else [f"{step}{out} = y"]), f"{step}lost |= y != y",
+            "    if lost:", "    " + block, f"{step}    y = quick({operands})", f"{step}    z = formula({operands})",
+            f"{step}    {out} = z if y != y else y",
+            *(["    else:", "    " + block, f"{step}    {out} = quick({operands})"] if in_place else [])]
 
 # %% ../nbs/09_kernels.ipynb #94840899
 #| code-fold: true
@@ -491,8 +507,8 @@ tanh = _vocabulary("tanh", np.tanh)
 sigmoid = _vocabulary("sigmoid", _sigmoid)
 erf = _vocabulary("erf", lambda x: _special("erf", x))
 erfinv = _vocabulary("erfinv", lambda x: _special("erfinv", x), compiled=False)
-sin = _vocabulary("sin", np.sin, np.sin, compiled="circle_runner")
-cos = _vocabulary("cos", np.cos, np.cos, compiled="circle_runner")
+sin = _vocabulary("sin", np.sin, np.sin)
+cos = _vocabulary("cos", np.cos, np.cos)
 sqrt = _vocabulary("sqrt", np.sqrt, np.sqrt)
 sign = _vocabulary("sign", np.sign, np.sign)
 absolute = _vocabulary("absolute", np.abs, np.absolute)
@@ -970,28 +986,37 @@ def set_num_threads(n):
     _num_threads = int(n)
 
 
-GRAIN = 131072          # elements below which one thread is faster than two
-_jobs, _workers, _pool_lock = queue.SimpleQueue(), [], threading.Lock()
+GRAIN, WORTH = 16384, 2e-5       # elements, and seconds of work, below which one core is left alone
+_pool, _pace = None, {}
 
 
-def _work(jobs):
-    while True:
-        jobs.get()()
-
-
-def _after_fork():
+def _forget_pool():
     "Threads do not survive a fork: the child starts its own."
-    global _jobs, _pool_lock
-    _jobs, _pool_lock = queue.SimpleQueue(), threading.Lock()
-    _workers.clear()
+    global _pool
+    _pool = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _pays(loop, size):
+    "Whether a loop, measured when it ran alone, has enough to do; None if it has not been measured often enough."
+    runs, pace = _pace.get(loop, (0, 0.0))
+    return pace * size >= WORTH if runs >= 3 else None
+
+
+def _measured(loop, size, args):
+    "Run a loop and note the seconds per element of its quickest run."
+    start = time.perf_counter()
+    loop(*args)
+    pace = (time.perf_counter() - start) / size
+    runs, best = _pace.get(loop, (0, pace))
+    _pace[loop] = runs + 1, builtins.min(best, pace)
 
 
 def split(loop, n, size, args, whole=None):
-    """Run a compiled loop on all cores: its first axis of length n is cut into chunks.
+    """Run a compiled loop, on all cores if that pays: its first axis of length n is cut into chunks.
 
     Parameters
     ----------
@@ -1003,44 +1028,29 @@ def split(loop, n, size, args, whole=None):
         What the loop takes.
     whole : sequence of bool, optional
         Which arguments have that axis; all, if not given.
+
+    Notes
+    -----
+    Chapter: The engine room, section Threads
     """
+    global _pool
     cores = get_num_threads()
     if cores == 1 or size < GRAIN or n == 1:
         loop(*args)
         return
-    row = size // n
-    unit = 4096 if row == 1 else 1
-    chunk = -(-n // (4 * cores))
-    if chunk * row < GRAIN // 2:
-        chunk = -(-GRAIN // (2 * row))
-    chunk = -(-chunk // unit) * unit
-    starts, done, failures = collections.deque(range(0, n, chunk)), queue.SimpleQueue(), []
-    count = len(starts)
-
-    def drain():
-        while True:
-            try:
-                a = starts.popleft()
-            except IndexError:
-                return
-            try:
-                loop(*[x[a:a + chunk] if whole is None or whole[i] else x for i, x in enumerate(args)])
-            except BaseException as error:
-                failures.append(error)
-            done.put(None)
-
-    with _pool_lock:
-        while len(_workers) < cores - 1:
-            worker = threading.Thread(target=_work, args=(_jobs,), name="deepnotes kernels", daemon=True)
-            worker.start()
-            _workers.append(worker)
-    for _ in range(builtins.min(cores, count) - 1):
-        _jobs.put(drain)
-    drain()
-    for _ in range(count):
-        done.get()
-    if failures:
-        raise failures[0]
+    pays = _pays(loop, size)
+    if pays is None:
+        _measured(loop, size, args)
+        return
+    if pays:
+        from deepnotes import _loops
+        if _pool is None:
+            _pool = _loops.Pool(importlib.import_module("deepnotes.kernels"))
+        unit = 1024 if size == n else 1
+        chunk = -(-n // (2 * cores * unit)) * unit
+        if _pool.run(loop, n, chunk, args, whole, cores):
+            return
+    loop(*args)
 
 # %% ../nbs/09_kernels.ipynb #232938b1
 def cache_folder():

@@ -197,7 +197,8 @@ def test_dropout_at_the_ends_and_in_evaluation(kind):
     for p in (-0.1, 1.1, float("nan"), "half"):
         with pytest.raises(ValueError, match="p must be a probability"):
             kind(p)
-    grad_check(lambda x, d=kind(0.4, rng=0): _fixed(d, x), np.random.default_rng(1).normal(size=(5, 4)))
+    drop = kind(0.4, rng=0)
+    grad_check(lambda x: _fixed(drop, x), np.random.default_rng(1).normal(size=(5, 4)))
 
 
 def _fixed(drop, x):
