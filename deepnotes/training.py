@@ -490,23 +490,22 @@ class Trainer:
             self._made_of, self._warm = made_of, set()
         return self._step
 
-    def _warm_up(self, stepped, batch):
+    def _warm_up(self, stepped, kind, batch):
         """Let a captured step be recorded, and take back what that changed.
 
         Recording takes two steps in Python, whose last digits may differ from those of merged loops. Since they are taken
         back, every step that counts runs in the same way, and a run that is continued repeats the one that was not.
         """
-        shapes = tuple((a.shape, a.dtype.str) for a in batch)
-        if isinstance(stepped, _Eager) or shapes in self._warm:
+        if isinstance(stepped, _Eager) or kind in self._warm:
             return
-        before = self._snapshot()
+        before, arrays = self._snapshot(), batch()
         try:
             self.model.train()
             for _ in range(2):
-                stepped(*batch)
+                stepped(*arrays)
         finally:
             self._restore(before)
-        self._warm.add(shapes)
+        self._warm.add(kind)
 
     def _snapshot(self):
         return (self.model.state_dict(), self.optimizer.state_dict(),
@@ -534,8 +533,8 @@ class Trainer:
         try:
             feeds = self.scheduler.feeds(steps) if self._per_step and steps > 1 else ()
             with interrupts.allowed():
-                for batch in run.kinds:
-                    self._warm_up(self._step, batch)
+                for kind, k in run.kinds:
+                    self._warm_up(self._step, kind, lambda k=k: run.batch(k))
                 self.model.train()
                 results = run(steps, feeds)
         except BaseException:
@@ -760,7 +759,8 @@ class Trainer:
             return tuple(a[rows] for a in arrays)
 
         run.batch = batch
-        run.kinds = [batch(0)] if counts[0] == counts[-1] else [batch(0), batch(len(counts) - 1)]
+        kind = tuple((a.shape[1:], a.dtype.str) for a in arrays)
+        run.kinds = [((count, *kind), k) for count, k in {counts[-1]: len(counts) - 1, counts[0]: 0}.items()]
         return run, [(n, n * answers) for n in counts]
 
     def _pairs(self, stepped, stream, steps):
@@ -775,7 +775,8 @@ class Trainer:
                 results.append([_value(t) for t in stepped(*pair)])
             return tuple(np.array(column) for column in zip(*results, strict=True))
 
-        run.batch, run.kinds = kept.__getitem__, kept
+        run.batch = kept.__getitem__
+        run.kinds = [((len(y), *((a.shape[1:], a.dtype.str) for a in (x, y))), k) for k, (x, y) in enumerate(kept)]
         return run, [(len(y), y.size) for _, y in kept]
 
     def _end_epoch(self, loader, measured, prefix, callbacks, bar):
