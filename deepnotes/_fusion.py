@@ -438,6 +438,10 @@ def rewritten(launches, lasting):
     -------
     list of Group
     """
+    launches = [kernels.Launch(kernels.square.kernel, out, operands[:1])
+                if kernel.name == "power" and isinstance(operands[1], int | float) and operands[1] == 2
+                and out.dtype.kind == "f" and isinstance(operands[0], np.ndarray) else kernels.Launch(kernel, out, operands)
+                for kernel, out, operands in launches]
     groups = outer_updates(grouped(alive(launches, lasting)), lasting)
     later = set()
     for group in reversed(groups):

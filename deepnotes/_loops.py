@@ -9,12 +9,13 @@ __all__ = ['exp', 'log', 'plus', 'larger', 'small_square', 'fetch_add', 'exchang
            'SEATS', 'NEXT', 'DONE', 'ASLEEP', 'JOB', 'ADDRESS', 'LENGTH', 'CHUNK', 'COUNT', 'MOVING', 'ARGUMENTS',
            'PATIENCE', 'stand_in', 'fingerprint', 'tries', 'cache_folder', 'safe_folder', 'target_machine', 'packed',
            'load', 'load_loop', 'save_loop', 'machine_code', 'array_type', 'classify', 'Plan', 'planned',
-           'elementwise_runner', 'compiled_loop', 'softmax', 'log_softmax', 'logsumexp', 'softmax_backward',
-           'log_softmax_backward', 'normalize', 'normalize_backward', 'sum_rows', 'sum_all', 'sum_parts', 'sum_columns',
-           'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add', 'compiled_function', 'rows_runner',
-           'logsumexp_runner', 'normalize_runner', 'sum_runner', 'sum_to_runner', 'assembled', 'product',
-           'matmul_runner', 'update_source', 'states_of', 'update_runner', 'add_squares', 'add_squares_runner',
-           'gather_runner', 'along_axis_runner', 'normalize_columns', 'normalize_columns_backward', 'uniform',
+           'elementwise_runner', 'power_runner', 'compiled_loop', 'softmax', 'log_softmax', 'logsumexp',
+           'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward', 'sum_rows', 'sum_all',
+           'max_rows', 'min_rows', 'max_columns', 'min_columns', 'sum_parts', 'sum_columns', 'take', 'scatter_add',
+           'take_along_axis', 'put_along_axis_add', 'compiled_function', 'rows_runner', 'logsumexp_runner',
+           'normalize_runner', 'extreme_runner', 'sum_runner', 'sum_to_runner', 'assembled', 'product', 'matmul_runner',
+           'update_source', 'states_of', 'update_runner', 'add_squares', 'add_squares_runner', 'gather_runner',
+           'along_axis_runner', 'normalize_columns', 'normalize_columns_backward', 'uniform',
            'normalize_columns_runner', 'uniform_runner', 'help_out', 'wait_and_help', 'share', 'wake', 'begins', 'Pool']
 
 # %% ../nbs/09c_loops.ipynb #98b295df
@@ -494,6 +495,32 @@ def elementwise_runner(kernel, ground):
 SINGLE = np.dtype(np.float32)
 
 
+def power_runner(kernel, ground):
+    "Powers of floats, squares without the detour by a logarithm; whole numbers, which may overflow, are numpy's."
+    loop, square = elementwise_runner(kernel, ground), elementwise_runner(ground.square.kernel, ground)
+
+    def chosen(out, x, y):
+        if isinstance(y, int | float) and y == 2 and isinstance(x, np.ndarray) and x.dtype == out.dtype:
+            return square, (x,)
+        return loop, (x, y)
+
+    def run(out, x, y):
+        if out.dtype.kind == "f" and all(a.dtype == out.dtype for a in (x, y) if isinstance(a, np.ndarray)):
+            form, operands = chosen(out, x, y)
+            form(out, *operands)
+        else:
+            kernel.reference(out, x, y)
+
+    def calls(out, x, y):
+        if out.dtype.kind != "f" or any(a.dtype != out.dtype for a in (x, y) if isinstance(a, np.ndarray)):
+            return None
+        form, operands = chosen(out, x, y)
+        return form.calls(out, *operands)
+
+    run.calls = calls
+    return run
+
+
 def compiled_loop(kernel, ground, out, operands, modes, flat, kinds):
     dtype = ground.compute_dtype(out, operands)
     trial = dtype == out.dtype == SINGLE and tries(kernel.formula)
@@ -626,6 +653,38 @@ def sum_all(out, x):
             block = plus(block, x[i])
         total += block
     out[()] = total
+
+
+def max_rows(out, x):
+    for i in range(x.shape[0]):
+        top = x[i, 0]
+        for j in range(1, x.shape[1]):
+            top = larger(top, x[i, j])
+        out[i] = top
+
+
+def min_rows(out, x):
+    for i in range(x.shape[0]):
+        top = -x[i, 0]
+        for j in range(1, x.shape[1]):
+            top = larger(top, -x[i, j])
+        out[i] = -top
+
+
+def max_columns(out, x):
+    for j in range(x.shape[1]):
+        out[j] = x[0, j]
+    for i in range(1, x.shape[0]):
+        for j in range(x.shape[1]):
+            out[j] = larger(out[j], x[i, j])
+
+
+def min_columns(out, x):
+    for j in range(x.shape[1]):
+        out[j] = x[0, j]
+    for i in range(1, x.shape[0]):
+        for j in range(x.shape[1]):
+            out[j] = -larger(-out[j], -x[i, j])
 
 
 def sum_parts(out, parts):
@@ -836,6 +895,25 @@ def _sums(ground, reference):
     long_sum.calls = calls
 
     return planned(ground, prepare, reference, static=True)
+
+
+def extreme_runner(kernel, ground):
+    "max and min over the last axes or the first; over others, and of whole numbers, they are numpy's."
+    rows, columns = (_lazily(ground, globals()[f"{kernel.name}_{name}"], lambda d: (array_type(d), array_type(d, 2)))
+                     for name in ("rows", "columns"))
+
+    def prepare(out, x, axes=None):
+        axes = ground.normalized_axes(axes, x.ndim)
+        k, n = len(axes), out.size
+        if not x.size or not k or not _plain(out, x):
+            return None
+        if min(axes) == x.ndim - k:
+            return Plan(rows(out.dtype), (_view(out, (n,)), _view(x, (n, x.size // n))), n, x.size, (True, True))
+        if max(axes) == k - 1:
+            return Plan(columns(out.dtype), (_view(out, (n,)), _view(x, (x.size // n, n))), 1, 0, ())
+        return None
+
+    return planned(ground, prepare, kernel.reference, static=True)
 
 
 def sum_runner(kernel, ground):

@@ -170,6 +170,8 @@ def _straightened(kernel, run, out, operands):
     for x in operands:
         if isinstance(x, np.ndarray) and x is out:
             x = target
+        elif isinstance(x, np.ndarray) and x.size == out.size == 1:
+            x = x.reshape(out.shape)
         elif isinstance(x, np.ndarray) and kernel.formula is not None and x.size > 1 and not (
                 x.flags.c_contiguous and x.shape == out.shape) and _loops.classify(out, [x])[0] == "f":
             x, source = np.empty(out.shape, x.dtype), x

@@ -517,7 +517,7 @@ floor = _vocabulary("floor", np.floor, np.floor)
 ceil = _vocabulary("ceil", np.ceil, np.ceil)
 round = _vocabulary("round", np.rint, np.rint)
 reciprocal = _vocabulary("reciprocal", np.reciprocal, np.reciprocal)
-power = _vocabulary("power", np.power, np.power, compiled=False)
+power = _vocabulary("power", np.power, np.power, compiled="power_runner")
 maximum = _vocabulary("maximum", np.maximum, np.maximum)
 minimum = _vocabulary("minimum", np.minimum, np.minimum)
 where = _vocabulary("where", lambda c, x, y: np.where(c, x, y))
@@ -578,8 +578,8 @@ def _reduction(ufunc):
 
 sum = Kernel("sum", _reduction(np.add), "sum_runner")
 prod = Kernel("prod", _reduction(np.multiply))
-max = Kernel("max", _reduction(np.maximum))
-min = Kernel("min", _reduction(np.minimum))
+max = Kernel("max", _reduction(np.maximum), "extreme_runner")
+min = Kernel("min", _reduction(np.minimum), "extreme_runner")
 
 
 def _arg_reduction(function):
