@@ -525,3 +525,29 @@ def test_rewriting_leaves_out_joins_and_shares():
     assert [len(group.launches) for group in groups] == [1, 2] * 6 + [1]
     before, after = _fusion.shared(groups, last)
     assert before == 12 * x.nbytes and after == 2 * x.nbytes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_powers_maxima_and_both_kinds_of_clipping_are_captured(seed):
+    def make():
+        model = layers.Sequential(layers.Maxout(6, 5, 3, rng=seed), layers.Linear(5, 2, rng=seed))
+        optimizer = optimizers.SGD(model.parameters(), lr=0.1)
+
+        def step(x, y):
+            out = model(dn.Tensor(x))
+            loss = (out**2).mean() + (out**4).mean() - 0.1 * out.min() + 0.01 * ((out**2) ** 1.5).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizers.clip_grad_norm_(model.parameters(), 1.0, norm_type=float("inf"))
+            optimizers.clip_grad_value_(model.parameters(), 0.5)
+            optimizer.step()
+            return loss
+
+        return model, step
+
+    step, fast, model, twin = pair(make)
+    for k in range(5):
+        x, y = data(8, seed=k)
+        assert step(x, y).item() == fast(x, y).item()
+    assert fast.captured, fast.reason
+    assert_same_state(model, twin)
