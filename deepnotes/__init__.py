@@ -16,7 +16,7 @@ _MODULES = ("activations", "autograd", "callbacks", "capture", "checkpoints", "d
 _NAMES = {
     "Tensor": "autograd", "no_grad": "autograd", "grad": "autograd", "grad_check": "autograd", "draw": "autograd",
     "backend": "kernels", "show_config": "kernels",
-    "MLP": "layers",
+    "MLP": "layers", "Module": "layers", "Linear": "layers", "Sequential": "layers",
     "Loader": "loader",
     "Trainer": "training",
 }

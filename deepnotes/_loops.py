@@ -1200,7 +1200,7 @@ def update_source(kernel, name="loop"):
     lines = [f"def {name}({', '.join(['p', 'g', *states, *(['step'] if kernel.counts else []), 'hyper', 'advance'])}):"]
     if kernel.counts:
         lines += ["    t = step[0] + advance", "    step[0] = t"]
-    lines += [f"    {', '.join(numbers)} = numbers({', '.join(arguments)})"]
+    lines += [f"    {', '.join(numbers)}, = numbers({', '.join(arguments)})"]
     lines += [f"    {n} = scalar({n})" for n in numbers]
     lines += ["    for i in range(p.size):"]
     call = f"rule({', '.join([*[f'{x}[i]' for x in ('p', 'g', *states)], *numbers])})"
