@@ -6,8 +6,8 @@
 __all__ = ['ReLU', 'LeakyReLU', 'ReLU6', 'Threshold', 'Sigmoid', 'Tanh', 'LogSigmoid', 'Softplus', 'Softsign', 'ELU', 'CELU',
            'SELU', 'GELU', 'SiLU', 'Swish', 'Mish', 'Hardtanh', 'Hardsigmoid', 'Hardswish', 'Tanhshrink', 'Softshrink',
            'Hardshrink', 'GLU', 'GEGLU', 'SwiGLU', 'Softmax', 'LogSoftmax', 'Softmin', 'linear', 'Linear', 'Maxout',
-           'PReLU', 'Identity', 'Flatten', 'Sequential', 'Dropout', 'AlphaDropout', 'Normalization', 'BatchNorm1d',
-           'LayerNorm', 'RMSNorm', 'Residual', 'Embedding', 'MLP', 'Parameter', 'Module']
+           'PReLU', 'Identity', 'Flatten', 'Sequential', 'Dropout', 'AlphaDropout', 'BatchNorm1d', 'LayerNorm',
+           'RMSNorm', 'Residual', 'Embedding', 'MLP', 'Parameter', 'Module']
 
 # %% ../nbs/06_layers.ipynb #ca623d40
 import inspect
@@ -215,7 +215,7 @@ def _activation_module(name, function):
         vars(self).update(bound.arguments)
 
     def forward(self, x):
-        return function(x, *[getattr(self, p) for p in names])
+        return function(x, *[getattr(self, p) for p in names]) if names else function(x)
 
     def extra_repr(self):
         return ", ".join(f"{p}={getattr(self, p)!r}" for p in names)
@@ -228,8 +228,8 @@ def _activation_module(name, function):
     doc = (f"`deepnotes.activations.{function.__name__}` as a module.\n\n"
            + (f"    Parameters\n    ----------\n{listed}\n" if listed else "")
            + "    Notes\n    -----\n    Chapter: Layers, section Activations as modules\n    ")
-    body = {"__doc__": doc, "__module__": __name__, "forward": forward, "extra_repr": extra_repr}
-    return type(name, (Module,), {**body, "__init__": construct} if names else {**body, "forward": lambda self, x: function(x)})
+    body = {"__doc__": doc, "__module__": __name__, "forward": forward}
+    return type(name, (Module,), {**body, "__init__": construct, "extra_repr": extra_repr} if names else body)
 
 # %% ../nbs/06_layers.ipynb #d265e996
 #| code-fold: true
@@ -537,40 +537,38 @@ _follow = kernels.elementwise(lambda average, value, momentum, correction: avera
                               "running_average")
 
 
-class Normalization(Module):
-    """Base class of `BatchNorm1d`, `LayerNorm` and `RMSNorm`: a learned scale and shift per feature.
-
-    Notes
-    -----
-    Chapter: Layers, section Batch normalization
-    """
-
-    def _learn(self, shape, affine, bias, weight_init, bias_init, rng, dtype):
-        rng, name = np.random.default_rng(rng), type(self).__name__
-        self.normalized_shape = tuple(_size(name, "every size", n) for n in ((shape,) if isinstance(shape, int | np.integer) else shape))
-        self.weight = Parameter((weight_init or initialization.ones)(self.normalized_shape, rng=rng, dtype=dtype)) if affine else None
-        bias = affine and bias
-        self.bias = Parameter((bias_init or initialization.zeros)(self.normalized_shape, rng=rng, dtype=dtype)) if bias else None
-
-    def _scaled(self, y):
-        if self.weight is None:
-            return y
-        return y * self.weight if self.bias is None else _affine(y, self.weight, self.bias)
-
-    def _input(self, x):
-        "The input as a float Tensor whose last axes are those that are normalized."
-        x, name, k = as_tensor(x, type(self).__name__), type(self).__name__, len(self.normalized_shape)
-        if x.shape[-k:] != self.normalized_shape:
-            raise ValueError(f"{name}: the input has shape {x.shape}, but its last axes must be {self.normalized_shape}. "
-                             "See the chapter Layers, section Layer normalization: one example at a time.")
-        return x if x.dtype.kind == "f" else x.astype(np.float32)
-
-    def extra_repr(self):
-        size = self.normalized_shape[0] if len(self.normalized_shape) == 1 else self.normalized_shape
-        return f"{size}{'' if self.weight is not None else ', affine=False'}"
+def _learn_scale(module, shape, affine, bias, weight_init, bias_init, rng, dtype):
+    "Give a normalization its shape, and a learned scale and shift per feature if it wants them."
+    rng, sizes = np.random.default_rng(rng), (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    module.normalized_shape = sizes = tuple(_size(type(module).__name__, "every size", n) for n in sizes)
+    module.weight = Parameter((weight_init or initialization.ones)(sizes, rng=rng, dtype=dtype)) if affine else None
+    bias = affine and bias
+    module.bias = Parameter((bias_init or initialization.zeros)(sizes, rng=rng, dtype=dtype)) if bias else None
 
 
-class BatchNorm1d(Normalization):
+def _scaled(module, y):
+    "y times the learned scale plus the learned shift."
+    if module.weight is None:
+        return y
+    return y * module.weight if module.bias is None else _affine(y, module.weight, module.bias)
+
+
+def _rows_input(module, x):
+    "The input as a float Tensor whose last axes are those that are normalized."
+    x, name, shape = as_tensor(x, type(module).__name__), type(module).__name__, module.normalized_shape
+    if x.shape[-len(shape):] != shape:
+        raise ValueError(f"{name}: the input has shape {x.shape}, but its last axes must be {shape}. "
+                         "See the chapter Layers, section Layer normalization: one example at a time.")
+    return x if x.dtype.kind == "f" else x.astype(np.float32)
+
+
+def _shape_and_scale(module):
+    "What the repr of a normalization says."
+    size = module.normalized_shape[0] if len(module.normalized_shape) == 1 else module.normalized_shape
+    return f"{size}{'' if module.weight is not None else ', affine=False'}"
+
+
+class BatchNorm1d(Module):
     r"""Give each feature mean 0 and variance 1 over the batch, then a scale and shift that are learned.
 
     Parameters
@@ -626,7 +624,7 @@ class BatchNorm1d(Normalization):
                  bias_init=None, rng=None, dtype=np.float32):
         self.num_features = _size("BatchNorm1d", "num_features", num_features)
         self.eps, self.momentum, self.track_running_stats = eps, momentum, track_running_stats
-        self._learn(num_features, affine, True, weight_init, bias_init, rng, dtype)
+        _learn_scale(self, num_features, affine, True, weight_init, bias_init, rng, dtype)
         self.register_buffer("running_mean", np.zeros(num_features, dtype) if track_running_stats else None)
         self.register_buffer("running_var", np.ones(num_features, dtype) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
@@ -647,7 +645,7 @@ class BatchNorm1d(Normalization):
 
     def _columns(self, x):
         if not self.training and self.track_running_stats:
-            return self._scaled(_standardize(x, self.running_mean, self.running_var, self.eps))
+            return _scaled(self, _standardize(x, self.running_mean, self.running_var, self.eps))
         n = x.shape[0]
         if n < 2 and self.training:
             raise ValueError(f"BatchNorm1d: expected more than 1 value per feature when training, got {n}: the variance of one "
@@ -656,7 +654,7 @@ class BatchNorm1d(Normalization):
         y, mean, variance = _normalize_columns(x, self.eps)
         if self.training and self.track_running_stats:
             self._track(mean, variance, n)
-        return self._scaled(y)
+        return _scaled(self, y)
 
     def _track(self, mean, variance, n):
         "Move the running averages toward this batch, in place."
@@ -666,6 +664,9 @@ class BatchNorm1d(Normalization):
             momentum = launch(kernels.divide, np.empty(()), 1.0, self.num_batches_tracked)
         launch(_follow, self.running_mean, self.running_mean, mean, momentum, 1.0)
         launch(_follow, self.running_var, self.running_var, variance, momentum, n / (n - 1))
+
+    def extra_repr(self):
+        return _shape_and_scale(self)
 
 # %% ../nbs/06_layers.ipynb #456e9500
 #| code-fold: show
@@ -682,7 +683,7 @@ def _normalize_rows(x, eps):
     return record("layer_norm", y, (x,), rule, saved=(x, OUTPUT), fast=(fast,))
 
 
-class LayerNorm(Normalization):
+class LayerNorm(Module):
     r"""Give each example mean 0 and variance 1 over its features, then a scale and shift that are learned.
 
     Parameters
@@ -722,18 +723,21 @@ class LayerNorm(Normalization):
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, weight_init=None, bias_init=None,
                  rng=None, dtype=np.float32):
         self.eps = eps
-        self._learn(normalized_shape, elementwise_affine, bias, weight_init, bias_init, rng, dtype)
+        _learn_scale(self, normalized_shape, elementwise_affine, bias, weight_init, bias_init, rng, dtype)
 
     def forward(self, x):
         """`x` of shape ``(..., *normalized_shape)``, normalized over the last axes."""
-        x = self._input(x)
+        x = _rows_input(self, x)
         if len(self.normalized_shape) == 1:
-            return self._scaled(_normalize_rows(x, self.eps))
+            return _scaled(self, _normalize_rows(x, self.eps))
         rows = x.reshape((*x.shape[:-len(self.normalized_shape)], math.prod(self.normalized_shape)))
-        return self._scaled(_normalize_rows(rows, self.eps).reshape(x.shape))
+        return _scaled(self, _normalize_rows(rows, self.eps).reshape(x.shape))
+
+    def extra_repr(self):
+        return _shape_and_scale(self)
 
 
-class RMSNorm(Normalization):
+class RMSNorm(Module):
     r"""Divide each example by the root of its mean square; no mean is subtracted and no shift learned.
 
     Parameters
@@ -770,14 +774,17 @@ class RMSNorm(Normalization):
 
     def __init__(self, normalized_shape, eps=None, elementwise_affine=True, weight_init=None, rng=None, dtype=np.float32):
         self.eps = eps
-        self._learn(normalized_shape, elementwise_affine, False, weight_init, None, rng, dtype)
+        _learn_scale(self, normalized_shape, elementwise_affine, False, weight_init, None, rng, dtype)
 
     def forward(self, x):
         """`x` of shape ``(..., *normalized_shape)``, divided by its root mean square over the last axes."""
-        x = self._input(x)
+        x = _rows_input(self, x)
         eps = float(np.finfo(x.dtype).eps) if self.eps is None else self.eps
         axes = tuple(range(x.ndim - len(self.normalized_shape), x.ndim))
-        return self._scaled(x / autograd.sqrt((x * x).mean(axes, keepdims=True) + eps))
+        return _scaled(self, x / autograd.sqrt((x * x).mean(axes, keepdims=True) + eps))
+
+    def extra_repr(self):
+        return _shape_and_scale(self)
 
 # %% ../nbs/06_layers.ipynb #fa56a965
 #| code-fold: show
