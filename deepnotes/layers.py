@@ -65,11 +65,13 @@ def linear(x, weight, bias=None):
     x = as_tensor(x, "linear")
     a, W = x.data, weight.data
     if a.ndim < 1 or a.shape[-1] != W.shape[0] or bias is not None and bias.data.shape != W.shape[1:]:
-        raise ValueError(f"Linear: the input has shape {a.shape}, but its last axis must hold {W.shape[0]} features (weight is "
-                         f"{W.shape}, bias {None if bias is None else bias.shape}). See the chapter Layers, section A layer by hand.")
+        raise ValueError(f"Linear: the input has shape {a.shape}, but its last axis must hold {W.shape[0]} features "
+                         f"(weight is {W.shape}, bias {None if bias is None else bias.shape}). "
+                         "See the chapter Layers, section A layer by hand.")
     if a.ndim != 2 or a.dtype != W.dtype:
         if a.ndim > 2 and a.dtype == W.dtype:
-            return linear(x.reshape(math.prod(a.shape[:-1]), a.shape[-1]), weight, bias).reshape(a.shape[:-1] + W.shape[1:])
+            rows = x.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+            return linear(rows, weight, bias).reshape(a.shape[:-1] + W.shape[1:])
         return x @ weight if bias is None else x @ weight + bias
     y = launch(kernels.matmul, np.empty((a.shape[0], W.shape[1]), W.dtype), a, W)
     if bias is None:
@@ -79,19 +81,20 @@ def linear(x, weight, bias=None):
 
 # %% ../nbs/06_layers.ipynb #6219c077
 #| code-fold: show
-_ODD = ("sigmoid", "tanh", "logsigmoid", "softsign", "hardtanh", "hardsigmoid", "tanhshrink", "softshrink", "hardshrink")
+_SATURATING = ("sigmoid", "tanh", "logsigmoid", "softsign", "hardtanh", "hardsigmoid", "tanhshrink", "softshrink",
+               "hardshrink")
 
 
 def _default_weight_init(activation):
     "The rule that suits the activation behind a layer: He for rectifiers, smooth ones too, Xavier for what saturates."
-    if activation is None or activation in _ODD:
+    if activation is None or activation in _SATURATING:
         return initialization.xavier_normal
     if activation in ("selu", "maxout"):
         return initialization.lecun_normal
     if activation in _ACTIVATIONS:
         return initialization.he_normal
-    raise ValueError(f"Linear: activation must be one of {', '.join([*_ACTIVATIONS, 'maxout'])} or None; got {activation!r}. "
-                     "See the chapter Layers, section The linear layer.")
+    raise ValueError(f"Linear: activation must be one of {', '.join([*_ACTIVATIONS, 'maxout'])} or None; "
+                     f"got {activation!r}. See the chapter Layers, section The linear layer.")
 
 
 def _size(op, name, size):
@@ -221,8 +224,8 @@ def _activation_module(name, function):
         return ", ".join(f"{p}={getattr(self, p)!r}" for p in names)
 
     forward.__doc__ = f"`activations.{function.__name__}` of `x`, a Tensor of any shape that the function takes."
-    construct.__signature__ = signature.replace(parameters=[inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY),
-                                                            *parameters])
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    construct.__signature__ = signature.replace(parameters=[itself, *parameters])
     listed = "".join(f"    {p.name}\n        As there{'' if p.default is p.empty else f'; {p.default!r} by default'}.\n"
                      for p in parameters)
     doc = (f"`deepnotes.activations.{function.__name__}` as a module.\n\n"
@@ -402,7 +405,8 @@ class Sequential(Module):
 _dropout = elementwise_op(lambda x, u, p, scale: kernels.where(u < p, 0.0, x * scale),
                           lambda g, u, p, scale: kernels.where(u < p, 0.0, g * scale), None, None, None, name="dropout")
 _alpha_dropout = elementwise_op(lambda x, u, p, low, a, b: kernels.where(u < p, low, a * x + b),
-                                lambda g, u, p, a: kernels.where(u < p, 0.0, g * a), None, None, None, None, None, name="alpha_dropout")
+                                lambda g, u, p, a: kernels.where(u < p, 0.0, g * a), None, None, None, None, None,
+                                name="alpha_dropout")
 
 
 class Dropout(Module):
@@ -531,9 +535,11 @@ def _normalize_columns(x, eps):
 
 
 _standardize = elementwise_op(lambda x, mean, variance, eps: (x - mean) / kernels.sqrt(variance + eps),
-                              lambda variance, eps: 1.0 / kernels.sqrt(variance + eps), None, None, None, name="standardize")
-_affine = elementwise_op(lambda x, weight, bias: x * weight + bias, lambda weight: weight, lambda x: x, 1, name="affine")
-_follow = kernels.elementwise(lambda average, value, momentum, correction: average + momentum * (correction * value - average),
+                              lambda variance, eps: 1.0 / kernels.sqrt(variance + eps), None, None, None,
+                              name="standardize")
+_affine = elementwise_op(lambda x, weight, bias: x * weight + bias, lambda weight: weight, lambda x: x, 1,
+                         name="affine")
+_follow = kernels.elementwise(lambda average, value, momentum, factor: average + momentum * (factor * value - average),
                               "running_average")
 
 
@@ -648,9 +654,9 @@ class BatchNorm1d(Module):
             return _scaled(self, _standardize(x, self.running_mean, self.running_var, self.eps))
         n = x.shape[0]
         if n < 2 and self.training:
-            raise ValueError(f"BatchNorm1d: expected more than 1 value per feature when training, got {n}: the variance of one "
-                             "value is 0. Use larger batches, drop the last one, or eval(). See the chapter Layers, section "
-                             "Batch normalization.")
+            raise ValueError(f"BatchNorm1d: expected more than 1 value per feature when training, got {n}: the variance "
+                             "of one value is 0. Use larger batches, drop the last one, or eval(). "
+                             "See the chapter Layers, section Batch normalization.")
         y, mean, variance = _normalize_columns(x, self.eps)
         if self.training and self.track_running_stats:
             self._track(mean, variance, n)
@@ -772,7 +778,8 @@ class RMSNorm(Module):
     Chapter: Layers, section Layer normalization: one example at a time
     """
 
-    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, weight_init=None, rng=None, dtype=np.float32):
+    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, weight_init=None, rng=None,
+                 dtype=np.float32):
         self.eps = eps
         _learn_scale(self, normalized_shape, elementwise_affine, False, weight_init, None, rng, dtype)
 
@@ -798,7 +805,7 @@ class Residual(Module):
     shortcut : Module or None
         What the input passes on its way to the sum, such as a `Linear` where the branch changes the width.
     scale : float or None
-        If given, the branch is multiplied by a learned number that starts here; 0 makes the block the identity at first.
+        If given, the branch is multiplied by a learned number that starts here; with 0 the block begins as the identity.
     dtype : dtype
         Of that number.
 
@@ -835,9 +842,9 @@ class Residual(Module):
         x = as_tensor(x, "Residual")
         around, y = x if self.shortcut is None else self.shortcut(x), self.branch(x)
         if around.shape != y.shape:
-            raise ValueError(f"Residual: the branch turned shape {x.shape} into {y.shape}, which cannot be added to {around.shape}; "
-                             "give a shortcut such as Linear(in, out). See the chapter Layers, section A way around: residual "
-                             "connections.")
+            raise ValueError(f"Residual: the branch turned shape {x.shape} into {y.shape}, which cannot be added to "
+                             f"{around.shape}; give a shortcut such as Linear(in, out). "
+                             "See the chapter Layers, section A way around: residual connections.")
         return around + (y if self.scale is None else y * self.scale)
 
 # %% ../nbs/06_layers.ipynb #ce28ea36
@@ -886,7 +893,8 @@ class Embedding(Module):
                              "See the chapter Layers, section A table of vectors.")
         self.padding_idx = None if padding_idx is None else padding_idx % shape[0]
         rng = np.random.default_rng(rng)
-        table = weight_init(shape, rng=rng, dtype=dtype) if weight_init else initialization.normal(shape, 1.0, rng=rng, dtype=dtype)
+        weight_init = weight_init or (lambda shape, **kw: initialization.normal(shape, 1.0, **kw))
+        table = weight_init(shape, rng=rng, dtype=dtype)
         if padding_idx is not None:
             table[self.padding_idx] = 0
         self.weight = Parameter(table)
@@ -895,7 +903,8 @@ class Embedding(Module):
         """The vectors of the symbols in `x`, integers of any shape: shape ``(*x.shape, embedding_dim)``."""
         x = as_tensor(x, "Embedding")
         if x.dtype.kind not in "iu":
-            raise TypeError(f"Embedding: expected integers, got {x.dtype}. See the chapter Layers, section A table of vectors.")
+            raise TypeError(f"Embedding: expected integers, got {x.dtype}. "
+                            "See the chapter Layers, section A table of vectors.")
         y = autograd.take(self.weight, x)
         if self.padding_idx is None:
             return y
@@ -931,7 +940,7 @@ class MLP(Sequential):
     dtype : dtype
         float32 (default) or float64.
     norm : {None, "batch", "layer", "rms"} or callable
-        Normalization between each hidden linear layer and its activation; a function of the width that returns a Module.
+        Normalization between each hidden linear layer and its activation; or a function of the width that makes one.
     dropout : float
         Probability of `Dropout` after each activation (`AlphaDropout` after SELU); 0 for none.
 
@@ -955,8 +964,8 @@ class MLP(Sequential):
             raise TypeError("MLP: hidden_features must be a list of widths such as [128], "
                             f"got {hidden_features!r}. See the chapter Layers, section Stacking.")
         if not callable(activation) and activation not in _ACTIVATIONS:
-            raise ValueError(f"MLP: activation must be one of {', '.join(_ACTIVATIONS)}, or callable; got {activation!r}. "
-                             "See the chapter Activation functions.")
+            raise ValueError(f"MLP: activation must be one of {', '.join(_ACTIVATIONS)}, or callable; "
+                             f"got {activation!r}. See the chapter Activation functions.")
         if norm is not None and not callable(norm) and norm not in _NORMS:
             raise ValueError(f"MLP: norm must be one of {', '.join(_NORMS)}, callable, or None; got {norm!r}. "
                              "See the chapter Layers, section Batch normalization.")
@@ -966,7 +975,8 @@ class MLP(Sequential):
         for n, m in zip(widths, widths[1:], strict=False):
             unit = activation() if callable(activation) else _ACTIVATIONS[activation]()
             name = next((name for name, kind in _ACTIVATIONS.items() if type(unit) is kind), None)
-            layers = [Linear(n, m, bias=norm != "batch", activation=name, weight_init=weight_init, rng=rng, dtype=dtype)]
+            layers = [Linear(n, m, bias=norm != "batch", activation=name, weight_init=weight_init, rng=rng,
+                             dtype=dtype)]
             if norm is not None:
                 layers.append(norm(m) if callable(norm) else _NORMS[norm](m, dtype=dtype))
             blocks.append([*layers, unit])
