@@ -401,8 +401,8 @@ class SGD(Optimizer):
     -----
     With :math:`d_t = g_t + \lambda\theta_t`,
 
-    .. math:: v_t = \mu v_{t-1} + (1 - \tau) d_t, \qquad
-              \theta_{t+1} = \theta_t - \eta v_t \quad\text{or}\quad \theta_t - \eta (d_t + \mu v_t)
+    .. math:: v_t = \beta v_{t-1} + (1 - \tau) d_t, \qquad
+              \theta_{t+1} = \theta_t - \eta v_t \quad\text{or}\quad \theta_t - \eta (d_t + \beta v_t)
 
     for plain and for Nesterov's momentum; :math:`v_1 = d_1`. As in PyTorch the learning rate multiplies the velocity.
 
@@ -476,7 +476,7 @@ class Adagrad(Optimizer):
     def _start(self, state, array, group):
         return super()._start(state, array, group) if state == "step" else np.full_like(array, group["initial_accumulator_value"])
 
-# %% ../nbs/07_optimizers.ipynb #818cfe93
+# %% ../nbs/07_optimizers.ipynb #4de75e32
 #| code-fold: show
 class RMSprop(Optimizer):
     r"""RMSprop: each gradient is divided by the recent size of its kind.
@@ -506,7 +506,7 @@ class RMSprop(Optimizer):
     Notes
     -----
     .. math:: s_t = \alpha s_{t-1} + (1 - \alpha) g_t^2, \qquad
-              v_t = \mu v_{t-1} + \frac{g_t}{\sqrt{s_t} + \varepsilon}, \qquad
+              v_t = \beta v_{t-1} + \frac{g_t}{\sqrt{s_t} + \varepsilon}, \qquad
               \theta_{t+1} = \theta_t - \eta v_t
 
     Centered, :math:`s_t - m_t^2` stands under the root, where m is the decaying mean of the gradients.

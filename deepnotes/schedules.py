@@ -390,7 +390,7 @@ class CosineAnnealingLR(LRScheduler):
 
     References
     ----------
-    Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, ICLR 2017.
+    Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, 2016.
 
     Chapter: Schedules, section Decay
     """
@@ -791,12 +791,13 @@ class LRRangeTest:
         -----
         Chapter: Schedules, section Which rate to start from
         """
+        from deepnotes.plotting import COLORS
         if ax is None:
             import matplotlib.pyplot as plt
             _, ax = plt.subplots(layout="constrained")
-        ax.semilogx(self.rates, self.losses, color="C0", alpha=0.4, linewidth=0.8, label="loss")
-        ax.semilogx(self.rates, self.smoothed, color="C0", label="running mean")
-        ax.axvline(self.suggestion, color="C1", linestyle="--", label=f"steepest: {self.suggestion:.2g}")
+        ax.semilogx(self.rates, self.losses, "-", color=COLORS[0], alpha=0.4, linewidth=0.8, label="loss")
+        ax.semilogx(self.rates, self.smoothed, "-", color=COLORS[0], label="running mean")
+        ax.axvline(self.suggestion, color=COLORS[1], linestyle="--", label=f"steepest: {self.suggestion:.2g}")
         top = np.nanmax(self.smoothed[: max(len(self.smoothed) // 2, 1)])
         low = np.nanmin(self.smoothed)
         ax.set(xlabel="learning rate", ylabel="loss", ylim=(low - 0.1 * (top - low), top + 0.5 * (top - low)))
