@@ -654,8 +654,8 @@ class BatchNorm1d(Module):
             return _scaled(self, _standardize(x, self.running_mean, self.running_var, self.eps))
         n = x.shape[0]
         if n < 2 and self.training:
-            raise ValueError(f"BatchNorm1d: expected more than 1 value per feature when training, got {n}: the variance "
-                             "of one value is 0. Use larger batches, drop the last one, or eval(). "
+            raise ValueError(f"BatchNorm1d: expected more than 1 value per feature when training, got {n}: the "
+                             "variance of one value is 0. Use larger batches, drop the last one, or eval(). "
                              "See the chapter Layers, section Batch normalization.")
         y, mean, variance = _normalize_columns(x, self.eps)
         if self.training and self.track_running_stats:
@@ -805,7 +805,7 @@ class Residual(Module):
     shortcut : Module or None
         What the input passes on its way to the sum, such as a `Linear` where the branch changes the width.
     scale : float or None
-        If given, the branch is multiplied by a learned number that starts here; with 0 the block begins as the identity.
+        If given, the branch is multiplied by a learned number that starts here; at 0 the block begins as the identity.
     dtype : dtype
         Of that number.
 
