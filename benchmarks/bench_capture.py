@@ -58,7 +58,7 @@ def epochs():
         X, y = _peers.data(sizes, ROWS)
         order = np.random.default_rng(0).permutation(ROWS)
         for batch in reversed(BATCHES):
-            group, case, runs, seconds = f"epoch of {NAMES[sizes]}", f"batch {batch}", {}, {}
+            group, case, runs, seconds, first_loss = f"epoch of {NAMES[sizes]}", f"batch {batch}", {}, {}, None
             if chosen.only and chosen.only not in f"{group} {case}":
                 continue
             for name, make in makers.items():
@@ -73,6 +73,9 @@ def epochs():
                     continue
                 seconds[name] = time.perf_counter() - start
                 assert np.isfinite(losses).all(), f"{name}, {case}: {losses}"
+                if name != "scikit-learn":                              # which draws its own weights and order
+                    first_loss = first_loss or float(losses[0])
+                    assert abs(losses[0] / first_loss - 1) < 1e-4, f"{name}, {case}: {losses[0]}, not {first_loss}"
                 if getattr(getattr(run, "captured", None), "reason", None):
                     notes[f"{name} {case}"] = run.captured.reason
                 runs[name] = lambda run=run: run(order)

@@ -264,7 +264,7 @@ def save_loop(path, content):
             os.unlink(temporary)
 
 
-def machine_code(build, signature, text, machine):
+def machine_code(build, signature, text, machine, apart=False):
     """The compiled form of a function: from the cache, or compiled now.
 
     Parameters
@@ -277,18 +277,20 @@ def machine_code(build, signature, text, machine):
         All that the function depends on beside the library's own text.
     machine : callable
         Imports and returns `deepnotes._machine`.
+    apart : bool
+        Promise that no two arrays overlap: then loops over many of them are vectorised without asking each time.
 
     Returns
     -------
     callable
         Takes exactly such arguments, unchecked, and releases the GIL while it runs.
     """
-    key = hashlib.sha256(STAMP + text.encode() + repr(signature).encode()).hexdigest()
+    key = hashlib.sha256(STAMP + text.encode() + repr((signature, apart)).encode()).hexdigest()
     folder = safe_folder()
     path = folder and os.path.join(folder, key[:40] + ".loop")
     loop = path and load_loop(path, machine)
     if not loop:
-        content = machine().compile_loop(build(machine()), signature)
+        content = machine().compile_loop(build(machine()), signature, apart)
         loop = load(content, machine)
         if path:
             save_loop(path, content)
@@ -965,7 +967,8 @@ matrices:
   {cut_lda}
   {cut_ldb}
   {cut_ldo}
-  call void %f(i32 101, i32 %ta, i32 %tb, {int} %im, {int} %in, {int} %ik, {real} 1.0, ptr %a, {int} %ilda, ptr %b, {int} %ildb, {real} 0.0, ptr %o, {int} %ildo)
+  call void %f(i32 101, i32 %ta, i32 %tb, {int} %im, {int} %in, {int} %ik,
+               {real} 1.0, ptr %a, {int} %ilda, ptr %b, {int} %ildb, {real} 0.0, ptr %o, {int} %ildo)
   ret i64 0
 }}
 
@@ -978,7 +981,8 @@ define internal void @times_vector(i32 %t, i64 %m, i64 %n, ptr %a, i64 %lda, ptr
   {cut_lda}
   {cut_ldb}
   {cut_ldo}
-  call void %f(i32 101, i32 %t, {int} %im, {int} %in, {real} 1.0, ptr %a, {int} %ilda, ptr %x, {int} %ildb, {real} 0.0, ptr %y, {int} %ildo)
+  call void %f(i32 101, i32 %t, {int} %im, {int} %in,
+               {real} 1.0, ptr %a, {int} %ilda, ptr %x, {int} %ildb, {real} 0.0, ptr %y, {int} %ildo)
   ret void
 }}
 

@@ -61,7 +61,6 @@ def small_square(typingctx, like):
     kind = types.Array(like, 2, "C")
 
     def generate(context, builder, signature, args):
-        size = context.get_abi_sizeof(context.get_data_type(like))
         data = cgutils.alloca_once(builder, context.get_data_type(like), size=32 * 32)
         return _array(context, builder, kind, data, [ir.Constant(ir.IntType(64), 32)] * 2)
     return kind(like), generate
@@ -595,11 +594,16 @@ def _free_standing(compiled, signature):
     return _loops.target_machine().emit_object(whole), needs
 
 
+def _apart(flags):
+    flags.noalias = True
+    return flags
+
+
 _kept = []                          # compiled code lives as long as its library object does
 
 
-def compile_loop(function, signature):
-    """Compile a Python function for arguments of the given types.
+def compile_loop(function, signature, apart=False):
+    """Compile a Python function for arguments of the given types, `apart` if no two arrays ever overlap.
 
     Returns
     -------
@@ -608,6 +612,8 @@ def compile_loop(function, signature):
     """
     signature = tuple(_numba_type(kind) for kind in signature)
     dispatcher = njit(**LOOP)(function)
+    if apart:                       # numba knows the flag, but no option sets it
+        dispatcher._compiler._customize_flags = _apart
     dispatcher.compile(signature)
     compiled = dispatcher.overloads[signature]
     native = _free_standing(compiled, signature)

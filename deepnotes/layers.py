@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ReLU', 'LeakyReLU', 'ReLU6', 'Threshold', 'Sigmoid', 'Tanh', 'LogSigmoid', 'Softplus', 'Softsign', 'ELU', 'CELU',
            'SELU', 'GELU', 'SiLU', 'Swish', 'Mish', 'Hardtanh', 'Hardsigmoid', 'Hardswish', 'Tanhshrink', 'Softshrink',
-           'Hardshrink', 'GLU', 'GEGLU', 'SwiGLU', 'Softmax', 'LogSoftmax', 'Softmin', 'linear', 'PReLU', 'Linear',
-           'Maxout', 'Identity', 'Flatten', 'Sequential', 'Dropout', 'AlphaDropout', 'BatchNorm1d', 'LayerNorm',
-           'RMSNorm', 'Residual', 'Embedding', 'MLP', 'Parameter', 'Module']
+           'Hardshrink', 'GLU', 'GEGLU', 'SwiGLU', 'Softmax', 'LogSoftmax', 'Softmin', 'linear', 'Linear', 'Maxout',
+           'PReLU', 'Identity', 'Flatten', 'Sequential', 'Dropout', 'AlphaDropout', 'Normalization', 'BatchNorm1d',
+           'LayerNorm', 'RMSNorm', 'Residual', 'Embedding', 'MLP', 'Parameter', 'Module']
 
 # %% ../nbs/06_layers.ipynb #ca623d40
 import inspect
@@ -65,7 +65,7 @@ def linear(x, weight, bias=None):
     x = as_tensor(x, "linear")
     a, W = x.data, weight.data
     if a.ndim < 1 or a.shape[-1] != W.shape[0] or bias is not None and bias.data.shape != W.shape[1:]:
-        raise ValueError(f"linear: the input has shape {a.shape}, but its last axis must hold {W.shape[0]} features (weight is "
+        raise ValueError(f"Linear: the input has shape {a.shape}, but its last axis must hold {W.shape[0]} features (weight is "
                          f"{W.shape}, bias {None if bias is None else bias.shape}). See the chapter Layers, section A layer by hand.")
     if a.ndim != 2 or a.dtype != W.dtype:
         if a.ndim > 2 and a.dtype == W.dtype:
@@ -76,115 +76,6 @@ def linear(x, weight, bias=None):
         return record("linear", y, (x, weight), _LINEAR_RULES[:2], saved=(x, weight), fast=_LINEAR_FAST[:2])
     launch(kernels.add, y, y, bias.data)
     return record("linear", y, (x, weight, bias), _LINEAR_RULES, saved=(x, weight), fast=_LINEAR_FAST)
-
-# %% ../nbs/06_layers.ipynb #a22c70d6
-#| code-fold: show
-def _activation_module(name, function):
-    "A class of modules that apply an activation function; its parameters become those of the constructor."
-    signature = inspect.signature(function)
-    parameters = list(signature.parameters.values())[1:]
-    names = tuple(p.name for p in parameters)
-    signature = signature.replace(parameters=parameters)
-
-    def construct(self, *args, **kwargs):
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        vars(self).update(bound.arguments)
-
-    def forward(self, x):
-        return function(x, *[getattr(self, p) for p in names])
-
-    def extra_repr(self):
-        return ", ".join(f"{p}={getattr(self, p)!r}" for p in names)
-
-    forward.__doc__ = f"`activations.{function.__name__}` of `x`, a Tensor of any shape that the function takes."
-    construct.__signature__ = signature.replace(parameters=[inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY),
-                                                            *parameters])
-    listed = "".join(f"    {p.name}\n        As there{'' if p.default is p.empty else f'; {p.default!r} by default'}.\n"
-                     for p in parameters)
-    doc = (f"`deepnotes.activations.{function.__name__}` as a module.\n\n"
-           + (f"    Parameters\n    ----------\n{listed}\n" if listed else "")
-           + "    Notes\n    -----\n    Chapter: Layers, section Activations as modules\n    ")
-    body = {"__doc__": doc, "__module__": __name__, "forward": forward, "extra_repr": extra_repr}
-    return type(name, (Module,), {**body, "__init__": construct} if names else {**body, "forward": lambda self, x: function(x)})
-
-# %% ../nbs/06_layers.ipynb #d265e996
-#| code-fold: true
-ReLU = _activation_module("ReLU", activations.relu)
-LeakyReLU = _activation_module("LeakyReLU", activations.leaky_relu)
-ReLU6 = _activation_module("ReLU6", activations.relu6)
-Threshold = _activation_module("Threshold", activations.threshold)
-Sigmoid = _activation_module("Sigmoid", activations.sigmoid)
-Tanh = _activation_module("Tanh", activations.tanh)
-LogSigmoid = _activation_module("LogSigmoid", activations.logsigmoid)
-Softplus = _activation_module("Softplus", activations.softplus)
-Softsign = _activation_module("Softsign", activations.softsign)
-ELU = _activation_module("ELU", activations.elu)
-CELU = _activation_module("CELU", activations.celu)
-SELU = _activation_module("SELU", activations.selu)
-GELU = _activation_module("GELU", activations.gelu)
-SiLU = _activation_module("SiLU", activations.silu)
-Swish = _activation_module("Swish", activations.swish)
-Mish = _activation_module("Mish", activations.mish)
-Hardtanh = _activation_module("Hardtanh", activations.hardtanh)
-Hardsigmoid = _activation_module("Hardsigmoid", activations.hardsigmoid)
-Hardswish = _activation_module("Hardswish", activations.hardswish)
-Tanhshrink = _activation_module("Tanhshrink", activations.tanhshrink)
-Softshrink = _activation_module("Softshrink", activations.softshrink)
-Hardshrink = _activation_module("Hardshrink", activations.hardshrink)
-GLU = _activation_module("GLU", activations.glu)
-GEGLU = _activation_module("GEGLU", activations.geglu)
-SwiGLU = _activation_module("SwiGLU", activations.swiglu)
-Softmax = _activation_module("Softmax", activations.softmax)
-LogSoftmax = _activation_module("LogSoftmax", activations.log_softmax)
-Softmin = _activation_module("Softmin", activations.softmin)
-
-
-class PReLU(Module):
-    r"""Leaky ReLU whose slope for negative inputs is learned.
-
-    Parameters
-    ----------
-    num_parameters : int
-        1 for one slope, or the number of channels (axis 1) for one slope each.
-    init : float
-        Where the slopes start.
-    dtype : dtype
-        float32 (default) or float64.
-
-    Attributes
-    ----------
-    weight : Parameter
-        The slopes, shape (num_parameters,).
-
-    Notes
-    -----
-    Weight decay would pull the slopes toward those of ReLU; He et al. leave them out of it.
-
-    References
-    ----------
-    He, Zhang, Ren and Sun, Delving deep into rectifiers, ICCV 2015.
-
-    Chapter: Layers, section Activations as modules
-    """
-
-    def __init__(self, num_parameters=1, init=0.25, dtype=np.float32):
-        self.weight = Parameter(initialization.constant((num_parameters,), init, dtype=dtype))
-
-    def forward(self, x):
-        """`x` where positive, slope times `x` elsewhere."""
-        return activations.prelu(x, self.weight)
-
-    def extra_repr(self):
-        return f"num_parameters={self.weight.size}"
-
-
-_ACTIVATIONS = {
-    "relu": ReLU, "leaky_relu": LeakyReLU, "prelu": PReLU, "relu6": ReLU6, "sigmoid": Sigmoid, "tanh": Tanh,
-    "logsigmoid": LogSigmoid, "softplus": Softplus, "softsign": Softsign, "elu": ELU, "celu": CELU, "selu": SELU,
-    "gelu": GELU, "silu": SiLU, "swish": Swish, "mish": Mish, "hardtanh": Hardtanh, "hardsigmoid": Hardsigmoid,
-    "hardswish": Hardswish, "tanhshrink": Tanhshrink, "softshrink": Softshrink, "hardshrink": Hardshrink,
-}
 
 # %% ../nbs/06_layers.ipynb #6219c077
 #| code-fold: show
@@ -308,6 +199,115 @@ class Maxout(Module):
 
     def extra_repr(self):
         return f"pieces={self.pieces}"
+
+# %% ../nbs/06_layers.ipynb #a22c70d6
+#| code-fold: show
+def _activation_module(name, function):
+    "A class of modules that apply an activation function; its parameters become those of the constructor."
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[1:]
+    names = tuple(p.name for p in parameters)
+    signature = signature.replace(parameters=parameters)
+
+    def construct(self, *args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        vars(self).update(bound.arguments)
+
+    def forward(self, x):
+        return function(x, *[getattr(self, p) for p in names])
+
+    def extra_repr(self):
+        return ", ".join(f"{p}={getattr(self, p)!r}" for p in names)
+
+    forward.__doc__ = f"`activations.{function.__name__}` of `x`, a Tensor of any shape that the function takes."
+    construct.__signature__ = signature.replace(parameters=[inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY),
+                                                            *parameters])
+    listed = "".join(f"    {p.name}\n        As there{'' if p.default is p.empty else f'; {p.default!r} by default'}.\n"
+                     for p in parameters)
+    doc = (f"`deepnotes.activations.{function.__name__}` as a module.\n\n"
+           + (f"    Parameters\n    ----------\n{listed}\n" if listed else "")
+           + "    Notes\n    -----\n    Chapter: Layers, section Activations as modules\n    ")
+    body = {"__doc__": doc, "__module__": __name__, "forward": forward, "extra_repr": extra_repr}
+    return type(name, (Module,), {**body, "__init__": construct} if names else {**body, "forward": lambda self, x: function(x)})
+
+# %% ../nbs/06_layers.ipynb #d265e996
+#| code-fold: true
+ReLU = _activation_module("ReLU", activations.relu)
+LeakyReLU = _activation_module("LeakyReLU", activations.leaky_relu)
+ReLU6 = _activation_module("ReLU6", activations.relu6)
+Threshold = _activation_module("Threshold", activations.threshold)
+Sigmoid = _activation_module("Sigmoid", activations.sigmoid)
+Tanh = _activation_module("Tanh", activations.tanh)
+LogSigmoid = _activation_module("LogSigmoid", activations.logsigmoid)
+Softplus = _activation_module("Softplus", activations.softplus)
+Softsign = _activation_module("Softsign", activations.softsign)
+ELU = _activation_module("ELU", activations.elu)
+CELU = _activation_module("CELU", activations.celu)
+SELU = _activation_module("SELU", activations.selu)
+GELU = _activation_module("GELU", activations.gelu)
+SiLU = _activation_module("SiLU", activations.silu)
+Swish = _activation_module("Swish", activations.swish)
+Mish = _activation_module("Mish", activations.mish)
+Hardtanh = _activation_module("Hardtanh", activations.hardtanh)
+Hardsigmoid = _activation_module("Hardsigmoid", activations.hardsigmoid)
+Hardswish = _activation_module("Hardswish", activations.hardswish)
+Tanhshrink = _activation_module("Tanhshrink", activations.tanhshrink)
+Softshrink = _activation_module("Softshrink", activations.softshrink)
+Hardshrink = _activation_module("Hardshrink", activations.hardshrink)
+GLU = _activation_module("GLU", activations.glu)
+GEGLU = _activation_module("GEGLU", activations.geglu)
+SwiGLU = _activation_module("SwiGLU", activations.swiglu)
+Softmax = _activation_module("Softmax", activations.softmax)
+LogSoftmax = _activation_module("LogSoftmax", activations.log_softmax)
+Softmin = _activation_module("Softmin", activations.softmin)
+
+
+class PReLU(Module):
+    r"""Leaky ReLU whose slope for negative inputs is learned.
+
+    Parameters
+    ----------
+    num_parameters : int
+        1 for one slope, or the number of channels (axis 1) for one slope each.
+    init : float
+        Where the slopes start.
+    dtype : dtype
+        float32 (default) or float64.
+
+    Attributes
+    ----------
+    weight : Parameter
+        The slopes, shape (num_parameters,).
+
+    Notes
+    -----
+    Weight decay would pull the slopes toward those of ReLU; He et al. leave them out of it.
+
+    References
+    ----------
+    He, Zhang, Ren and Sun, Delving deep into rectifiers, ICCV 2015.
+
+    Chapter: Layers, section Activations as modules
+    """
+
+    def __init__(self, num_parameters=1, init=0.25, dtype=np.float32):
+        self.weight = Parameter(initialization.constant((num_parameters,), init, dtype=dtype))
+
+    def forward(self, x):
+        """`x` where positive, slope times `x` elsewhere."""
+        return activations.prelu(x, self.weight)
+
+    def extra_repr(self):
+        return f"num_parameters={self.weight.size}"
+
+
+_ACTIVATIONS = {
+    "relu": ReLU, "leaky_relu": LeakyReLU, "prelu": PReLU, "relu6": ReLU6, "sigmoid": Sigmoid, "tanh": Tanh,
+    "logsigmoid": LogSigmoid, "softplus": Softplus, "softsign": Softsign, "elu": ELU, "celu": CELU, "selu": SELU,
+    "gelu": GELU, "silu": SiLU, "swish": Swish, "mish": Mish, "hardtanh": Hardtanh, "hardsigmoid": Hardsigmoid,
+    "hardswish": Hardswish, "tanhshrink": Tanhshrink, "softshrink": Softshrink, "hardshrink": Hardshrink,
+}
 
 # %% ../nbs/06_layers.ipynb #01c1eeda
 #| code-fold: show
@@ -537,8 +537,13 @@ _follow = kernels.elementwise(lambda average, value, momentum, correction: avera
                               "running_average")
 
 
-class _Normalization(Module):
-    "What the three normalizations share: a learned scale and shift per feature."
+class Normalization(Module):
+    """Base class of `BatchNorm1d`, `LayerNorm` and `RMSNorm`: a learned scale and shift per feature.
+
+    Notes
+    -----
+    Chapter: Layers, section Batch normalization
+    """
 
     def _learn(self, shape, affine, bias, weight_init, bias_init, rng, dtype):
         rng, name = np.random.default_rng(rng), type(self).__name__
@@ -565,7 +570,7 @@ class _Normalization(Module):
         return f"{size}{'' if self.weight is not None else ', affine=False'}"
 
 
-class BatchNorm1d(_Normalization):
+class BatchNorm1d(Normalization):
     r"""Give each feature mean 0 and variance 1 over the batch, then a scale and shift that are learned.
 
     Parameters
@@ -677,7 +682,7 @@ def _normalize_rows(x, eps):
     return record("layer_norm", y, (x,), rule, saved=(x, OUTPUT), fast=(fast,))
 
 
-class LayerNorm(_Normalization):
+class LayerNorm(Normalization):
     r"""Give each example mean 0 and variance 1 over its features, then a scale and shift that are learned.
 
     Parameters
@@ -720,7 +725,7 @@ class LayerNorm(_Normalization):
         self._learn(normalized_shape, elementwise_affine, bias, weight_init, bias_init, rng, dtype)
 
     def forward(self, x):
-        """`x` of shape (..., *normalized_shape), normalized over the last axes."""
+        """`x` of shape ``(..., *normalized_shape)``, normalized over the last axes."""
         x = self._input(x)
         if len(self.normalized_shape) == 1:
             return self._scaled(_normalize_rows(x, self.eps))
@@ -728,7 +733,7 @@ class LayerNorm(_Normalization):
         return self._scaled(_normalize_rows(rows, self.eps).reshape(x.shape))
 
 
-class RMSNorm(_Normalization):
+class RMSNorm(Normalization):
     r"""Divide each example by the root of its mean square; no mean is subtracted and no shift learned.
 
     Parameters
@@ -768,7 +773,7 @@ class RMSNorm(_Normalization):
         self._learn(normalized_shape, elementwise_affine, False, weight_init, None, rng, dtype)
 
     def forward(self, x):
-        """`x` of shape (..., *normalized_shape), divided by its root mean square over the last axes."""
+        """`x` of shape ``(..., *normalized_shape)``, divided by its root mean square over the last axes."""
         x = self._input(x)
         eps = float(np.finfo(x.dtype).eps) if self.eps is None else self.eps
         axes = tuple(range(x.ndim - len(self.normalized_shape), x.ndim))
@@ -880,7 +885,7 @@ class Embedding(Module):
         self.weight = Parameter(table)
 
     def forward(self, x):
-        """The vectors of the symbols in `x`, integers of any shape: shape (*x.shape, embedding_dim)."""
+        """The vectors of the symbols in `x`, integers of any shape: shape ``(*x.shape, embedding_dim)``."""
         x = as_tensor(x, "Embedding")
         if x.dtype.kind not in "iu":
             raise TypeError(f"Embedding: expected integers, got {x.dtype}. See the chapter Layers, section A table of vectors.")

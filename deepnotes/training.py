@@ -126,7 +126,7 @@ class History:
 def _cell(value):
     return "" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.4g}"
 
-# %% ../nbs/08_training.ipynb #e46ece90
+# %% ../nbs/08_training.ipynb #66bad736
 #| code-fold: true
 def _classes(logits, y):
     "Axis of the classes, and the labels, of logits and targets of `cross_entropy`."
@@ -201,15 +201,14 @@ _right_answers = outputs._RowKernel("count_right_answers", _answer_reference, _m
 
 def _count_right(logits, y, binary):
     "How many answers of a batch are right, by launches alone, so that a recorded step counts too."
-    count = launch(kernels.copy, np.empty(1, np.int64), 0)
-    if binary:
-        return launch(_right_answers, count, logits.reshape(-1), y.reshape(-1))
-    if logits.ndim == 2 and y.dtype == np.int64:
-        return launch(_right_classes, count, logits, y)
-    axis, labels = _classes(logits, y)
-    same = launch(kernels.equal, np.empty(labels.shape, bool),
-                  launch(kernels.argmax, np.empty(labels.shape, np.int64), logits, axis), labels)
-    return launch(kernels.sum, np.empty((), np.int64), same, tuple(range(same.ndim))).reshape(1)
+    plain = logits.flags.c_contiguous and y.flags.c_contiguous
+    if binary and plain and y.dtype == logits.dtype and y.size == logits.size:
+        kernel, operands = _right_answers, (logits.reshape(-1), y.reshape(-1))
+    elif not binary and plain and logits.ndim == 2 and y.dtype == np.int64 and y.shape == logits.shape[:1]:
+        kernel, operands = _right_classes, (logits, y)
+    else:                                                           # rare shapes: counted by numpy, and not recorded
+        return np.array([np.count_nonzero((_binary_hits if binary else _class_hits)(logits, y))])
+    return launch(kernel, launch(kernels.copy, np.empty(1, np.int64), 0), *operands)
 
 
 _LOSSES = {name: getattr(outputs, name) for name in
@@ -308,6 +307,22 @@ class _Progress:
     def close(self):
         if self.bar is not None:
             self.bar.close()
+
+# %% ../nbs/08_training.ipynb #4760c347
+#| code-fold: true
+@contextlib.contextmanager
+def _watching(model, see):
+    "Call see(name, module, output array) after each innermost module that runs."
+    def hook(name):
+        return lambda module, args, out: see(name, module, out.data) if isinstance(out, Tensor) else None
+
+    leaves = [(name or "model", module) for name, module in model.named_modules() if not module.children()]
+    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 # %% ../nbs/08_training.ipynb #46ee9cf5
 #| code-fold: true
@@ -475,23 +490,22 @@ class Trainer:
             self._made_of, self._warm = made_of, set()
         return self._step
 
-    def _warm_up(self, stepped, batch):
+    def _warm_up(self, stepped, kind, batch):
         """Let a captured step be recorded, and take back what that changed.
 
         Recording takes two steps in Python, whose last digits may differ from those of merged loops. Since they are taken
         back, every step that counts runs in the same way, and a run that is continued repeats the one that was not.
         """
-        shapes = tuple((a.shape, a.dtype.str) for a in batch)
-        if isinstance(stepped, _Eager) or shapes in self._warm:
+        if isinstance(stepped, _Eager) or kind in self._warm:
             return
-        before = self._snapshot()
+        before, arrays = self._snapshot(), batch()
         try:
             self.model.train()
             for _ in range(2):
-                stepped(*batch)
+                stepped(*arrays)
         finally:
             self._restore(before)
-        self._warm.add(shapes)
+        self._warm.add(kind)
 
     def _snapshot(self):
         return (self.model.state_dict(), self.optimizer.state_dict(),
@@ -519,8 +533,8 @@ class Trainer:
         try:
             feeds = self.scheduler.feeds(steps) if self._per_step and steps > 1 else ()
             with interrupts.allowed():
-                for batch in run.kinds:
-                    self._warm_up(self._step, batch)
+                for kind, k in run.kinds:
+                    self._warm_up(self._step, kind, lambda k=k: run.batch(k))
                 self.model.train()
                 results = run(steps, feeds)
         except BaseException:
@@ -745,7 +759,8 @@ class Trainer:
             return tuple(a[rows] for a in arrays)
 
         run.batch = batch
-        run.kinds = [batch(0)] if counts[0] == counts[-1] else [batch(0), batch(len(counts) - 1)]
+        kind = tuple((a.shape[1:], a.dtype.str) for a in arrays)
+        run.kinds = [((count, *kind), k) for count, k in {counts[-1]: len(counts) - 1, counts[0]: 0}.items()]
         return run, [(n, n * answers) for n in counts]
 
     def _pairs(self, stepped, stream, steps):
@@ -760,7 +775,8 @@ class Trainer:
                 results.append([_value(t) for t in stepped(*pair)])
             return tuple(np.array(column) for column in zip(*results, strict=True))
 
-        run.batch, run.kinds = kept.__getitem__, kept
+        run.batch = kept.__getitem__
+        run.kinds = [((len(y), *((a.shape[1:], a.dtype.str) for a in (x, y))), k) for k, (x, y) in enumerate(kept)]
         return run, [(len(y), y.size) for _, y in kept]
 
     def _end_epoch(self, loader, measured, prefix, callbacks, bar):
@@ -1156,19 +1172,3 @@ def _skip(stream, n):
 
 def _norm(a):
     return float(np.linalg.norm(np.asarray(a, np.float64)))
-
-# %% ../nbs/08_training.ipynb #4760c347
-#| code-fold: true
-@contextlib.contextmanager
-def _watching(model, see):
-    "Call see(name, module, output array) after each innermost module that runs."
-    def hook(name):
-        return lambda module, args, out: see(name, module, out.data) if isinstance(out, Tensor) else None
-
-    leaves = [(name or "model", module) for name, module in model.named_modules() if not module.children()]
-    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

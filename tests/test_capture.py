@@ -15,7 +15,6 @@ import pytest
 import deepnotes as dn
 from deepnotes import kernels, layers, optimizers, outputs
 from deepnotes.capture import capture
-from deepnotes.kernels import launch
 
 pytestmark = pytest.mark.skipif(not kernels.can_compile(), reason="captured steps are compiled loops, which need numba")
 ACTIVATIONS = ["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "softplus", "leaky_relu"]
@@ -85,7 +84,7 @@ def random_case(seed):
     return make, x, y if y.dtype.kind == "i" else y.astype(dtype), batch
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(36))
 def test_captured_and_plain_steps_agree_bit_for_bit(seed):
     make, x, y, batch = random_case(seed)
     step, fast, model, twin = pair(make)
@@ -96,7 +95,7 @@ def test_captured_and_plain_steps_agree_bit_for_bit(seed):
     assert_same_state(model, twin)
 
 
-@pytest.mark.parametrize("seed", range(100, 130))
+@pytest.mark.parametrize("seed", range(100, 112))
 def test_fused_steps_stay_within_a_few_roundings(seed):
     make, x, y, batch = random_case(seed)
     step, fast, *_ = pair(make, fuse=True)

@@ -23,7 +23,7 @@ FLOORS = [
     {"_loops"},
     {"_machine"},
     {"kernels"},
-    {"_program"},
+    {"_program", "_fusion"},
     {"_tape"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},

@@ -1,0 +1,228 @@
+"""What the chapter The training procedure claims, measured again; and its exercises' checks, which must refuse wrong answers."""
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import train_test_split
+
+from deepnotes import datasets
+from deepnotes.autograd import Tensor
+from deepnotes.callbacks import Callback, EarlyStopping
+from deepnotes.layers import MLP, Linear
+from deepnotes.loader import Loader
+from deepnotes.optimizers import SGD, Adam, AdamW
+from deepnotes.outputs import cross_entropy
+from deepnotes.training import Trainer
+
+CHAPTER = Path(__file__).parent.parent / "nbs" / "08_training.ipynb"
+
+
+def code_cells():
+    cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
+    return ["\n".join(line for line in "".join(c["source"]).splitlines() if not line.startswith("#|")).strip()
+            for c in cells if c["cell_type"] == "code"]
+
+
+@pytest.fixture(scope="module")
+def space():
+    digits = datasets.load_digits()
+    split = train_test_split(digits.X / digits.X.max() * 2 - 1, digits.y, random_state=0, test_size=0.25)
+    moons = datasets.make_moons(400, noise=0.2, rng=0)
+    space = {"np": np, "os": os, "tempfile": tempfile, "Path": Path, "Trainer": Trainer, "MLP": MLP, "Linear": Linear, "SGD": SGD,
+             "Adam": Adam, "AdamW": AdamW, "Ridge": Ridge, "Callback": Callback, "EarlyStopping": EarlyStopping, "Loader": Loader,
+             "datasets": datasets, "split": split, "sample": (split[0][:200], split[2][:200]), "X": moons.X, "y": moons.y}
+    for start in ("def linear_model(", "def moons(", "def patient(", "def check_steps("):
+        (cell,) = [c for c in code_cells() if start in c]
+        cell = cell.split("\n\n\ndef opening")[0].split("\n\n\npatients =")[0]
+        exec(cell, space)
+    space["A"], space["t"] = space["standardized"](datasets.load_diabetes())
+    return space
+
+
+def test_equal_mini_batches_average_to_the_gradient():
+    data = datasets.make_moons(400, noise=0.2, rng=0)
+    model = MLP(2, [32], 2, rng=0, dtype="float64")
+
+    def gradient(rows):
+        model.zero_grad()
+        cross_entropy(model(Tensor(data.X[rows].astype("float64"))), data.y[rows]).backward()
+        return model[0].weight.grad.numpy().copy()
+
+    order = np.random.default_rng(1).permutation(400)
+    np.testing.assert_allclose(np.mean([gradient(b) for b in np.split(order, 20)], axis=0), gradient(np.arange(400)), atol=1e-14)
+
+
+def test_the_trainer_is_the_loop_of_ten_lines():
+    data = datasets.make_moons(100, noise=0.2, rng=0)
+    model = MLP(2, [8], 2, rng=0)
+    optimizer = Adam(model.parameters(), lr=0.01)
+    for epoch in range(5):
+        for batch in np.split(np.random.default_rng((3, epoch)).permutation(100), 5):
+            loss = cross_entropy(model(Tensor(data.X[batch])), data.y[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    twin = MLP(2, [8], 2, rng=0)
+    Trainer(twin, optimizer=Adam(twin.parameters(), lr=0.01), seed=3, capture=False).fit(data.X, data.y, epochs=5, batch_size=20,
+                                                                                         progress=False)
+    assert all(np.array_equal(p.data, q.data) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_one_linear_layer_is_least_squares_ridge_and_logistic_regression(space):
+    fit, A, t = space["linear_model"], space["A"], space["t"]
+    B, c = space["standardized"](datasets.load_breast_cancer())
+    for ours, solver in (
+        (fit(A, t, "mse_loss", 0.0, lr=0.1), LinearRegression().fit(A, t)),
+        (fit(A, t, "mse_loss", 2 * 10.0 / len(A), lr=0.1), Ridge(alpha=10.0).fit(A, t)),
+        (fit(B, c, "binary_cross_entropy_with_logits", 1 / len(B), lr=0.5),
+         LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-12).fit(B, c)),
+    ):
+        np.testing.assert_allclose(ours, [*solver.coef_.ravel(), *np.ravel(solver.intercept_)], rtol=1e-7, atol=1e-8)
+    closed = np.linalg.solve(A.T @ A + 10 * np.eye(A.shape[1]), A.T @ (t - t.mean()))
+    np.testing.assert_allclose(fit(A, t, "mse_loss", 2 * 10.0 / len(A), lr=0.1)[:-1], closed, rtol=1e-9)
+
+
+def test_sorted_data_learn_more_slowly(space):
+    X, X_test, y, y_test = space["split"]
+    by_class = np.argsort(y, kind="stable")
+
+    def score(shuffle):
+        trainer = Trainer(MLP(64, [128], 10, rng=0), seed=0)
+        trainer.fit(Loader(X[by_class], y[by_class], shuffle=shuffle), epochs=1, progress=False)
+        return trainer.score(X_test, y_test)
+
+    assert score(True) > score(False) + 0.2
+
+
+def test_more_epochs_overfit_and_three_remedies(space):
+    moons = space["moons"]
+
+    def run(seed, hidden=(100, 100), decay=0.0, callbacks=()):
+        model = MLP(2, hidden, 2, rng=seed)
+        trainer = Trainer(model, optimizer=AdamW(model.parameters(), lr=0.003, weight_decay=decay), seed=seed)
+        history = trainer.fit(*moons(30, seed), epochs=200, batch_size=10, validation=moons(500, 99), callbacks=callbacks,
+                              progress=False)
+        return history["val_loss"], trainer.evaluate(*moons(1000, 98))["loss"]
+
+    losses, ends = zip(*[run(seed) for seed in range(3)], strict=True)
+    assert all(loss[-1] > 1.5 * min(loss) for loss in losses)
+    for remedy in ({"decay": 3.0}, {"hidden": (4,)}):
+        assert np.median([run(seed, **remedy)[1] for seed in range(3)]) < np.median(ends) / 1.5
+    assert np.median([run(seed, callbacks=EarlyStopping(patience=30))[1] for seed in range(3)]) < np.median(ends) / 1.5
+
+
+def test_vital_signs_tell_four_patients_apart(space):
+    X, _, y, _ = space["split"]
+    seen = {}
+    for name, settings in {"healthy": {}, "slow": {"lr": 5e-5}, "dead": {"bias": -4.0}, "hot": {"lr": 3.0}}.items():
+        patient = space["patient"](**settings)
+        loss = patient.fit(X, y, epochs=5, progress=False)["loss"][-1]
+        found = patient.diagnose(*space["sample"])
+        seen[name] = loss, found["update_ratio"]["2.weight"], found["dead"]["3"]
+    assert seen["healthy"][0] < 0.5 and min(seen[name][0] for name in ("slow", "dead", "hot")) > 2.2
+    assert 1e-4 < seen["healthy"][1] < 1e-1 and 0 < seen["slow"][1] < 1e-5
+    assert seen["dead"][2] == seen["hot"][2] == 1 and max(seen["healthy"][2], seen["slow"][2]) < 0.2
+
+
+# Exercises: each check takes the right answer and refuses several wrong ones.
+
+SKELETONS = {"check_steps": ("steps", "last_batch"), "check_epoch_loss": "epoch_loss", "check_batches": "my_minibatches",
+             "check_patience": "my_stop", "check_decay": "my_decay", "check_target": "my_target", "check_doctor": "my_doctor",
+             "check_write": "my_write", "check_ridge": "my_alpha", "check_study": "my_study"}
+
+
+def test_the_chapters_own_solutions_pass_and_its_skeletons_fail(space):
+    names, solved = dict(space), set()
+    starts = [s for name in SKELETONS.values() if isinstance(name, str) for s in (f"{name} =", f"def {name}(")]
+    for cell in code_cells():
+        if cell.startswith((*starts, "steps, last_batch")):
+            exec(cell, names)
+        elif any(f"\n{check}(" in "\n" + cell for check in SKELETONS):
+            exec(cell, names)
+            solved |= {check for check in SKELETONS if f"\n{check}(" in "\n" + cell}
+    assert solved == set(SKELETONS)
+    names["my_study"] = names["my_study"]()
+    for check, skeleton in SKELETONS.items():
+        answer = names[skeleton] if isinstance(skeleton, str) else tuple(names[part] for part in skeleton)
+        with pytest.raises(AssertionError):
+            names[check](answer)
+
+
+class LateTarget(Callback):
+    def __init__(self, target):
+        self.target, self.hits = target, 0
+
+    def on_epoch_end(self, trainer, row):
+        self.hits += row["accuracy"] >= self.target
+        trainer.stop_training = self.hits > 1
+
+
+class EarlyTarget(Callback):
+    def __init__(self, target):
+        pass
+
+    def on_epoch_end(self, trainer, row):
+        trainer.stop_training = row["accuracy"] >= 0.8
+
+
+def elsewhere(path, text):
+    part = Path(tempfile.mkdtemp()) / "part"
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def half_written(path, text):
+    part = path.with_name("part")
+    part.write_text(text[:1])
+    os.replace(part, path)
+    path.write_text(text)
+
+
+def removing(path, text):
+    part = path.with_name("part")
+    part.write_text(text)
+    path.unlink(missing_ok=True)
+    part.rename(path)
+
+
+def ordered(n, size, rng):
+    return [np.arange(n)[k:k + size] for k in range(0, n, size)]
+
+
+def global_order(n, size, rng):
+    return [np.random.default_rng().permutation(n)[k:k + size] for k in range(0, n, size)]
+
+
+def dropping(n, size, rng):
+    order = rng.permutation(n)
+    return [order[k:k + size] for k in range(0, n - size + 1, size)]
+
+
+def ties_improve(losses, patience):
+    best = 0
+    for epoch, loss in enumerate(losses):
+        best = epoch if loss <= losses[best] else best
+        if epoch - best >= patience:
+            return epoch + 1, best + 1
+    return len(losses), best + 1
+
+
+@pytest.mark.parametrize("check, wrong", [
+    ("check_steps", (155, 8)), ("check_steps", (160, 32)), ("check_epoch_loss", 3.0), ("check_epoch_loss", 2.0),
+    ("check_batches", ordered), ("check_batches", global_order), ("check_batches", dropping),
+    ("check_patience", ties_improve), ("check_patience", lambda losses, patience: (len(losses), 1)),
+    ("check_decay", lambda alpha, n: alpha / n), ("check_decay", lambda alpha, n: 2 * alpha),
+    ("check_target", LateTarget), ("check_target", EarlyTarget), ("check_target", lambda target: Callback()),
+    ("check_doctor", lambda seen: "dead units"), ("check_doctor", lambda seen: "too slow" if seen["loss"] > 2 else "healthy"),
+    ("check_write", elsewhere), ("check_write", half_written), ("check_write", removing),
+    ("check_ridge", lambda rate, steps: 1 / steps), ("check_ridge", lambda rate, steps: rate),
+    ("check_study", [(8, 100, 0.95), (16, 100, 0.95), (32, 100, 0.95), (64, 100, 0.95)]),
+    ("check_study", [(8, 100, 0.95), (64, 50, 0.5), (128, 40, 0.95), (256, 30, 0.95)]), ("check_study", []),
+])
+def test_checks_refuse_wrong_answers(space, check, wrong):
+    with pytest.raises((AssertionError, IndexError)):
+        space[check](wrong)
