@@ -381,7 +381,7 @@ def test_an_error_in_a_step_takes_the_step_back():
     with pytest.raises(ValueError, match="labels hold class 3"):
         fit(trainer, X, wrong, batch_size=8)
     assert same(before, trainer)
-    with pytest.raises(ValueError, match="linear: the input has shape"):
+    with pytest.raises(ValueError, match="the input has shape"):
         fit(trainer, X[:, :1], y)
 
 
