@@ -195,7 +195,8 @@ EVERY = {
 
 def classes():
     return sorted(name for name, value in vars(layers).items() if name in layers.__all__ and isinstance(value, type)
-                  and issubclass(value, Module) and value is not Module and name not in ("Embedding", "GLU", "GEGLU", "SwiGLU", "Normalization"))
+                  and issubclass(value, Module) and value is not Module
+                  and name not in ("Embedding", "GLU", "GEGLU", "SwiGLU", "Normalization"))
 
 
 @pytest.mark.parametrize("name", classes())
