@@ -831,6 +831,9 @@ def update(name, rule, numbers, states=0):
     def reference(p, g, *operands):
         *memory, hyper = operands[:states], hyperparameters(operands[states + counts:])
         if counts:
+            if not (len(operands) > states and isinstance(operands[states], np.ndarray) and operands[states].size == 1):
+                raise TypeError(f"{name}: expected a one-element array that counts the steps after the state "
+                                "(see the chapter The engine room, section Optimizer steps)")
             operands[states][...] += 1
             hyper = (number(operands[states]), *hyper)
         with np.errstate(all="ignore"):

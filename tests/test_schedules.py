@@ -8,8 +8,10 @@ import pytest
 
 from deepnotes import schedules
 from deepnotes.autograd import Tensor
-from deepnotes.optimizers import SGD, Adam
-from deepnotes.outputs import mse_loss
+from deepnotes.capture import capture
+from deepnotes.layers import MLP
+from deepnotes.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm_
+from deepnotes.outputs import cross_entropy, mse_loss
 from deepnotes.schedules import (
     ConstantLR,
     CosineAnnealingLR,
@@ -235,3 +237,42 @@ def test_errors_teach(call, error, words):
     with pytest.raises(error, match=words) as caught:
         call()
     assert "chapter Schedules" in str(caught.value)
+
+
+@pytest.mark.parametrize("make_one, cycle", [
+    (lambda p: SGD(p, lr=0.1), False), (lambda p: SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=True), True),
+    (lambda p: SGD(p, lr=0.1, momentum=0.9, dampening=0.2), True), (lambda p: Adagrad(p, lr=0.1, lr_decay=0.1), False),
+    (lambda p: RMSprop(p, momentum=0.5), False), (lambda p: RMSprop(p, centered=True), False), (Adam, True),
+    (lambda p: Adam(p, amsgrad=True), False), (AdamW, True),
+], ids=["sgd", "nesterov", "dampening", "adagrad", "rmsprop", "centered", "adam", "amsgrad", "adamw"])
+def test_a_captured_step_follows_the_schedule_bit_for_bit(make_one, cycle):
+    rng = np.random.default_rng(0)
+    X, y, order = rng.normal(size=(96, 6)).astype("float32"), rng.integers(0, 3, 96), np.arange(96)
+    weights = []
+    for captured in (False, True):
+        model = MLP(6, [8], 3, rng=0)
+        optimizer = make_one(model.parameters())
+        scheduler = OneCycleLR(optimizer, 0.05, total_steps=30) if cycle else CosineAnnealingLR(optimizer, 30)
+
+        def step(x, t, model=model, optimizer=optimizer):
+            loss = cross_entropy(model(x), t)
+            optimizer.zero_grad()
+            loss.backward()
+            clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+            return loss
+
+        run = capture(step) if captured else None
+        for _ in range(8):
+            if captured:
+                run.run((X, y), order, 32, feeds=scheduler.feeds(3))
+                scheduler.advance(3)
+            else:
+                for rows in order.reshape(3, 32):
+                    step(Tensor(X[rows]), y[rows])
+                    scheduler.step()
+        if captured:
+            assert run.captured, run.reason
+        weights.append(np.concatenate([p.data.ravel() for p in model.parameters()]))
+        assert scheduler.get_last_lr()[0] == scheduler.rates(1)[0]
+    np.testing.assert_array_equal(*weights)
