@@ -109,27 +109,37 @@ def run(name, cases, chosen, versions, targets=None, measured=()):
         One row per case.
     """
     rows = []
+
+    def keep(row):
+        rows.append(row)
+        print(line(row), flush=True)
+        return save(name, rows, chosen, versions, targets or {})       # what was measured stays if a later case fails
+
+    result = save(name, rows, chosen, versions, targets or {})
     for group, case, peers, *rounds in cases:
         if chosen.only and chosen.only not in f"{group} {case}":
             continue
         seconds, ratios = compare(peers, min(chosen.rounds, *rounds) if rounds else chosen.rounds, bool(rounds))
-        rows.append({"group": group, "case": case, "unit": "s", "values": seconds, "ratios": ratios})
-        print(line(rows[-1]), flush=True)
+        result = keep({"group": group, "case": case, "unit": "s", "values": seconds, "ratios": ratios})
     for group, case, unit, values in measured:
         first = next(iter(values.values()))
-        ratios = {peer: first / value for peer, value in values.items()}
-        rows.append({"group": group, "case": case, "unit": unit, "values": values, "ratios": ratios})
-        print(line(rows[-1]), flush=True)
-    facts = {"threads": chosen.threads, "rounds": chosen.rounds, **machine(), **{k: v for k, v in versions.items() if v}}
-    result = {"facts": facts, "rows": rows, "targets": judged(rows, targets or {})}
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    stem = chosen.out / f"{name}-{chosen.threads}"
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    text = f"# {name}\n\n" + table(result)
-    stem.with_suffix(".md").write_text(text)
+        ratios = {peer: first / value for peer, value in values.items() if value}
+        result = keep({"group": group, "case": case, "unit": unit, "values": values, "ratios": ratios})
     for verdict in result["targets"]:
         print(sentence(verdict))
     return rows
+
+
+def save(name, rows, chosen, versions, targets):
+    "Write what has been measured so far as markdown and JSON."
+    facts = {"threads": chosen.threads, "rounds": chosen.rounds, **machine()}
+    facts |= {key: value for key, value in versions.items() if value}
+    result = {"facts": facts, "rows": rows, "targets": judged(rows, targets)}
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    stem = chosen.out / f"{name}-{chosen.threads}"
+    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    stem.with_suffix(".md").write_text(f"# {name}\n\n" + table(result))
+    return result
 
 
 def machine():
@@ -153,30 +163,32 @@ def judged(rows, targets):
         pairs = [(row, row["ratios"][peer] if peer else list(row["ratios"].values())[1]) for row in here
                  if (peer in row["ratios"] if peer else len(row["ratios"]) > 1)]
         for what, limit in limits.items():
-            if what in ("value", "least"):
-                found = [(row, next(iter(row["values"].values()))) for row in here]
-            else:
-                found = pairs
+            least = what == "least"
+            found = [(row, next(iter(row["values"].values()))) for row in here] if least or what == "value" else pairs
             if not found:
                 continue
             values = [value for _, value in found]
-            value = geometric_mean(values) if what == "geometric mean" else (min if what == "least" else max)(values)
-            good = (lambda v, limit=limit, what=what: v >= limit if what == "least" else v <= limit)
-            where = start + (f", {cases[0]} to {cases[-1]}" if cases and len(cases) > 1 else f", {cases[0]}" if cases else "")
+            value = geometric_mean(values) if what == "geometric mean" else (min if least else max)(values)
+            where = start + (", " + " to ".join(dict.fromkeys((cases[0], cases[-1]))) if cases else "")
             verdicts.append({"group": where + (f", against {peer}" if peer else ""), "what": what, "limit": limit,
-                             "reached": value, "met": good(value),
-                             "unit": here[0]["unit"] if what in ("value", "least") else "",
+                             "reached": value, "met": holds(value, limit, least),
+                             "unit": here[0]["unit"] if least or what == "value" else "",
                              "missed by": [row["case"] + " (" + row["group"] + ")" for row, v in found
-                                           if what != "geometric mean" and not good(v)]})
+                                           if what != "geometric mean" and not holds(v, limit, least)]})
     return verdicts
+
+
+def holds(value, limit, least):
+    return value >= limit if least else value <= limit
 
 
 def sentence(verdict):
     unit = f" {verdict['unit']}" if verdict["unit"] else ""
     least = verdict["what"] == "least"
     missed = f"; {'below' if least else 'above'} it: " + ", ".join(verdict["missed by"]) if verdict["missed by"] else ""
-    return (f"{verdict['group']}: {verdict['what']} {verdict['reached']:.2f}{unit}, target at {verdict['what'] if least else 'most'} "
-            f"{verdict['limit']}{unit}, {'met' if verdict['met'] else 'missed'}{missed}")
+    return (f"{verdict['group']}: {verdict['what']} {verdict['reached']:.2f}{unit}, "
+            f"target at {'least' if least else 'most'} {verdict['limit']}{unit}, "
+            f"{'met' if verdict['met'] else 'missed'}{missed}")
 
 
 def shown(row, value):

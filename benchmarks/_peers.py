@@ -171,8 +171,8 @@ def jax_epoch(sizes, X, y, batch):
 def sklearn_epoch(sizes, X, y, batch):
     from sklearn.neural_network import MLPClassifier, MLPRegressor
     kind = MLPClassifier if classifies(sizes) else MLPRegressor
-    model = kind(hidden_layer_sizes=sizes[1:-1], activation="relu" if classifies(sizes) else "tanh", solver="adam", alpha=0.0,
-                 batch_size=batch, learning_rate_init=LR, random_state=0)
+    model = kind(hidden_layer_sizes=sizes[1:-1], activation="relu" if classifies(sizes) else "tanh", solver="adam",
+                 alpha=0.0, batch_size=batch, learning_rate_init=LR, random_state=0)
     y = y if classifies(sizes) else y[:, 0]
     classes = {"classes": np.arange(sizes[-1])} if classifies(sizes) else {}
 

@@ -11,6 +11,7 @@ chosen = _harness.options(__doc__.splitlines()[0])
 if hasattr(os, "sched_setaffinity"):                        # XLA takes its threads from the cores it may run on
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:chosen.threads])
 
+import functools  # noqa: E402
 import importlib.util  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
@@ -58,7 +59,7 @@ def epochs():
         X, y = _peers.data(sizes, ROWS)
         order = np.random.default_rng(0).permutation(ROWS)
         for batch in reversed(BATCHES):
-            group, case, runs, seconds = f"epoch of {NAMES[sizes]}", f"batch {batch}", {}, {}
+            group, case, runs, seconds, first_loss = f"epoch of {NAMES[sizes]}", f"batch {batch}", {}, {}, None
             if chosen.only and chosen.only not in f"{group} {case}":
                 continue
             for name, make in makers.items():
@@ -73,9 +74,12 @@ def epochs():
                     continue
                 seconds[name] = time.perf_counter() - start
                 assert np.isfinite(losses).all(), f"{name}, {case}: {losses}"
+                if name != "scikit-learn":                              # which draws its own weights and order
+                    first_loss = first_loss or float(losses[0])
+                    assert abs(losses[0] / first_loss - 1) < 1e-4, f"{name}, {case}: {losses[0]}, not {first_loss}"
                 if getattr(getattr(run, "captured", None), "reason", None):
                     notes[f"{name} {case}"] = run.captured.reason
-                runs[name] = lambda run=run: run(order)
+                runs[name] = functools.partial(run, order)
             first_calls.append((f"first epoch of {NAMES[sizes]}", case, "s", seconds))
             yield group, case, runs, ROUNDS[batch]
 
@@ -121,7 +125,8 @@ def share():
     epoch, one = _peers.captured_epoch(CLASSIFIER, X, y, 1024), products(CLASSIFIER, 1024)
     epoch(order), one()
     with np.errstate(all="ignore"):
-        *_, part = alternating(lambda: [one() for _ in range(ROWS // 1024)], lambda: epoch(order), min(chosen.rounds, 21))
+        *_, part = alternating(lambda: [one() for _ in range(ROWS // 1024)], functools.partial(epoch, order),
+                               min(chosen.rounds, 21))
     yield "matrix products", "share of the epoch at batch 1024", "of the time", {"deepnotes": part}
 
 
@@ -142,8 +147,8 @@ def scaled():
         order = np.random.default_rng(0).permutation(rows)
         epoch = _peers.captured_epoch(sizes, X, y, batch)
         epoch(order)
-        yield group, case, "s", {"deepnotes": median(lambda epoch=epoch, order=order: epoch(order),
-                                                     min(chosen.rounds, 15)) / (rows // batch)}
+        seconds = median(functools.partial(epoch, order), min(chosen.rounds, 15))
+        yield group, case, "s", {"deepnotes": seconds / (rows // batch)}
 
 
 FRESH = """
@@ -162,9 +167,9 @@ print(time.perf_counter() - start, captured.reason or "")
 
 def fresh(folder):
     "Seconds from `capture(step)` to the end of a first short epoch, in a process of its own"
+    path = os.pathsep.join([os.path.dirname(os.path.abspath(__file__)), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run([sys.executable, "-c", FRESH], check=True, capture_output=True, text=True,
-                          env={**os.environ, "DEEPNOTES_CACHE_DIR": folder,
-                               "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])})
+                          env={**os.environ, "DEEPNOTES_CACHE_DIR": folder, "PYTHONPATH": path})
     return float(done.stdout.split()[0])
 
 

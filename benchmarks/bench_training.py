@@ -53,7 +53,8 @@ def updates():
     for p, q, g in zip(ours, theirs, gradients, strict=True):
         p.grad, q.grad = dn.Tensor(g), torch.from_numpy(g)
     yield "Adam step", f"{sum(a.size for a in arrays):,} parameters", {
-        "deepnotes": dn.optimizers.Adam(ours, lr=1e-3).step, "torch": torch.optim.Adam(theirs, lr=1e-3, fused=True).step}
+        "deepnotes": dn.optimizers.Adam(ours, lr=1e-3).step,
+        "torch": torch.optim.Adam(theirs, lr=1e-3, fused=True).step}
 
 
 MEMORY = """

@@ -8,6 +8,7 @@ __all__ = ['FILLS', 'WRITES', 'written', 'reads_out', 'owner', 'place', 'view_of
 
 # %% ../nbs/10c_fusion.ipynb #1907eeab
 import math
+import re
 
 import numpy as np
 
@@ -267,6 +268,16 @@ class Fused:
         self.key = self.text + repr(describe)
         self.name = "_".join(word for word, *_ in self.functions.values()) + "_sum" * (len(launches) > len(self.functions))
 
+    def shown(self):
+        "The text for readers: the formulas, then the loop, without what is there for the compiler."
+        text, formulas = re.sub(r"\bto[0-9]+\((.*)\)$", r"\1", self.text, flags=re.MULTILINE), {}
+        for number, (word, kernel, _, _) in self.functions.items():
+            text = text.replace(f"{word}_{number}(", f"{word}(")
+            if not hasattr(kernel.formula, "kernel"):
+                formulas[word] = kernels.formula_text(kernel.formula, word)
+        text = re.sub(r"^    (c[0-9]+)_[0-9]+ = scalar[0-9]+\(c[0-9]+\)\n", "", text, flags=re.MULTILINE)
+        return "\n".join([*formulas.values(), re.sub(r"\b(c[0-9]+)_[0-9]+\b", r"\1", text)])
+
     def calls(self):
         def build(machine):
             namespace = {"__name__": __name__}
@@ -288,6 +299,12 @@ class OuterUpdate:
     def __init__(self, product, update):
         self.launches, self.kernel = [product, update], update.kernel
         self.name = f"outer_{self.kernel.name}"
+
+    def shown(self):
+        text, rule, numbers = self.text(), self.kernel.rule, self.kernel.numbers
+        text = re.sub(r"^    (n[0-9]+) = scalar\(n[0-9]+\)\n", "", text, flags=re.MULTILINE)
+        text = text.replace("= rule(", f"= {rule.__name__}(").replace("= numbers(", f"= {numbers.__name__}(")
+        return "\n".join([kernels.formula_text(rule), kernels.formula_text(numbers), text])
 
     def text(self):
         lines = _loops.update_source(self.kernel).split("\n")

@@ -155,8 +155,8 @@ class Module:
         Chapter: Modules, section What a module owns
         """
         if not (isinstance(name, str) and name.isidentifier()) or name not in self._buffers and hasattr(self, name):
-            raise ValueError(f"register_buffer: {name!r} is no name for a buffer of {type(self).__name__}: it must be an "
-                             "identifier that is not in use. See the chapter Modules, section What a module owns.")
+            raise ValueError(f"register_buffer: {name!r} is no name for a buffer of {type(self).__name__}: it must be "
+                             "an identifier that is not in use. See the chapter Modules, section What a module owns.")
         self._buffers = {**self._buffers, name: bool(persistent)}
         setattr(self, name, None if value is None else value.data if isinstance(value, Tensor) else np.asarray(value))
 
@@ -254,7 +254,7 @@ class Module:
         return [array for _, array in self.named_buffers()]
 
     def apply(self, function):
-        """Call `function` with every module inside, children before parents, and then with this one; returns the module."""
+        """Call `function` with every module inside, children first, and then with this one; returns the module."""
         for module in reversed(self.modules()):
             function(module)
         return self
@@ -329,7 +329,7 @@ class Module:
         Parameters
         ----------
         state : dict of str to array_like
-            Arrays under the names and of the shapes that `state_dict` gives. Values take the dtype of what they replace.
+            Arrays under the names and of the shapes that `state_dict` gives; they take the dtype of what they replace.
         strict : bool
             False passes over missing and unexpected names; a wrong shape remains an error.
 
@@ -455,11 +455,11 @@ class Summary(NamedTuple):
             return "not run" if shape is None else f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
         cells = [("module", "type", "output", "parameters")]
-        cells += [(row.name or "(itself)", row.type, text(row.output_shape), f"{row.parameters:,}") for row in self.rows]
+        cells += [(row.name or "(itself)", row.type, text(row.output_shape), f"{row.parameters:,}")
+                  for row in self.rows]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join([c.ljust(w) for c, w in zip(row[:3], widths, strict=False)] + [row[3].rjust(widths[3])])
                  for row in cells]
         lines.insert(1, "-" * len(lines[0]))
-        frozen = self.parameters - self.trainable
-        return "\n".join([*lines, lines[1], f"{self.parameters:,} parameters, {self.trainable:,} of them trainable" if frozen
-                          else f"{self.parameters:,} parameters, all trainable"])
+        learning = "all" if self.trainable == self.parameters else f"{self.trainable:,} of them"
+        return "\n".join([*lines, lines[1], f"{self.parameters:,} parameters, {learning} trainable"])

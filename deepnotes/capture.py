@@ -398,8 +398,7 @@ class Joined(Line):
         return tuple(args)
 
     def source(self):
-        text = self.form.text() if callable(self.form.text) else self.form.text
-        return text.replace("def loop(", f"def {self.name}(", 1)
+        return self.form.shown().replace("def loop(", f"def {self.name}(", 1)
 
 
 def step_source(program, inputs, outputs, names):

@@ -6,8 +6,8 @@
 __all__ = ['ReLU', 'LeakyReLU', 'ReLU6', 'Threshold', 'Sigmoid', 'Tanh', 'LogSigmoid', 'Softplus', 'Softsign', 'ELU', 'CELU',
            'SELU', 'GELU', 'SiLU', 'Swish', 'Mish', 'Hardtanh', 'Hardsigmoid', 'Hardswish', 'Tanhshrink', 'Softshrink',
            'Hardshrink', 'GLU', 'GEGLU', 'SwiGLU', 'Softmax', 'LogSoftmax', 'Softmin', 'linear', 'Linear', 'Maxout',
-           'PReLU', 'Identity', 'Flatten', 'Sequential', 'Dropout', 'AlphaDropout', 'Normalization', 'BatchNorm1d',
-           'LayerNorm', 'RMSNorm', 'Residual', 'Embedding', 'MLP', 'Parameter', 'Module']
+           'PReLU', 'Identity', 'Flatten', 'Sequential', 'Dropout', 'AlphaDropout', 'BatchNorm1d', 'LayerNorm',
+           'RMSNorm', 'Residual', 'Embedding', 'MLP', 'Parameter', 'Module']
 
 # %% ../nbs/06_layers.ipynb #ca623d40
 import inspect
@@ -65,11 +65,13 @@ def linear(x, weight, bias=None):
     x = as_tensor(x, "linear")
     a, W = x.data, weight.data
     if a.ndim < 1 or a.shape[-1] != W.shape[0] or bias is not None and bias.data.shape != W.shape[1:]:
-        raise ValueError(f"Linear: the input has shape {a.shape}, but its last axis must hold {W.shape[0]} features (weight is "
-                         f"{W.shape}, bias {None if bias is None else bias.shape}). See the chapter Layers, section A layer by hand.")
+        raise ValueError(f"Linear: the input has shape {a.shape}, but its last axis must hold {W.shape[0]} features "
+                         f"(weight is {W.shape}, bias {None if bias is None else bias.shape}). "
+                         "See the chapter Layers, section A layer by hand.")
     if a.ndim != 2 or a.dtype != W.dtype:
         if a.ndim > 2 and a.dtype == W.dtype:
-            return linear(x.reshape(math.prod(a.shape[:-1]), a.shape[-1]), weight, bias).reshape(a.shape[:-1] + W.shape[1:])
+            rows = x.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+            return linear(rows, weight, bias).reshape(a.shape[:-1] + W.shape[1:])
         return x @ weight if bias is None else x @ weight + bias
     y = launch(kernels.matmul, np.empty((a.shape[0], W.shape[1]), W.dtype), a, W)
     if bias is None:
@@ -79,19 +81,20 @@ def linear(x, weight, bias=None):
 
 # %% ../nbs/06_layers.ipynb #6219c077
 #| code-fold: show
-_ODD = ("sigmoid", "tanh", "logsigmoid", "softsign", "hardtanh", "hardsigmoid", "tanhshrink", "softshrink", "hardshrink")
+_SATURATING = ("sigmoid", "tanh", "logsigmoid", "softsign", "hardtanh", "hardsigmoid", "tanhshrink", "softshrink",
+               "hardshrink")
 
 
 def _default_weight_init(activation):
     "The rule that suits the activation behind a layer: He for rectifiers, smooth ones too, Xavier for what saturates."
-    if activation is None or activation in _ODD:
+    if activation is None or activation in _SATURATING:
         return initialization.xavier_normal
     if activation in ("selu", "maxout"):
         return initialization.lecun_normal
     if activation in _ACTIVATIONS:
         return initialization.he_normal
-    raise ValueError(f"Linear: activation must be one of {', '.join([*_ACTIVATIONS, 'maxout'])} or None; got {activation!r}. "
-                     "See the chapter Layers, section The linear layer.")
+    raise ValueError(f"Linear: activation must be one of {', '.join([*_ACTIVATIONS, 'maxout'])} or None; "
+                     f"got {activation!r}. See the chapter Layers, section The linear layer.")
 
 
 def _size(op, name, size):
@@ -215,21 +218,21 @@ def _activation_module(name, function):
         vars(self).update(bound.arguments)
 
     def forward(self, x):
-        return function(x, *[getattr(self, p) for p in names])
+        return function(x, *[getattr(self, p) for p in names]) if names else function(x)
 
     def extra_repr(self):
         return ", ".join(f"{p}={getattr(self, p)!r}" for p in names)
 
     forward.__doc__ = f"`activations.{function.__name__}` of `x`, a Tensor of any shape that the function takes."
-    construct.__signature__ = signature.replace(parameters=[inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY),
-                                                            *parameters])
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    construct.__signature__ = signature.replace(parameters=[itself, *parameters])
     listed = "".join(f"    {p.name}\n        As there{'' if p.default is p.empty else f'; {p.default!r} by default'}.\n"
                      for p in parameters)
     doc = (f"`deepnotes.activations.{function.__name__}` as a module.\n\n"
            + (f"    Parameters\n    ----------\n{listed}\n" if listed else "")
            + "    Notes\n    -----\n    Chapter: Layers, section Activations as modules\n    ")
-    body = {"__doc__": doc, "__module__": __name__, "forward": forward, "extra_repr": extra_repr}
-    return type(name, (Module,), {**body, "__init__": construct} if names else {**body, "forward": lambda self, x: function(x)})
+    body = {"__doc__": doc, "__module__": __name__, "forward": forward}
+    return type(name, (Module,), {**body, "__init__": construct, "extra_repr": extra_repr} if names else body)
 
 # %% ../nbs/06_layers.ipynb #d265e996
 #| code-fold: true
@@ -402,7 +405,8 @@ class Sequential(Module):
 _dropout = elementwise_op(lambda x, u, p, scale: kernels.where(u < p, 0.0, x * scale),
                           lambda g, u, p, scale: kernels.where(u < p, 0.0, g * scale), None, None, None, name="dropout")
 _alpha_dropout = elementwise_op(lambda x, u, p, low, a, b: kernels.where(u < p, low, a * x + b),
-                                lambda g, u, p, a: kernels.where(u < p, 0.0, g * a), None, None, None, None, None, name="alpha_dropout")
+                                lambda g, u, p, a: kernels.where(u < p, 0.0, g * a), None, None, None, None, None,
+                                name="alpha_dropout")
 
 
 class Dropout(Module):
@@ -531,46 +535,46 @@ def _normalize_columns(x, eps):
 
 
 _standardize = elementwise_op(lambda x, mean, variance, eps: (x - mean) / kernels.sqrt(variance + eps),
-                              lambda variance, eps: 1.0 / kernels.sqrt(variance + eps), None, None, None, name="standardize")
-_affine = elementwise_op(lambda x, weight, bias: x * weight + bias, lambda weight: weight, lambda x: x, 1, name="affine")
-_follow = kernels.elementwise(lambda average, value, momentum, correction: average + momentum * (correction * value - average),
+                              lambda variance, eps: 1.0 / kernels.sqrt(variance + eps), None, None, None,
+                              name="standardize")
+_affine = elementwise_op(lambda x, weight, bias: x * weight + bias, lambda weight: weight, lambda x: x, 1,
+                         name="affine")
+_follow = kernels.elementwise(lambda average, value, momentum, factor: average + momentum * (factor * value - average),
                               "running_average")
 
 
-class Normalization(Module):
-    """Base class of `BatchNorm1d`, `LayerNorm` and `RMSNorm`: a learned scale and shift per feature.
-
-    Notes
-    -----
-    Chapter: Layers, section Batch normalization
-    """
-
-    def _learn(self, shape, affine, bias, weight_init, bias_init, rng, dtype):
-        rng, name = np.random.default_rng(rng), type(self).__name__
-        self.normalized_shape = tuple(_size(name, "every size", n) for n in ((shape,) if isinstance(shape, int | np.integer) else shape))
-        self.weight = Parameter((weight_init or initialization.ones)(self.normalized_shape, rng=rng, dtype=dtype)) if affine else None
-        bias = affine and bias
-        self.bias = Parameter((bias_init or initialization.zeros)(self.normalized_shape, rng=rng, dtype=dtype)) if bias else None
-
-    def _scaled(self, y):
-        if self.weight is None:
-            return y
-        return y * self.weight if self.bias is None else _affine(y, self.weight, self.bias)
-
-    def _input(self, x):
-        "The input as a float Tensor whose last axes are those that are normalized."
-        x, name, k = as_tensor(x, type(self).__name__), type(self).__name__, len(self.normalized_shape)
-        if x.shape[-k:] != self.normalized_shape:
-            raise ValueError(f"{name}: the input has shape {x.shape}, but its last axes must be {self.normalized_shape}. "
-                             "See the chapter Layers, section Layer normalization: one example at a time.")
-        return x if x.dtype.kind == "f" else x.astype(np.float32)
-
-    def extra_repr(self):
-        size = self.normalized_shape[0] if len(self.normalized_shape) == 1 else self.normalized_shape
-        return f"{size}{'' if self.weight is not None else ', affine=False'}"
+def _learn_scale(module, shape, affine, bias, weight_init, bias_init, rng, dtype):
+    "Give a normalization its shape, and a learned scale and shift per feature if it wants them."
+    rng, sizes = np.random.default_rng(rng), (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    module.normalized_shape = sizes = tuple(_size(type(module).__name__, "every size", n) for n in sizes)
+    module.weight = Parameter((weight_init or initialization.ones)(sizes, rng=rng, dtype=dtype)) if affine else None
+    bias = affine and bias
+    module.bias = Parameter((bias_init or initialization.zeros)(sizes, rng=rng, dtype=dtype)) if bias else None
 
 
-class BatchNorm1d(Normalization):
+def _scaled(module, y):
+    "y times the learned scale plus the learned shift."
+    if module.weight is None:
+        return y
+    return y * module.weight if module.bias is None else _affine(y, module.weight, module.bias)
+
+
+def _rows_input(module, x):
+    "The input as a float Tensor whose last axes are those that are normalized."
+    x, name, shape = as_tensor(x, type(module).__name__), type(module).__name__, module.normalized_shape
+    if x.shape[-len(shape):] != shape:
+        raise ValueError(f"{name}: the input has shape {x.shape}, but its last axes must be {shape}. "
+                         "See the chapter Layers, section Layer normalization: one example at a time.")
+    return x if x.dtype.kind == "f" else x.astype(np.float32)
+
+
+def _shape_and_scale(module):
+    "What the repr of a normalization says."
+    size = module.normalized_shape[0] if len(module.normalized_shape) == 1 else module.normalized_shape
+    return f"{size}{'' if module.weight is not None else ', affine=False'}"
+
+
+class BatchNorm1d(Module):
     r"""Give each feature mean 0 and variance 1 over the batch, then a scale and shift that are learned.
 
     Parameters
@@ -626,7 +630,7 @@ class BatchNorm1d(Normalization):
                  bias_init=None, rng=None, dtype=np.float32):
         self.num_features = _size("BatchNorm1d", "num_features", num_features)
         self.eps, self.momentum, self.track_running_stats = eps, momentum, track_running_stats
-        self._learn(num_features, affine, True, weight_init, bias_init, rng, dtype)
+        _learn_scale(self, num_features, affine, True, weight_init, bias_init, rng, dtype)
         self.register_buffer("running_mean", np.zeros(num_features, dtype) if track_running_stats else None)
         self.register_buffer("running_var", np.ones(num_features, dtype) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
@@ -647,16 +651,16 @@ class BatchNorm1d(Normalization):
 
     def _columns(self, x):
         if not self.training and self.track_running_stats:
-            return self._scaled(_standardize(x, self.running_mean, self.running_var, self.eps))
+            return _scaled(self, _standardize(x, self.running_mean, self.running_var, self.eps))
         n = x.shape[0]
         if n < 2 and self.training:
-            raise ValueError(f"BatchNorm1d: expected more than 1 value per feature when training, got {n}: the variance of one "
-                             "value is 0. Use larger batches, drop the last one, or eval(). See the chapter Layers, section "
-                             "Batch normalization.")
+            raise ValueError(f"BatchNorm1d: expected more than 1 value per feature when training, got {n}: the "
+                             "variance of one value is 0. Use larger batches, drop the last one, or eval(). "
+                             "See the chapter Layers, section Batch normalization.")
         y, mean, variance = _normalize_columns(x, self.eps)
         if self.training and self.track_running_stats:
             self._track(mean, variance, n)
-        return self._scaled(y)
+        return _scaled(self, y)
 
     def _track(self, mean, variance, n):
         "Move the running averages toward this batch, in place."
@@ -666,6 +670,9 @@ class BatchNorm1d(Normalization):
             momentum = launch(kernels.divide, np.empty(()), 1.0, self.num_batches_tracked)
         launch(_follow, self.running_mean, self.running_mean, mean, momentum, 1.0)
         launch(_follow, self.running_var, self.running_var, variance, momentum, n / (n - 1))
+
+    def extra_repr(self):
+        return _shape_and_scale(self)
 
 # %% ../nbs/06_layers.ipynb #456e9500
 #| code-fold: show
@@ -682,7 +689,7 @@ def _normalize_rows(x, eps):
     return record("layer_norm", y, (x,), rule, saved=(x, OUTPUT), fast=(fast,))
 
 
-class LayerNorm(Normalization):
+class LayerNorm(Module):
     r"""Give each example mean 0 and variance 1 over its features, then a scale and shift that are learned.
 
     Parameters
@@ -722,18 +729,21 @@ class LayerNorm(Normalization):
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, weight_init=None, bias_init=None,
                  rng=None, dtype=np.float32):
         self.eps = eps
-        self._learn(normalized_shape, elementwise_affine, bias, weight_init, bias_init, rng, dtype)
+        _learn_scale(self, normalized_shape, elementwise_affine, bias, weight_init, bias_init, rng, dtype)
 
     def forward(self, x):
         """`x` of shape ``(..., *normalized_shape)``, normalized over the last axes."""
-        x = self._input(x)
+        x = _rows_input(self, x)
         if len(self.normalized_shape) == 1:
-            return self._scaled(_normalize_rows(x, self.eps))
+            return _scaled(self, _normalize_rows(x, self.eps))
         rows = x.reshape((*x.shape[:-len(self.normalized_shape)], math.prod(self.normalized_shape)))
-        return self._scaled(_normalize_rows(rows, self.eps).reshape(x.shape))
+        return _scaled(self, _normalize_rows(rows, self.eps).reshape(x.shape))
+
+    def extra_repr(self):
+        return _shape_and_scale(self)
 
 
-class RMSNorm(Normalization):
+class RMSNorm(Module):
     r"""Divide each example by the root of its mean square; no mean is subtracted and no shift learned.
 
     Parameters
@@ -768,16 +778,20 @@ class RMSNorm(Normalization):
     Chapter: Layers, section Layer normalization: one example at a time
     """
 
-    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, weight_init=None, rng=None, dtype=np.float32):
+    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, weight_init=None, rng=None,
+                 dtype=np.float32):
         self.eps = eps
-        self._learn(normalized_shape, elementwise_affine, False, weight_init, None, rng, dtype)
+        _learn_scale(self, normalized_shape, elementwise_affine, False, weight_init, None, rng, dtype)
 
     def forward(self, x):
         """`x` of shape ``(..., *normalized_shape)``, divided by its root mean square over the last axes."""
-        x = self._input(x)
+        x = _rows_input(self, x)
         eps = float(np.finfo(x.dtype).eps) if self.eps is None else self.eps
         axes = tuple(range(x.ndim - len(self.normalized_shape), x.ndim))
-        return self._scaled(x / autograd.sqrt((x * x).mean(axes, keepdims=True) + eps))
+        return _scaled(self, x / autograd.sqrt((x * x).mean(axes, keepdims=True) + eps))
+
+    def extra_repr(self):
+        return _shape_and_scale(self)
 
 # %% ../nbs/06_layers.ipynb #fa56a965
 #| code-fold: show
@@ -791,7 +805,7 @@ class Residual(Module):
     shortcut : Module or None
         What the input passes on its way to the sum, such as a `Linear` where the branch changes the width.
     scale : float or None
-        If given, the branch is multiplied by a learned number that starts here; 0 makes the block the identity at first.
+        If given, the branch is multiplied by a learned number that starts here; at 0 the block begins as the identity.
     dtype : dtype
         Of that number.
 
@@ -828,9 +842,9 @@ class Residual(Module):
         x = as_tensor(x, "Residual")
         around, y = x if self.shortcut is None else self.shortcut(x), self.branch(x)
         if around.shape != y.shape:
-            raise ValueError(f"Residual: the branch turned shape {x.shape} into {y.shape}, which cannot be added to {around.shape}; "
-                             "give a shortcut such as Linear(in, out). See the chapter Layers, section A way around: residual "
-                             "connections.")
+            raise ValueError(f"Residual: the branch turned shape {x.shape} into {y.shape}, which cannot be added to "
+                             f"{around.shape}; give a shortcut such as Linear(in, out). "
+                             "See the chapter Layers, section A way around: residual connections.")
         return around + (y if self.scale is None else y * self.scale)
 
 # %% ../nbs/06_layers.ipynb #ce28ea36
@@ -879,7 +893,8 @@ class Embedding(Module):
                              "See the chapter Layers, section A table of vectors.")
         self.padding_idx = None if padding_idx is None else padding_idx % shape[0]
         rng = np.random.default_rng(rng)
-        table = weight_init(shape, rng=rng, dtype=dtype) if weight_init else initialization.normal(shape, 1.0, rng=rng, dtype=dtype)
+        weight_init = weight_init or (lambda shape, **kw: initialization.normal(shape, 1.0, **kw))
+        table = weight_init(shape, rng=rng, dtype=dtype)
         if padding_idx is not None:
             table[self.padding_idx] = 0
         self.weight = Parameter(table)
@@ -888,7 +903,8 @@ class Embedding(Module):
         """The vectors of the symbols in `x`, integers of any shape: shape ``(*x.shape, embedding_dim)``."""
         x = as_tensor(x, "Embedding")
         if x.dtype.kind not in "iu":
-            raise TypeError(f"Embedding: expected integers, got {x.dtype}. See the chapter Layers, section A table of vectors.")
+            raise TypeError(f"Embedding: expected integers, got {x.dtype}. "
+                            "See the chapter Layers, section A table of vectors.")
         y = autograd.take(self.weight, x)
         if self.padding_idx is None:
             return y
@@ -924,7 +940,7 @@ class MLP(Sequential):
     dtype : dtype
         float32 (default) or float64.
     norm : {None, "batch", "layer", "rms"} or callable
-        Normalization between each hidden linear layer and its activation; a function of the width that returns a Module.
+        Normalization between each hidden linear layer and its activation; or a function of the width that makes one.
     dropout : float
         Probability of `Dropout` after each activation (`AlphaDropout` after SELU); 0 for none.
 
@@ -948,8 +964,8 @@ class MLP(Sequential):
             raise TypeError("MLP: hidden_features must be a list of widths such as [128], "
                             f"got {hidden_features!r}. See the chapter Layers, section Stacking.")
         if not callable(activation) and activation not in _ACTIVATIONS:
-            raise ValueError(f"MLP: activation must be one of {', '.join(_ACTIVATIONS)}, or callable; got {activation!r}. "
-                             "See the chapter Activation functions.")
+            raise ValueError(f"MLP: activation must be one of {', '.join(_ACTIVATIONS)}, or callable; "
+                             f"got {activation!r}. See the chapter Activation functions.")
         if norm is not None and not callable(norm) and norm not in _NORMS:
             raise ValueError(f"MLP: norm must be one of {', '.join(_NORMS)}, callable, or None; got {norm!r}. "
                              "See the chapter Layers, section Batch normalization.")
@@ -959,7 +975,8 @@ class MLP(Sequential):
         for n, m in zip(widths, widths[1:], strict=False):
             unit = activation() if callable(activation) else _ACTIVATIONS[activation]()
             name = next((name for name, kind in _ACTIVATIONS.items() if type(unit) is kind), None)
-            layers = [Linear(n, m, bias=norm != "batch", activation=name, weight_init=weight_init, rng=rng, dtype=dtype)]
+            layers = [Linear(n, m, bias=norm != "batch", activation=name, weight_init=weight_init, rng=rng,
+                             dtype=dtype)]
             if norm is not None:
                 layers.append(norm(m) if callable(norm) else _NORMS[norm](m, dtype=dtype))
             blocks.append([*layers, unit])

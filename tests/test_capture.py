@@ -469,3 +469,59 @@ def test_ctrl_c_ends_a_long_run(tmp_path):
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
     assert out == "stopped True\n", error
+
+
+def test_without_a_blas_to_call_the_step_runs_in_python(monkeypatch):
+    monkeypatch.setattr(kernels.matmul, "compiled", kernels.matmul.reference)
+    _, step = small()
+    assert "`matmul` runs in numpy" in refusal(step, *data(8))
+
+
+def test_one_example_at_a_time_needs_no_gradient_of_the_weights():
+    model, step = small()
+    fast, (x, y) = capture(step), data(1)
+    for _ in range(2):
+        fast(x, y)
+    assert "outer_adam(model_0_weight, x" in fast.source and "relu_backward" in fast.source
+    assert model.parameters()[0].grad is None           # not a stale one
+
+
+def test_a_gradient_that_the_step_returns_is_kept():
+    model, plain = small()
+
+    def step(x, y):
+        loss = plain(x, y)
+        return loss, model.parameters()[0].grad
+
+    def same(x, y):
+        loss = other_plain(x, y)
+        return loss, other.parameters()[0].grad
+
+    other, other_plain = small()
+    fast = capture(step)
+    for k in range(5):
+        x, y = data(3, seed=k)
+        (a, g), (b, h) = fast(x, y), same(x, y)
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-5)
+        np.testing.assert_allclose(g.data, h.data, rtol=1e-4, atol=1e-6)
+    assert fast.captured
+
+
+def test_rewriting_leaves_out_joins_and_shares():
+    from deepnotes import _fusion
+
+    x, w, result = np.ones((64, 32), np.float32), np.ones((32, 32), np.float32), np.empty((), np.float32)
+    with kernels.recording() as launches:
+        h = x
+        for _ in range(6):
+            z = kernels.launch(kernels.matmul, np.empty((64, 32), np.float32), h, w)
+            kernels.launch(kernels.add, np.empty_like(z), z, 1.0)                       # nobody reads it
+            h = kernels.launch(kernels.tanh, np.empty_like(z), kernels.launch(kernels.multiply, z, z, 0.1))
+        kernels.launch(kernels.sum, result, h)
+    lasting = {id(a) for a in (x, w, result)}
+    last = lambda a: id(_fusion.owner(a)) in lasting  # noqa: E731
+    assert len(launches) == 25 and len(_fusion.alive(launches, last)) == 19
+    groups = _fusion.grouped(_fusion.alive(launches, last))
+    assert [len(group.launches) for group in groups] == [1, 2] * 6 + [1]
+    before, after = _fusion.shared(groups, last)
+    assert before == 12 * x.nbytes and after == 2 * x.nbytes

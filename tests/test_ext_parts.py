@@ -193,6 +193,17 @@ def test_key_changes_with_what_is_imported_and_with_nothing_else(library):
     assert chapter_key(chapter, library) != before
 
 
+def test_key_changes_with_the_files_that_a_chapter_says_it_reads(library):
+    folder = library.parent / "measured"
+    folder.mkdir()
+    (folder / "a.json").write_text("1")
+    reads = notebook(code("# reads: measured/*.json\nimport json"))
+    before, other = chapter_key(reads, library), chapter_key(notebook(code("import json")), library)
+    (folder / "b.json").write_text("2")
+    assert chapter_key(reads, library) != before
+    assert chapter_key(notebook(code("import json")), library) == other
+
+
 def test_key_changes_with_the_backend(library, monkeypatch):
     chapter = notebook(code("import deepnotes"))
     monkeypatch.delenv("DEEPNOTES_BACKEND", raising=False)

@@ -1,4 +1,5 @@
 """What the compiler adds: accurate vector mathematics, a cache that is only ever right, threads."""
+import math
 import os
 import subprocess
 import sys
@@ -295,7 +296,8 @@ def shared_loop():
                 out[i, j] = out[i, j] + row[j] * x
     d = np.dtype(np.float64)
     signature = (_loops.array_type(d, 2), _loops.array_type(d), "float64")
-    return _loops.machine_code(lambda machine: machine.retype(count_up, d, integers=False), signature, "count_up", k.compiler)
+    return _loops.machine_code(lambda machine: machine.retype(count_up, d, integers=False), signature, "count_up",
+                               k.compiler)
 
 
 @pytest.mark.parametrize("cores", [2, 3, 5])
@@ -474,5 +476,6 @@ def test_formulas_that_could_hide_a_nan_keep_to_the_long_sine():
         assert not _loops.tries(formula)
     x = np.float32([1, 1e30])
     with k.backend("numba"):
-        positive = k.launch(k.elementwise(lambda x: k.where(k.sin(x) > 0, 1.0, -1.0), "sign_of_sin"), np.empty_like(x), x)
+        formula = k.elementwise(lambda x: k.where(k.sin(x) > 0, 1.0, -1.0), "sign_of_sin")
+        positive = k.launch(formula, np.empty_like(x), x)
     np.testing.assert_array_equal(positive, np.where(np.sin(x.astype(float)) > 0, 1, -1))

@@ -6,6 +6,7 @@ jupyter-cache replays a chapter whose *code cells* it has seen before. That is n
 
 - the modules of the library that the chapter imports, and the modules those import, and so on
   (``import deepnotes`` counts as all of them, because its names are loaded lazily);
+- files that a line such as ``# reads: benchmarks/results/*.json`` in a code cell names, from the root of the project;
 - the versions of Python and of the packages that put numbers on the page;
 - ``DEEPNOTES_BACKEND`` and the style of the figures.
 
@@ -132,7 +133,9 @@ def chapter_key(notebook: dict[str, Any], library: Path) -> str:
     sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     start = set().union(*(imports(source, library.name) for source in sources)) if sources else set()
     digest = hashlib.sha256()
-    for path in library_modules(library, start):
+    read = [pattern for source in sources for pattern in re.findall(r"^# reads: (\S+)$", source, re.MULTILINE)]
+    data = sorted(path for pattern in read for path in library.parent.glob(pattern))
+    for path in [*library_modules(library, start), *data]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(json.dumps(versions()).encode())
     digest.update(os.environ.get("DEEPNOTES_BACKEND", "").encode() + b"\0" + STYLE.read_bytes())
