@@ -200,8 +200,10 @@ def peeked(what):
         frame = inspect.currentframe()
         while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("deepnotes"):
             frame = frame.f_back
-        context.launches.peeks.append(f"the step asks for a number in Python ({what} in {frame.f_code.co_filename}, line "
-                                      f"{frame.f_lineno}), and what follows may depend on it")
+        code, number = frame.f_code, frame.f_lineno
+        line = linecache.getline(code.co_filename, number).strip()
+        context.launches.peeks.append(f"the step asks for a number in Python ({what} in {code.co_name}, line {number}"
+                                      f"{f': `{line}`' if line else ''}), and what follows may depend on it")
 
 
 class Launch(NamedTuple):

@@ -248,7 +248,7 @@ def test_each_refusal_is_one_sentence_that_says_what_and_where():
         return loss * 2 if loss.item() > 0 else loss
 
     assert "asks for a number in Python (.item() in " in refusal(branches, x, y)
-    assert "test_capture.py, line" in refusal(branches, x, y)
+    assert "in branches, line" in refusal(branches, x, y) and "if loss.item() > 0" in refusal(branches, x, y)
 
     def condition(x, y):
         loss = plain(x, y)
