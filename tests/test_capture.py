@@ -417,7 +417,8 @@ def test_progress_is_reported_within_an_epoch():
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)      # a parent may have told it to ignore Ctrl-C
 import numpy as np
 import deepnotes as dn
 from deepnotes import optimizers, outputs

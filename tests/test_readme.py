@@ -122,7 +122,7 @@ def test_pip_install_from_the_repository(published, sh, tmp_path):
 
 def test_the_python_example_learns_the_digits(tmp_path):
     (example,) = [text for language, text in BLOCKS if language == "python"]
-    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert float(re.search(r"test accuracy (0\.\d+)", done.stdout).group(1)) > 0.95
 
