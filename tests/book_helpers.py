@@ -26,6 +26,12 @@ def notebook(*cells):
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 
 
+def code_cells(chapter):
+    "The text of each code cell of a chapter in nbs/, named without its suffix."
+    cells = json.loads((ROOT / "nbs" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
 ARGUMENTS = ["build", ".", "-W", "-n", "--keep-going"]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from book_helpers import code_cells
 
 from deepnotes import activations
 from deepnotes.activations import UNITS, Symbol, card, expectation, formula_tex, kinks
@@ -86,15 +87,11 @@ def test_a_new_unit_gets_a_card(monkeypatch):
     assert made.mean_square == pytest.approx(15, abs=1e-9) and made.mean_square_slope == pytest.approx(27, abs=1e-9)
 
 
-def chapter_cells():
-    return ["".join(cell["source"]) for cell in json.loads(CHAPTER.read_text())["cells"] if cell["cell_type"] == "code"]
-
-
 def names_of(*marks):
     "The chapter's own definitions: the cells that hold one of the marks, executed."
     from deepnotes import autograd, datasets
     space = {**vars(autograd), **vars(datasets), **vars(activations), "np": np, "backend": backend, "no_grad": no_grad}
-    for cell in chapter_cells():
+    for cell in code_cells("03_activations"):
         if any(mark in cell for mark in marks):
             exec(cell, space)
     return space
@@ -103,7 +100,7 @@ def names_of(*marks):
 def test_gradients_reach_as_far_as_the_cards_say(cards):
     space = names_of("def make_nets", "def run(", "load_digits()")
     space["cards"] = cards
-    cell = next(cell for cell in chapter_cells() if "def gradient_by_layer" in cell)
+    cell = next(cell for cell in code_cells("03_activations") if "def gradient_by_layer" in cell)
     exec(cell.split("trio =")[0], space)
     for name in ("sigmoid", "tanh", "relu"):
         found = np.median(space["gradient_by_layer"](name, 16, width=96)[0])
@@ -121,7 +118,7 @@ def test_sigmoid_does_not_learn_in_ten_layers_where_tanh_does(cards):
 
 def test_the_gated_cell_remembers():
     space = names_of("def cell_parameters")
-    cell = next(cell for cell in chapter_cells() if "def remember" in cell)
+    cell = next(cell for cell in code_cells("03_activations") if "def remember" in cell)
     exec(cell.split("lengths =")[0], space)
     gated, plain = (space["remember"](flag, 60) for flag in (True, False))
     assert gated.min() > 0.9 and plain.mean() < 0.9

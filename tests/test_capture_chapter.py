@@ -1,19 +1,11 @@
 """The exercises of the chapter From Python to machine code: each check takes the solution and refuses wrong answers."""
-import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from book_helpers import code_cells
 
 from deepnotes import kernels
-
-CHAPTER = Path(__file__).parent.parent / "nbs" / "10_capture.ipynb"
-
-
-def code_cells():
-    book = json.loads(CHAPTER.read_text(encoding="utf-8"))
-    return ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
 
 
 @pytest.fixture(scope="module")
@@ -21,19 +13,19 @@ def space():
     "What the chapter's cells define before its exercises, figures left out, and the checks."
     space = {}
     wanted = ("def training_step", "class MiniCapture", "def losses_of", "def counting", "def check_products")
-    cells = [cell for cell in code_cells() if any(name in cell for name in wanted)]
+    cells = [cell for cell in code_cells("10_capture") if any(name in cell for name in wanted)]
     assert len(cells) == len(wanted)
-    imports = next(cell for cell in code_cells() if "from collections import Counter" in cell)
+    imports = next(cell for cell in code_cells("10_capture") if "from collections import Counter" in cell)
     for cell in [imports, *cells]:
         exec(cell, space)
     return space
 
 
 def test_solutions_pass_and_skeletons_fail(space):
-    checks = set(re.findall(r"^def (check_\w+)", "\n".join(code_cells()), re.M))
+    checks = set(re.findall(r"^def (check_\w+)", "\n".join(code_cells("10_capture")), re.M))
     assert len(checks) == 8
     names, solved, skeletons, last = dict(space), set(), {}, None
-    for cell in code_cells():
+    for cell in code_cells("10_capture"):
         start = re.match(r"(?:def )?(my_\w+|bytes_per_parameter)", cell)
         if start:
             exec(cell, names)

@@ -1,11 +1,10 @@
 """What the chapter Initialization claims, measured again; and its exercises' checks, which must refuse wrong answers."""
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from book_helpers import code_cells
 
 from deepnotes import initialization as init
 from deepnotes.autograd import Tensor
@@ -13,13 +12,6 @@ from deepnotes.layers import MLP
 from deepnotes.optimizers import SGD
 from deepnotes.outputs import cross_entropy
 from deepnotes.training import Trainer
-
-CHAPTER = Path(__file__).parent.parent / "nbs" / "05_initialization.ipynb"
-
-
-def code_cells():
-    book = json.loads(CHAPTER.read_text(encoding="utf-8"))
-    return ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
 
 
 def singular_values(W):
@@ -118,7 +110,7 @@ def experiments():
     "Functions of the chapter's experiments, defined from its own cells."
     space = {"np": np, "Tensor": Tensor, **{name: getattr(init, name) for name in init.__all__}}
     for name in ("def steps_to_learn", "def same_orientation", "def start_many"):
-        (cell,) = [c for c in code_cells() if name in c]
+        (cell,) = [c for c in code_cells("05_initialization") if name in c]
         exec(cell.split("\n\n\ndepths =")[0].split("\n\n\nsame =")[0], space)
     return space
 
@@ -178,7 +170,7 @@ def space():
 
     space = {"np": np, "Tensor": Tensor, "tanh_op": tanh, "_normal_mean": init._normal_mean,
              **{name: getattr(init, name) for name in init.__all__}}
-    (cell,) = [c for c in code_cells() if "def check_variance" in c]
+    (cell,) = [c for c in code_cells("05_initialization") if "def check_variance" in c]
     exec(cell, space)
     return space
 
@@ -187,7 +179,7 @@ def test_the_chapters_own_solutions_pass_and_its_skeletons_fail(space):
     skeletons = {"check_variance": "output_variance", "check_bound": "bound", "check_symmetry": "my_start",
                  "check_orthogonal": "my_orthogonal", "check_clip_gain": "clip_gain", "check_jacobian": "my_spread",
                  "check_normalized_softplus": "my_softplus", "check_positives": "my_bias", "check_branch": "my_scale"}
-    cells, names, solved = code_cells(), dict(space), set()
+    cells, names, solved = code_cells("05_initialization"), dict(space), set()
     for cell in cells:
         if any(cell.startswith((f"{name} =", f"def {name}(")) for name in skeletons.values()):
             exec(cell, names)

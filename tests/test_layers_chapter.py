@@ -1,12 +1,11 @@
 """What the chapter Layers claims, measured again; and its exercises' checks, which must refuse wrong answers."""
 
 import itertools
-import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
+from book_helpers import code_cells
 
 from deepnotes import activations, autograd, initialization, layers
 from deepnotes.autograd import Tensor, no_grad
@@ -26,13 +25,6 @@ from deepnotes.layers import (
 )
 from deepnotes.optimizers import SGD
 from deepnotes.outputs import cross_entropy, mse_loss
-
-CHAPTER = Path(__file__).parent.parent / "nbs" / "06_layers.ipynb"
-
-
-def code_cells():
-    book = json.loads(CHAPTER.read_text(encoding="utf-8"))
-    return ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +197,7 @@ def space(digits):
 
     space = {"np": np, "itertools": itertools, "Tensor": Tensor, "autograd": autograd, "activations": activations,
              "fit": fit_here, **{name: getattr(layers, name) for name in layers.__all__}}
-    (cell,) = [c for c in code_cells() if "def check_count" in c]
+    (cell,) = [c for c in code_cells("06_layers") if "def check_count" in c]
     exec(cell, space)
     return space
 
@@ -217,7 +209,7 @@ SKELETONS = {"check_count": "count", "check_dropout": "mean_and_variance", "chec
 
 def test_the_chapters_own_solutions_pass_and_its_skeletons_fail(space):
     names, solved = dict(space), set()
-    for cell in code_cells():
+    for cell in code_cells("06_layers"):
         starts = [f"{name} =" for name in SKELETONS.values()] + [f"{kind} {name}(" for name in SKELETONS.values()
                                                                  for kind in ("def", "class")]
         if cell.startswith(tuple(starts)):

@@ -1,22 +1,13 @@
 """What the chapters Optimizers and Schedules claim, measured again; and their exercises' checks, which must refuse wrong answers."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
+from book_helpers import code_cells
 from fastcore.test import test_close as close
 
 from deepnotes import kernels, optimizers, schedules
 from deepnotes.autograd import Tensor
 from deepnotes.optimizers import SGD, Adagrad, Adam, AdamW, clip_grad_norm_
-
-NBS = Path(__file__).parent.parent / "nbs"
-
-
-def code_cells(chapter):
-    book = json.loads((NBS / f"{chapter}.ipynb").read_text(encoding="utf-8"))
-    return ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
 
 
 def descend(make, gradient, start, steps):
