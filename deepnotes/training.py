@@ -330,6 +330,10 @@ class _Progress:
 
 # %% ../nbs/08_training.ipynb #4760c347
 #| code-fold: true
+_CHAPTER = "See the chapter The training procedure"
+_FIRST, _PACE, _KEPT, _WINDOW = 8, 0.25, 16, 8 << 20     # steps at first, seconds and batches per segment, bytes per window
+
+
 @contextlib.contextmanager
 def _watching(model, see):
     "Call see(name, module, output array) after each innermost module that runs."
@@ -343,11 +347,6 @@ def _watching(model, see):
     finally:
         for handle in handles:
             handle.remove()
-
-# %% ../nbs/08_training.ipynb #46ee9cf5
-#| code-fold: true
-_CHAPTER = "See the chapter The training procedure"
-_FIRST, _PACE, _KEPT, _WINDOW = 8, 0.25, 16, 8 << 20     # steps at first, seconds and batches per segment, bytes per window
 
 
 def _positive(op, name, value, least=1):
