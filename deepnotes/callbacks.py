@@ -350,5 +350,6 @@ class Diagnostics(Callback):
             edges = np.array([*self.epochs, self.epochs[-1] + 1]) - 0.5
             mesh = ax.pcolormesh(edges, self.bins, shares, cmap="cividis")
             ax.figure.colorbar(mesh, ax=ax, label="share of activations")
+            ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set(xlabel="epoch", ylabel=f"activation of layer {layer}")
         return ax

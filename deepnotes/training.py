@@ -118,14 +118,15 @@ class History:
         """
         import matplotlib.pyplot as plt
 
-        from deepnotes.plotting import style
+        from deepnotes.plotting import COLORS, style
 
         quantities = list(dict.fromkeys(name.removeprefix("val_") for name in self.columns if name != "epoch")) or ["loss"]
         size = (4.5 * len(quantities), 3.2)
         with style():
             _, axes = plt.subplots(1, len(quantities), figsize=size, squeeze=False, layout="constrained")
             for ax, quantity in zip(axes[0], quantities, strict=True):
-                for name, label, line, color in ((quantity, "training", "-", "C0"), (f"val_{quantity}", "validation", "--", "C1")):
+                both = (quantity, "training", "-", COLORS[0]), (f"val_{quantity}", "validation", "--", COLORS[1])
+                for name, label, line, color in both:
                     if name in self.columns:
                         values = [math.nan if v is None else v for v in self.columns[name]]
                         ax.plot(self["epoch"], values, line, color=color, label=label)
