@@ -6,6 +6,7 @@
 __all__ = ['History', 'Trainer']
 
 # %% ../nbs/08_training.ipynb #23667eaa
+#| code-fold: true
 import contextlib
 import csv
 import html
