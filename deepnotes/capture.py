@@ -121,7 +121,7 @@ def _runner(kernel):
         if kernel not in _exact:
             _exact[kernel] = _loops.elementwise_runner(kernel, kernels)
         return _exact[kernel]
-    return kernel.compiled
+    return kernel.loops()
 
 
 def _basic(key):

@@ -62,13 +62,21 @@ class Kernel:
         self._faces = [self]            # the objects whose `run` is the default backend's form
         self.run = self._first_run
 
-    def _first_compiled(self, runner, out, *operands):
+    def _compiled(self, runner):
         from deepnotes import _loops
         ground = importlib.import_module("deepnotes.kernels")       # the floor below imports nothing of ours: hand it down
-        self.compiled = getattr(_loops, runner)(self, ground)
-        if default_backend() == "numba":
-            self._face(self.compiled)
-        self.compiled(out, *operands)
+        return getattr(_loops, runner)(self, ground)
+
+    def loops(self):
+        "The compiled form, made now if no launch has asked for it yet."
+        if isinstance(self.compiled, partial):
+            self.compiled = self._compiled(*self.compiled.args)
+            if default_backend() == "numba":
+                self._face(self.compiled)
+        return self.compiled
+
+    def _first_compiled(self, runner, out, *operands):
+        self.loops()(out, *operands)
 
     def _face(self, run):
         for face in self._faces:
