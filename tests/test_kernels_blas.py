@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from deepnotes import _loops, kernels
+from deepnotes import _product, kernels
 from deepnotes.kernels import launch
 
 LAYOUTS = {
@@ -60,5 +60,5 @@ def test_empty_products_are_zero():
 def test_without_numpys_blas_numpy_computes(monkeypatch):
     if not kernels.can_compile():
         return
-    monkeypatch.setattr(_loops, "_numpys_blas", lambda: None)
-    assert _loops.matmul_runner(kernels.matmul, kernels) is kernels.matmul.reference
+    monkeypatch.setattr(_product, "_numpys_blas", lambda: None)
+    assert _product.matmul_runner(kernels.matmul, kernels) is kernels.matmul.reference
