@@ -328,7 +328,7 @@ def compiled_loop(kernel, ground, out, operands, modes, flat, kinds):
 
 # %% ../nbs/09d_loops.ipynb #87350926
 #| code-fold: true
-ALONE = 16 * 16384       # parameters below which a step is left to one core
+ALONE = 2**23       # bytes of all arrays of a step below which one core does it alone
 
 
 def update_source(kernel, name="loop"):
@@ -374,7 +374,7 @@ UPDATE = """def run(p, g, {states}*hyper):
         if loop is not None:
             if p.ndim != 1:
                 {flat} = {raveled}
-            if p.size < grain:
+            if p.nbytes < alone:
                 loop({flat}, *hyper, 1)
             else:
                 split_loop(loop, [{flat}], hyper)
@@ -385,7 +385,8 @@ UPDATE = """def run(p, g, {states}*hyper):
 
 def update_runner(kernel, ground):
     "The compiled form of an optimizer's step."
-    states, counts, numbers, grain = kernel.states, kernel.counts, len(kernel.names), 2 * ground.GRAIN
+    states, counts, numbers = kernel.states, kernel.counts, len(kernel.names)
+    alone = ALONE // (2 + states)
     source, loops, FLOAT64 = update_source(kernel), {}, np.dtype(np.float64)
 
     def loop_for(dtype):
@@ -405,7 +406,7 @@ def update_runner(kernel, ground):
     def split_loop(loop, arrays, hyper):
         "All cores: the steps are counted once, here."
         n = arrays[0].size
-        if n < grain or ground.get_num_threads() == 1:
+        if arrays[0].nbytes < alone or ground.get_num_threads() == 1:
             loop(*arrays, *hyper, 1)
             return
         if counts:
@@ -431,7 +432,7 @@ def update_runner(kernel, ground):
                    for i, shape in enumerate([(1,)] * counts + [(numbers,)])]
     text = UPDATE.format(states="".join(f"{x}, " for x in arrays[2:]), operands=1 + counts, conditions=" and ".join(conditions),
                          flat=", ".join(arrays), raveled=", ".join(f"{x}.ravel()" for x in arrays))
-    namespace = {"loops": loops, "general": general, "split_loop": split_loop, "grain": grain,
+    namespace = {"loops": loops, "general": general, "split_loop": split_loop, "alone": alone,
                  "ndarray": np.ndarray, "FLOAT64": FLOAT64}
     exec(text, namespace)
 

@@ -62,3 +62,14 @@ def test_without_numpys_blas_numpy_computes(monkeypatch):
         return
     monkeypatch.setattr(_product, "_numpys_blas", lambda: None)
     assert _product.matmul_runner(kernels.matmul, kernels) is kernels.matmul.reference
+
+
+@pytest.mark.parametrize("size", [4, 8])
+@pytest.mark.parametrize("width", [32, 64])
+def test_the_way_to_a_blas_of_either_width_is_valid_code(size, width):
+    from llvmlite import binding
+    text = _product.product_text(size, width)
+    binding.parse_assembly(text).verify()
+    (real,) = {"float", "double"} & set(text.split())
+    assert real == {4: "float", 8: "double"}[size]
+    assert ("trunc i64" in text) == (width == 32)

@@ -1,10 +1,13 @@
 """What the compiler adds: accurate vector mathematics, a cache that is only ever right, threads."""
+import importlib.util
 import math
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -225,6 +228,51 @@ def test_a_step_runs_on_what_there_is(tmp_path, before, environment):
     assert abs(float(total) - float(buffers[2].sum())) < 1e-4
 
 
+def test_a_change_in_any_module_that_writes_loops_renames_all_files(tmp_path, monkeypatch):
+    from deepnotes import _cache
+    spec = importlib.util.spec_from_file_location("check", ROOT / "tools" / "check.py")
+    check = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check)
+    below = check.FLOORS[:check.FLOORS.index({"kernels"})]
+    assert set(_cache.STAMPED) == set().union(*below)
+    find = importlib.util.find_spec
+
+    def find_copy(name):
+        module = name.removeprefix("deepnotes.")
+        return types.SimpleNamespace(origin=tmp_path / f"{module}.py") if module in _cache.STAMPED else find(name)
+
+    for name in _cache.STAMPED:
+        shutil.copy(find(f"deepnotes.{name}").origin, tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", find_copy)
+    assert _cache._stamp() == _cache.STAMP
+    seen = {_cache.STAMP}
+    for name in _cache.STAMPED:
+        with open(tmp_path / f"{name}.py", "a") as file:
+            file.write("# changed")
+        seen.add(_cache._stamp())
+    assert len(seen) == 1 + len(_cache.STAMPED)
+
+
+def test_functions_of_one_name_are_told_apart_by_their_code(tmp_path, monkeypatch):
+    from deepnotes import _cache
+    monkeypatch.setenv("DEEPNOTES_CACHE_DIR", str(tmp_path / "cache"))
+    functions = module_of("""
+        def times(out): out[0] = out[0] * 3.0
+        first = times
+        def times(out): out[0] = out[0] * 4.0
+        second = times
+        def times(out): out[0] = out[0] + 4.0
+        third = times
+    """)
+    dtype, found = np.dtype(np.float64), []
+    for function in (functions.first, functions.second, functions.third, functions.second):
+        out = np.array([5.0])
+        _cache.compiled_function(k, function, dtype, (_cache.array_type(dtype),))(out)
+        found.append(out[0])
+    assert found == [15, 20, 9, 20]
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
 # Threads
 
 def mixed_calls(seed, count):
@@ -371,7 +419,6 @@ def test_a_formula_that_refers_to_an_array_is_refused_with_a_reason():
 
 def module_of(text, **names):
     "A module with the given text, as formulas are found in one."
-    import types
     module = types.ModuleType("formulas")
     module.__dict__.update(names)
     exec(textwrap.dedent(text), module.__dict__)
