@@ -226,15 +226,16 @@ def save(path, content):
 
 
 def kept(key, make, use):
-    """What `use` makes of the bytes kept under a key; of what `make` returns, kept from now on, where there are none."""
+    "What `use` makes of the bytes kept under a key; where there are none, of those that `make` returns, kept from now on."
     folder = safe_folder()
     path = folder and os.path.join(folder, hashlib.sha256(STAMP + key.encode()).hexdigest()[:40] + ".loop")
     try:
         with open(path or os.devnull, "rb") as file:
             return use(file.read())
     except Exception:               # missing, damaged, or from a numba that changed its mind: make it anew
-        content = make()
-        result = use(content)
+        pass
+    content = make()
+    result = use(content)
     if path:
         save(path, content)
     return result
