@@ -302,6 +302,7 @@ def test_a_book_through_its_changes(tmp_path):
     done = book.build()
     assert done.returncode == 0, done.output
     assert done.output.count(": executed in") == 2  # a chapter without code starts no kernel
+    assert done.output.count("Using cached notebook") == 2  # and none runs a second time when its page is read
     first = stamps()
 
     # A module changed: the chapter that imports it, through another module, runs again, and the other does not.

@@ -135,8 +135,13 @@ class Run:
     def __init__(self, path: Path, notebook: nbformat.NotebookNode, timeout: int, turns: Turns):
         self.path, self.notebook, self.seconds, self.failure = path, notebook, 0.0, None
         self._turns, self._timed, self._alone = turns, timed_cells(notebook.cells), None
-        self._client = NotebookClient(notebook, timeout=timeout, resources={"metadata": {"path": str(path.parent)}},
-                                      on_cell_execute=lambda cell, cell_index: self._turn(cell_index in self._timed))
+        self._client = NotebookClient(
+            notebook,
+            timeout=timeout,
+            resources={"metadata": {"path": str(path.parent)}},
+            record_timing=False,  # would change the cells' metadata, by which the cache knows them
+            on_cell_execute=lambda cell, cell_index: self._turn(cell_index in self._timed),
+        )
 
     def __call__(self) -> Run:
         """Run it; the notebook is changed in place."""
