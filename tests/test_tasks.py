@@ -165,4 +165,4 @@ def test_the_whole_suite_runs_on_all_cores_and_chosen_tests_as_they_are_chosen(t
     for cores, arguments in (("3", []), ("1", []), ("3", ["-k", "name"])):
         monkeypatch.setenv("DEEPNOTES_JOBS", cores)
         tasks.test(arguments)
-    assert commands == [("-n", "3", "--dist", "loadfile"), (), ("-k", "name")]
+    assert commands == [("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"), (), ("-k", "name")]

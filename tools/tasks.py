@@ -202,8 +202,9 @@ def test_chapters(everything):
 def test(arguments):
     test_chapters(everything=bool(os.environ.get("ALL")))
     say("pytest")
-    # Whoever names tests or options gets pytest as it is; the whole suite runs on all cores, each file in one process.
-    spread = ["-n", str(jobs()), "--dist", "loadfile"] if not arguments and jobs() > 1 else []
+    # Whoever names tests or options gets pytest as it is; the whole suite runs on all cores, each file in one process,
+    # files in alphabetical order: by number of tests, the few that build books would come last and alone.
+    spread = ["-n", str(jobs()), "--dist", "loadfile", "--no-loadscope-reorder"] if not arguments and jobs() > 1 else []
     run(BIN / "python", "-m", "pytest", *spread, *arguments)
 
 
