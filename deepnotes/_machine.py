@@ -31,8 +31,8 @@ from numba.core.runtime import rtsys
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.arrayobj import populate_array
 
-from . import _loops
-from ._loops import _loaded, stand_in
+from . import _cache
+from ._cache import _loaded, stand_in
 
 # %% ../nbs/09b_machine.ipynb #257a32f1
 LOOP = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
@@ -562,9 +562,9 @@ def _free_standing(compiled, signature):
             or returns not in (types.none, types.int64)):
         return None
     context, pointer, index = cpu_target.target_context, ir.IntType(8).as_pointer(), ir.IntType(64)
-    library = context.codegen().create_library(_loops.ENTRY)
-    module = library.create_ir_module(_loops.ENTRY)
-    entry = ir.Function(module, ir.FunctionType(pointer, [pointer, pointer.as_pointer(), index]), _loops.ENTRY)
+    library = context.codegen().create_library(_cache.ENTRY)
+    module = library.create_ir_module(_cache.ENTRY)
+    entry = ir.Function(module, ir.FunctionType(pointer, [pointer, pointer.as_pointer(), index]), _cache.ENTRY)
     builder = ir.IRBuilder(entry.append_basic_block())
     api = context.get_python_api(builder)
     args = [_unboxed(context, builder, api, kind, builder.load(builder.gep(entry.args[1], [ir.Constant(index, i)])))
@@ -580,7 +580,7 @@ def _free_standing(compiled, signature):
         api.err_set_string("PyExc_RuntimeError", "a compiled loop failed")
         builder.ret(ir.Constant(pointer, None))
     builder.ret(api.make_none() if returns == types.none else api.long_from_longlong(result))
-    entry = ir.Function(module, ir.FunctionType(index, [index.as_pointer()]), _loops.NATIVE)
+    entry = ir.Function(module, ir.FunctionType(index, [index.as_pointer()]), _cache.NATIVE)
     builder = ir.IRBuilder(entry.append_basic_block())
     args = _from_words(context, builder, signature, entry.args[0])
     status, result = context.call_conv.call_function(builder, function, returns, signature, args)
@@ -598,7 +598,7 @@ def _free_standing(compiled, signature):
         needs.remove(dead)
     if any("NRT" in name or "numba" in name.lower() for name in needs):
         return None
-    return _loops.target_machine().emit_object(whole), needs
+    return _cache.target_machine().emit_object(whole), needs
 
 
 def _apart(flags):
@@ -615,7 +615,7 @@ def compile_loop(function, signature, apart=False):
     Returns
     -------
     bytes
-        What `_loops.load` turns into a callable, in this process or another.
+        What `_cache.load` turns into a callable, in this process or another.
     """
     signature = tuple(_numba_type(kind) for kind in signature)
     dispatcher = njit(**LOOP)(function)
@@ -626,9 +626,9 @@ def compile_loop(function, signature, apart=False):
     native = _free_standing(compiled, signature)
     if native is not None:
         kinds = [kind.ndim if isinstance(kind, types.Array) else str(kind) for kind in signature]
-        return _loops.packed(*native, kinds)
+        return _cache.packed(*native, kinds)
     _kept.append(dispatcher)
-    return _loops.packed(serialize.dumps(compiled._reduce()), None)
+    return _cache.packed(serialize.dumps(compiled._reduce()), None)
 
 
 def rebuild(reduced):
@@ -656,4 +656,4 @@ def machine_code(build, signature, text):
     callable
         Takes exactly such arguments, unchecked, and releases the GIL while it runs.
     """
-    return _loops.machine_code(lambda machine: build(), signature, text, lambda: sys.modules[__name__])
+    return _cache.machine_code(lambda machine: build(), signature, text, lambda: sys.modules[__name__])
