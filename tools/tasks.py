@@ -123,9 +123,12 @@ def export():
 
 
 def jobs():
-    """How many chapters or test processes run at a time: DEEPNOTES_JOBS, else as many as this process has cores."""
+    """How many chapters or test processes run at a time: DEEPNOTES_JOBS, else one per core, at most eight.
+
+    Each takes up to 700 MB.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(os.environ.get("DEEPNOTES_JOBS") or cores))
+    return max(1, int(os.environ.get("DEEPNOTES_JOBS") or min(cores, 8)))
 
 
 def fingerprint(*paths):
