@@ -13,14 +13,14 @@ import re
 import numpy as np
 
 from . import _loops, kernels
-from ._loops import array_type, fingerprint, machine_code
+from ._cache import array_type, fingerprint, machine_code
 
 # %% ../nbs/10c_fusion.ipynb #1067376b
 #| code-fold: true
 # Kernels that fill `out` without reading it. What others find there, they may read.
 FILLS = set("copy matmul sum prod max min argmax argmin cumsum sum_to softmax log_softmax logsumexp softmax_backward "
             "log_softmax_backward normalize normalize_backward normalize_columns normalize_columns_backward take "
-            "take_along_axis index_get uniform cross_entropy cross_entropy_backward".split())
+            "take_along_axis index_get uniform cross_entropy cross_entropy_backward nll_loss nll_loss_backward".split())
 # Operands, beside `out`, that kernels write, where the kernel does not say so itself.
 WRITES = {"normalize": (1,), "normalize_columns": (1, 2, 3), "normalize_columns_backward": (3,), "uniform": (0,)}
 

@@ -15,7 +15,7 @@ import types
 
 import numpy as np
 
-from . import _loops, kernels
+from . import _cache, _loops, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, writes_of
 from ._program import (Program, advance_call, copy_call, feed_call, gather_call, store_call)
 from ._tape import Tensor
@@ -121,7 +121,7 @@ def _runner(kernel):
         if kernel not in _exact:
             _exact[kernel] = _loops.elementwise_runner(kernel, kernels)
         return _exact[kernel]
-    return kernel.compiled
+    return kernel.loops()
 
 
 def _basic(key):
@@ -130,7 +130,7 @@ def _basic(key):
 
 
 def _native(calls):
-    return calls is not None and all(call[0] in _loops.native for call in calls)
+    return calls is not None and all(call[0] in _cache.native for call in calls)
 
 
 def lowered(kernel, out, operands):

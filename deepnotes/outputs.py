@@ -345,34 +345,28 @@ def _cross_entropy_backward_reference(out, g, z, label, weight, top, total, own,
 # %% ../nbs/04_outputs.ipynb #3f2d50b0
 #| code-fold: true
 class _RowKernel(kernels.Kernel):
-    "A kernel whose compiled form is made, when it is first needed, by `make(machine)`."
+    "A kernel whose compiled form is made, when it is first needed, by `make(cache)`."
 
-    def _first_compiled(self, make, out, *operands):
-        from deepnotes import _loops
-        self.compiled = make(_loops)
-        if kernels.default_backend() == "numba":
-            self._face(self.compiled)
-        self.compiled(out, *operands)
+    def _compiled(self, make):
+        from deepnotes import _cache
+        return make(_cache)
 
 
-def _typed(loops, function, signature):
+def _typed(cache, function, signature):
     "The machine code of `function` for a dtype, from the cache or compiled when it is first asked for."
     codes = {}
 
     def code(dtype):
         if dtype not in codes:
-            c = function.__code__
-            text = repr((c.co_name, c.co_code, c.co_consts, c.co_names, dtype.str))
-            codes[dtype] = loops.machine_code(lambda machine: machine.retype(function, dtype, integers=False),
-                                              signature(dtype), text, kernels.compiler)
+            codes[dtype] = cache.compiled_function(kernels, function, dtype, signature(dtype))
         return codes[dtype]
     return code
 
 # %% ../nbs/04_outputs.ipynb #820bbadb
 #| code-fold: true
-def _make_cross_entropy(loops):
+def _make_cross_entropy(cache):
     "Compiled forward pass: of each row the maximum and the sum of exponentials, then the losses."
-    plus, larger, small_square, array = loops.plus, loops.larger, loops.small_square, loops.array_type
+    plus, larger, small_square, array = cache.plus, cache.larger, cache.small_square, cache.array_type
 
     def wide_rows(z, top, total):
         for i in range(z.shape[0]):
@@ -432,8 +426,8 @@ def _make_cross_entropy(loops):
             out[0], scale[0] = loss_sum / weight_sum, 1 / weight_sum
         return -1
 
-    narrow, wide = (_typed(loops, f, lambda d: (array(d, 2), array(d), array(d))) for f in (narrow_rows, wide_rows))
-    finish = _typed(loops, row_losses, lambda d: (array(d), array(d, 2), array(loops.INDEX), *[array(d)] * 5,
+    narrow, wide = (_typed(cache, f, lambda d: (array(d, 2), array(d), array(d))) for f in (narrow_rows, wide_rows))
+    finish = _typed(cache, row_losses, lambda d: (array(d), array(d, 2), array(cache.INDEX), *[array(d)] * 5,
                                                   "int64", "float64", "int64"))
 
     def run(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction):
@@ -457,7 +451,7 @@ def _make_cross_entropy(loops):
     return run
 
 
-def _make_cross_entropy_backward(loops):
+def _make_cross_entropy_backward(cache):
     "Compiled backward pass: the exponentials again, one multiplication per entry and one subtraction per row."
     def backward_rows(out, g, z, label, weight, top, total, own, scale, target_sum, ignore_index, smoothing):
         sharp, spread = z.dtype.type(1 - smoothing), z.dtype.type(smoothing / z.shape[1])
@@ -478,8 +472,8 @@ def _make_cross_entropy_backward(loops):
                         out[i, j] -= factor * spread * (weight[j] if weight.size > 1 else weight[0])
                 out[i, label[i]] -= hard
 
-    array = loops.array_type
-    code = _typed(loops, backward_rows, lambda d: (array(d, 2), array(d), array(d, 2), array(loops.INDEX),
+    array = cache.array_type
+    code = _typed(cache, backward_rows, lambda d: (array(d, 2), array(d), array(d, 2), array(cache.INDEX),
                                                    *[array(d)] * 5, "float64", "int64", "float64"))
 
     def run(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
@@ -750,20 +744,101 @@ def kl_div(input, target, *, log_target=False, reduction="mean"):
 
 # %% ../nbs/04_outputs.ipynb #b66b4dec
 #| code-fold: true
-def _weights_of_rows(out, label, weight, ignore_index):
-    "The weight of each row's class; 0 where the row is ignored."
-    ignored = label == ignore_index
-    own = weight[np.where(ignored, 0, label)] if weight.size > 1 else weight[0]
-    np.copyto(out, np.where(ignored, 0, own))
+def _nll_reference(out, x, label, weight, own, scale, ignore_index, reduction):
+    "Minus the entry of each row's class, weighted; keeps each row's weight and what the reduction divides by."
+    used = label != ignore_index
+    if ((label < 0) | (label >= x.shape[1]))[used].any():
+        raise _strange_label("nll_loss", label, x.shape[1], ignore_index)
+    safe = np.where(used, label, 0)
+    own[...] = np.where(used, weight[safe] if weight.size > 1 else weight[0], 0)
+    with np.errstate(all="ignore"):
+        losses = np.where(used, -x[np.arange(len(x)), safe] * own, 0) if x.size else own
+        if reduction == "none":
+            out[...], scale[...] = losses, 1
+        else:
+            count = own.sum(dtype=np.float64) if reduction == "mean" else np.float64(1)
+            out[...], scale[...] = losses.sum(dtype=np.float64) / count, 1 / count
 
 
-def _labels_to_take(out, label, ignore_index):
-    "The labels, with 0 where the row is ignored."
-    np.copyto(out, np.where(label == ignore_index, 0, label))
+def _nll_backward_reference(out, g, label, own, scale, ignore_index):
+    "-g times the row's weight at its class, 0 elsewhere."
+    used = np.flatnonzero(label != ignore_index)
+    out[...] = 0
+    with np.errstate(all="ignore"):
+        out[used, label[used]] = -np.broadcast_to((g * scale).reshape(-1), len(label))[used] * own[used]
 
 
-_row_weights = kernels.Kernel("row_weights", _weights_of_rows)
-_safe_labels = kernels.Kernel("safe_labels", _labels_to_take)
+def _make_nll(cache):
+    def row_losses(out, x, label, weight, own, scale, ignore_index, reduction):
+        loss_sum, weight_sum = np.float64(0), np.float64(0)
+        for i in range(label.size):
+            if label[i] != ignore_index and (label[i] < 0 or label[i] >= x.shape[1]):
+                return i
+        for i in range(label.size):
+            loss, w = 0.0, 0.0
+            if label[i] != ignore_index:
+                w = weight[label[i]] if weight.size > 1 else weight[0]
+                loss = -x[i, label[i]] * w
+            own[i] = w
+            loss_sum += loss
+            weight_sum += w
+            if reduction == 0:
+                out[i] = loss
+        count = np.float64(1)
+        if reduction == 2:
+            count = weight_sum
+        if reduction != 0:
+            out[0] = loss_sum / count
+        scale[0] = 1 / count
+        return -1
+
+    array = cache.array_type
+    code = _typed(cache, row_losses, lambda d: (array(d), array(d, 2), array(cache.INDEX), *[array(d)] * 3, "int64",
+                                                "int64"))
+
+    def run(out, x, label, weight, own, scale, ignore_index, reduction):
+        if not x.size:
+            _nll_reference(out, x, label, weight, own, scale, ignore_index, reduction)
+        else:
+            (loop, args, _), = calls(out, x, label, weight, own, scale, ignore_index, reduction)
+            if loop(*args) != -1:
+                raise _strange_label("nll_loss", label, x.shape[1], ignore_index)
+
+    def calls(out, x, label, weight, own, scale, ignore_index, reduction):
+        if not x.size:
+            return None
+        return [(code(x.dtype), [out.reshape(-1), x, label, weight, own, scale, ignore_index,
+                                 ("none", "sum", "mean").index(reduction)], -1)]
+
+    run.calls = calls
+    return run
+
+
+def _make_nll_backward(cache):
+    def backward_rows(out, g, label, own, scale, ignore_index):
+        for i in range(out.shape[0]):
+            for j in range(out.shape[1]):
+                out[i, j] = 0.0
+            if label[i] != ignore_index:
+                out[i, label[i]] = -((g[i] if g.size > 1 else g[0]) * scale[0]) * own[i]
+
+    array = cache.array_type
+    code = _typed(cache, backward_rows, lambda d: (array(d, 2), array(d), array(cache.INDEX), array(d), array(d), "int64"))
+
+    def run(*operands):
+        (loop, args), = calls(*operands)
+        loop(*args)
+
+    def calls(out, g, label, own, scale, ignore_index):
+        return [(code(out.dtype), [out, g.reshape(-1), label, own, scale, ignore_index])]
+
+    run.calls = calls
+    return run
+
+
+_nll_forward = _RowKernel("nll_loss", _nll_reference, _make_nll)
+_nll_forward.writes = (3, 4)            # beside out: own, scale
+_nll_backward = _RowKernel("nll_loss_backward", _nll_backward_reference, _make_nll_backward)
 
 
 def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean", axis=None):
@@ -806,19 +881,23 @@ def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean",
     axis = _class_axis(name, input, axis, section)
     weight = _class_weight(name, weight, input.shape[axis], input.dtype, section)
     label = _class_labels(name, target, input.shape, axis, section)
-    if ((label != ignore_index) & ((label < 0) | (label >= input.shape[axis]))).any():
-        raise _strange_label(name, label, input.shape[axis], ignore_index)
-    factor = launch(_row_weights, np.empty(label.shape, input.dtype), label, weight, int(ignore_index))
-    used = launch(kernels.not_equal, np.empty(label.shape, bool), label, int(ignore_index))
-    if input.size:
-        safe = launch(_safe_labels, np.empty(label.shape, np.int64), label, int(ignore_index))
-        picked = autograd.take_along_axis(input, np.expand_dims(safe, axis), axis).squeeze(axis)
-    else:
-        picked = input.sum(axis)
-    losses = autograd.where(used, -picked * Tensor(factor), 0.0)
-    if reduction == "mean":
-        return losses.sum() / Tensor(launch(kernels.sum, np.empty((), input.dtype), factor, None))
-    return _reduce(name, losses, reduction)
+    x, kept = _rows(input, axis)
+    label, ignore_index, shape = label.reshape(-1), int(ignore_index), x.shape
+    out = np.empty(len(label) if reduction == "none" else (), x.dtype)
+    own, scale = np.empty(len(label), x.dtype), np.empty(1, x.dtype)
+    launch(_nll_forward, out, x.data, label, weight, own, scale, ignore_index, reduction)
+
+    def backward(g):
+        if not g.flags.c_contiguous:
+            g = launch(kernels.copy, np.empty(g.shape, g.dtype), g)
+        return launch(_nll_backward, np.empty(shape, g.dtype), g, label, own, scale, ignore_index)
+
+    def backward_recorded(g):
+        return g.reshape(-1, 1) * Tensor(launch(_nll_backward, np.empty(shape, own.dtype), np.ones(1, own.dtype), label, own,
+                                                scale, ignore_index))
+
+    losses = record("nll_loss", out, (x,), (backward_recorded,), fast=(backward,))
+    return losses.reshape(kept) if reduction == "none" and kept != losses.shape else losses
 
 # %% ../nbs/04_outputs.ipynb #8b0f676d
 #| code-fold: true

@@ -552,3 +552,65 @@ def test_powers_maxima_and_both_kinds_of_clipping_are_captured(seed):
         assert step(x, y).item() == fast(x, y).item()
     assert fast.captured, fast.reason
     assert_same_state(model, twin)
+
+
+def square_of_softmax(z, y):
+    return (dn.activations.softmax(z) ** 2).mean()
+
+
+CLASS_WEIGHT = np.array([0.5, 1.0, 2.0], np.float32)
+EVERY_LOSS = {
+    "mse_loss": (outputs.mse_loss, "numbers"),
+    "l1_loss": (outputs.l1_loss, "numbers"),
+    "huber_loss": (outputs.huber_loss, "numbers"),
+    "hinge_loss": (outputs.hinge_loss, "signs"),
+    "poisson_nll_loss": (outputs.poisson_nll_loss, "counts"),
+    "gaussian_nll_loss": (lambda z, y: outputs.gaussian_nll_loss(z, y, dn.activations.softplus(z) + 0.1), "numbers"),
+    "mixture_density_nll_loss": (lambda z, y: outputs.mixture_density_nll_loss(z, 2 * z, 0.1 * z, y[:, 0]), "numbers"),
+    "binary_cross_entropy": (lambda z, y: outputs.binary_cross_entropy(dn.activations.sigmoid(z), y), "bits"),
+    "binary_cross_entropy_with_logits": (
+        lambda z, y: outputs.binary_cross_entropy_with_logits(z, y, pos_weight=CLASS_WEIGHT), "bits"),
+    "cross_entropy": (
+        lambda z, y: outputs.cross_entropy(z, y, weight=CLASS_WEIGHT, label_smoothing=0.1, ignore_index=1), "labels"),
+    "cross_entropy of probabilities": (outputs.cross_entropy, "rows"),
+    "nll_loss": (lambda z, y: outputs.nll_loss(dn.activations.log_softmax(z), y), "labels"),
+    "nll_loss, weighted": (
+        lambda z, y: outputs.nll_loss(dn.activations.log_softmax(z), y, weight=CLASS_WEIGHT, ignore_index=1), "labels"),
+    "kl_div": (lambda z, y: outputs.kl_div(dn.activations.log_softmax(z), y, reduction="batchmean"), "rows"),
+    "a square by itself": (square_of_softmax, "numbers"),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_LOSS)
+def test_every_loss_is_captured(name):
+    loss, kind = EVERY_LOSS[name]
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal((40, 3))
+    rows = np.exp(numbers) / np.exp(numbers).sum(1, keepdims=True)
+    y = {"numbers": numbers, "signs": np.sign(numbers), "bits": numbers > 0, "counts": rng.poisson(2, (40, 3)),
+         "rows": rows, "labels": rng.integers(0, 3, 40)}[kind]
+    y = y if kind == "labels" else y.astype(np.float32)
+    x = rng.standard_normal((40, 6)).astype(np.float32)
+
+    def make():
+        model = dn.MLP(6, [5], 3, rng=0)
+        return model, training_step(model, optimizers.SGD(model.parameters(), lr=0.1), loss)
+
+    step, fast, model, twin = pair(make)
+    for first in range(0, 40, 8):
+        batch = x[first:first + 8], y[first:first + 8]
+        assert step(*batch).item() == fast(*batch).item()
+    assert fast.captured, fast.reason
+    assert_same_state(model, twin)
+
+
+def test_a_captured_nll_loss_names_the_label_that_is_out_of_range():
+    model = dn.MLP(6, [5], 3, rng=0)
+    step = training_step(model, optimizers.SGD(model.parameters(), lr=0.1),
+                         lambda z, y: outputs.nll_loss(dn.activations.log_softmax(z), y))
+    fast, (x, y) = capture(step), data(8)
+    for _ in range(3):
+        fast(x, y)
+    assert fast.captured
+    with pytest.raises(ValueError, match="nll_loss: labels hold class 3, but logits have 3 columns"):
+        fast(x, np.where(np.arange(8) == 5, 3, y))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepnotes import optimizers
+from deepnotes import kernels, optimizers
 from deepnotes.autograd import Tensor
 from deepnotes.kernels import backend, get_num_threads, recording, replay, set_num_threads
 from deepnotes.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm_, clip_grad_value_
@@ -145,9 +145,28 @@ def test_the_learning_rate_is_an_array_that_a_replay_reads(make):
     assert (w.data != before).all()
 
 
+def test_small_steps_are_left_to_one_core(monkeypatch):
+    """Adam's four float32 arrays reach 8 MiB at 524,288 parameters; a float64 parameter counts twice."""
+    if not kernels.can_compile():
+        return
+    shared, threads = [], get_num_threads()
+    monkeypatch.setattr(kernels, "split", lambda loop, n, size, args, whole: shared.append(args[0].dtype.char + str(n)))
+    try:
+        set_num_threads(2)
+        with backend("numba"):
+            for dtype, sizes in ((np.float32, (200_704, 524_287, 524_288)), (np.float64, (262_143, 262_144))):
+                for n in sizes:
+                    p, g, m, v = np.zeros((4, n), dtype)
+                    kernels.launch(kernels.adam, p, g, m, v, np.zeros(1), 0.1)      # compiles, or asks in Python
+                    kernels.launch(kernels.adam, p, g, m, v, np.zeros(1), np.array([0.1, 0.9, 0.999, 1e-8, 0, 0]))
+    finally:
+        set_num_threads(threads)
+    assert shared == ["f524288"] * 2 + ["d262144"] * 2
+
+
 @EACH
 def test_cores_share_a_step_and_count_it_once(make):
-    start, g = np.random.default_rng(0).normal(size=(2, 300_037)).astype("float32")
+    start, g = np.random.default_rng(0).normal(size=(2, 1_100_037)).astype("float32")
     found, threads = [], get_num_threads()
     try:
         for n in (1, 3):

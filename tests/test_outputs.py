@@ -635,3 +635,56 @@ def test_corner_cases_of_pytorch(case, backend_name):
         name = "x" if "x" in case["inputs"] else "input"
         if name in case["grads"]:
             _assert_accepted(t.grad.numpy(), _accepted(case, name), case["output"]["dtype"], 10)
+
+
+# From log-probabilities
+
+
+@BOTH
+@REDUCTIONS
+def test_nll_loss_of_log_softmax_is_cross_entropy(backend_name, reduction):
+    rng = np.random.default_rng(3)
+    z, weight = rng.standard_normal((12, 4)), np.array([0.5, 1.0, 0.0, 2.0])
+    labels = rng.integers(0, 4, 12)
+    labels[[2, 7]] = -100
+    with backend(backend_name):
+        found = value_and_gradient(lambda t, *a, **k: outputs.nll_loss(autograd.log_softmax(t, 1), *a, **k), z, labels, weight,
+                                   reduction=reduction)
+        expected = value_and_gradient(outputs.cross_entropy, z, labels, weight, reduction=reduction)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+
+
+@BOTH
+def test_nll_loss_takes_one_number_per_row(backend_name):
+    x = np.array([[-1.0, -2.0, -np.inf], [-3.0, -4.0, -5.0], [np.nan, -6.0, np.nan]])
+    with backend(backend_name):
+        value, slope = value_and_gradient(outputs.nll_loss, x, [0, 2, 1], reduction="sum")
+        assert value == 1 + 5 + 6
+        np.testing.assert_array_equal(slope, [[-1, 0, 0], [0, 0, -1], [0, -1, 0]])
+        rows = outputs.nll_loss(x, [2, 0, -100], reduction="none").numpy()
+        np.testing.assert_array_equal(rows, [np.inf, 3, 0])                    # an ignored row's NaN stays out
+        assert np.isnan(outputs.nll_loss(x, [-100, -100, -100]).item())        # the mean of nothing
+        assert np.isnan(outputs.nll_loss(np.empty((0, 3)), np.empty(0, int)).item())
+        assert outputs.nll_loss(np.empty((0, 3)), np.empty(0, int), reduction="sum").item() == 0
+
+
+@BOTH
+@REDUCTIONS
+def test_nll_loss_gradients_and_their_gradients(backend_name, reduction):
+    x, weight = np.random.default_rng(4).standard_normal((2, 3, 4)), np.array([1.0, 0.5, 2.0])
+    labels = np.array([[0, 1, 2, -100], [2, 2, 1, 0]])
+    with backend(backend_name):
+        assert grad_check(lambda t: outputs.nll_loss(t, labels, weight, reduction=reduction), x)
+        assert grad_check(lambda t: autograd.grad(lambda u: (outputs.nll_loss(u**2, labels, weight, reduction=reduction)
+                                                             ** 2).sum())(t), x)
+        found = outputs.nll_loss(x, labels, weight, reduction="none").numpy()
+    expected = -np.take_along_axis(x, np.maximum(labels, 0)[:, None], 1)[:, 0] * weight[np.maximum(labels, 0)]
+    np.testing.assert_allclose(found, np.where(labels < 0, 0, expected), rtol=1e-15)
+
+
+@BOTH
+@pytest.mark.parametrize("label", [3, -1, 10**12])
+def test_nll_loss_names_a_label_out_of_range(backend_name, label):
+    with backend(backend_name), pytest.raises(ValueError, match=f"nll_loss: labels hold class {label}, but logits have 3"):
+        outputs.nll_loss(np.zeros((2, 3)), [0, label])

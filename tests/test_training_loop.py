@@ -168,6 +168,20 @@ def test_the_training_accuracy_is_counted_batch_by_batch():
         still.score(X, y)]
 
 
+def test_probabilities_as_targets_are_captured_and_counted():
+    X, y = blobs()
+    soft = np.eye(3, dtype="float32")[y] * 0.8 + 0.1
+    runs = []
+    for capture in (True, False):
+        model = MLP(2, [8], 3, rng=0)
+        trainer = Trainer(model, optimizer=SGD(model.parameters(), lr=0.1), seed=0, capture=capture)
+        runs.append((trainer, fit(trainer, X, soft, epochs=4, batch_size=7).history))
+    (fast, history), (_, expected) = runs
+    assert fast._step.captured, fast._step.reason
+    assert history["accuracy"] == expected["accuracy"] and len(set(history["accuracy"])) > 1
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
+
+
 def test_memory_does_not_grow_with_epochs():
     X, y = blobs(64)
     trainer = a_trainer(capture=False)
