@@ -321,8 +321,8 @@ class Optimizer:
                 if p.grad is not None:
                     array, slope = p.data, p.grad.data
                     if slope.shape != array.shape or not isinstance(slope, np.ndarray):
-                        raise ValueError(f"{type(self).__name__}.step: a parameter of shape {array.shape} needs a gradient that is a Tensor of "
-                                         f"that shape, got a {type(p.grad).__name__} of shape {slope.shape}. {_CHAPTER}.")
+                        raise ValueError(f"{type(self).__name__}.step: a parameter of shape {array.shape} needs a gradient that is a "
+                                         f"Tensor of that shape, got a {type(p.grad).__name__} of shape {slope.shape}. {_CHAPTER}.")
                     p.data = launch(kernel, array, slope, *states, numbers)
         return loss
 
