@@ -42,8 +42,8 @@ def _described(kernel, a):
 class _Match:
     "Two recordings of a step, found to be the same launches; which memory lives on, and which is made anew each time."
 
-    def __init__(self, first, second, known):
-        self.owners, self.back, self.known = {}, {}, known
+    def __init__(self, first, second):
+        self.owners, self.back = {}, {}
         if len(first) != len(second):
             raise Uncapturable(f"two steps in a row were not the same: {len(first)} launches, then {len(second)}")
         for a, b in zip(first, second, strict=True):
@@ -203,16 +203,17 @@ class _Trial:
         for key, (a, before) in self.sums.items():
             if key not in written and _checksum(a) != before:
                 self.refuse(a, watch)
-        lasting = [(a, before, a.copy("K")) for a, before in self.copies.values() if match.lives_on(a)]
-        for a, before, _ in lasting:
-            a[...] = before
+        ended = {id(a): (a, a.copy("K")) for launch in launches for a in map(owner, writes_of(launch)) if a.flags.writeable}
+        for a, before in self.copies.values():
+            if id(a) in ended and match.lives_on(a):
+                a[...] = before
         try:
             kernels.replay(launches)
-            for a, _, after in lasting:
+            for a, after in sorted(ended.values(), key=lambda pair: not match.lives_on(pair[0])):
                 if a.tobytes("A") != after.tobytes("A"):
                     self.refuse(a, watch)
         finally:
-            for a, _, after in lasting:
+            for a, after in ended.values():
                 a[...] = after
 
     def refuse(self, a, watch):
@@ -638,7 +639,7 @@ class _Plan:
         for part in parts:
             if part is not None and not isinstance(part, Tensor):
                 raise Uncapturable(f"the step returned {type(part).__name__}, not a Tensor: replaying cannot make it anew")
-        match = _Match(first, second, after.names)
+        match = _Match(first, second)
         for x, y in zip(parts1, parts, strict=True):
             if x is not None:
                 match.compare(kernels.copy, x._data, y._data)
@@ -987,8 +988,9 @@ def capture(step, fuse=True):
     Notes
     -----
     The first two calls for inputs of given shapes run in Python and are recorded; from the third on, machine code runs.
-    Where the recordings differ, two more are tried. Where they still differ, or where a step needs a number in Python, every
-    call runs in Python, and `reason` says why.
+    Where the recordings differ, two more are tried. Where they still differ, or where a step needs a number in Python, lets
+    numpy look into its arrays or changes memory by other means than launches, every call runs in Python, and `reason` says
+    why. Out of sight are a file or a clock that the step reads, and what `np.asarray` makes of an input array.
 
     Chapter: From Python to machine code, section Capture
     """
