@@ -11,6 +11,7 @@ chosen = _harness.options(__doc__.splitlines()[0])
 if hasattr(os, "sched_setaffinity"):                        # XLA takes its threads from the cores it may run on
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:chosen.threads])
 
+import ctypes  # noqa: E402
 import functools  # noqa: E402
 import importlib.util  # noqa: E402
 import statistics  # noqa: E402
@@ -130,6 +131,74 @@ def share():
     yield "matrix products", "share of the epoch at batch 1024", "of the time", {"deepnotes": part}
 
 
+def step_products(sizes, batch):
+    "The matrix products of one step with their names: forward, for the weights' gradients, and what passes a gradient down"
+    rng = np.random.default_rng(0)
+    for n, m in zip(sizes, sizes[1:], strict=False):
+        x, w, g = (rng.standard_normal(shape, dtype=np.float32) for shape in ((batch, n), (n, m), (batch, m)))
+        yield f"forward, {batch} × {n} × {m}", x, w
+        yield f"weights, {n} × {batch} × {m}", x.T, g
+        if n != sizes[0]:                                   # nobody asks for the gradient of the input
+            yield f"down, {batch} × {m} × {n}", g, w.T
+
+
+def peak_loop(chains=12):
+    "A function of a count that does so many rounds of multiply-adds in registers, and the flops of a round"
+    from llvmlite import binding
+    binding.initialize_native_target(), binding.initialize_native_asmprinter()
+    features = binding.get_host_cpu_features()
+    width = 16 if features.get("avx512f") else 8
+    kind, lines = f"<{width} x float>", []
+    for c in range(chains):
+        lines.append(f"  %a{c} = phi {kind} [ zeroinitializer, %start ], [ %b{c}, %loop ]")
+    lines += [f"  %b{c} = call {kind} @llvm.fma.v{width}f32({kind} %a{c}, {kind} %f, {kind} %f)" for c in range(chains)]
+    sums = [f"  %s0 = fadd {kind} %b0, %b1"]
+    sums += [f"  %s{c - 1} = fadd {kind} %s{c - 2}, %b{c}" for c in range(2, chains)]
+    text = "\n".join([
+        f"declare {kind} @llvm.fma.v{width}f32({kind}, {kind}, {kind})", "define float @peak(i64 %n, float %x) {", "start:",
+        f"  %one = insertelement {kind} poison, float %x, i32 0",
+        f"  %f = shufflevector {kind} %one, {kind} poison, <{width} x i32> zeroinitializer", "  br label %loop", "loop:",
+        "  %i = phi i64 [ 0, %start ], [ %i1, %loop ]", *lines, "  %i1 = add i64 %i, 1", "  %more = icmp slt i64 %i1, %n",
+        "  br i1 %more, label %loop, label %done", "done:", *sums,
+        f"  %r = extractelement {kind} %s{chains - 2}, i32 0", "  ret float %r", "}"])
+    machine = binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=features.flatten(), opt=2)
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(text), machine)
+    engine.finalize_object()
+    call = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_int64, ctypes.c_float)(engine.get_function_address("peak"))
+    call.engine = engine                                    # the machine code lives as long as its engine
+    return call, 2 * width * chains
+
+
+def rates():
+    """GFLOP/s of the products of a step, each in numpy's BLAS and in PyTorch's, and beside them, in the same turns, whole steps
+    and multiply-adds that never leave the registers. What is asked is what the machine can do: each is the best of its rounds."""
+    spin, flops = peak_loop()
+    for batch in (128, 1024):
+        X, y = _peers.data(CLASSIFIER, 2 * batch)
+        order = np.random.default_rng(0).permutation(2 * batch)
+        whole = {"deepnotes": _peers.captured_epoch(CLASSIFIER, X, y, batch), "torch": _peers.torch_epoch(CLASSIFIER, X, y, batch)}
+        calls, work = {"peak": functools.partial(spin, 200_000, 0.5)}, {}
+        calls |= {name: functools.partial(epoch, order) for name, epoch in whole.items()}
+        for name, a, b in step_products(CLASSIFIER, batch):
+            work[name] = 2 * a.shape[0] * a.shape[1] * b.shape[1]
+            calls["numpy", name] = functools.partial(np.dot, a, b, np.empty((len(a), b.shape[1]), np.float32))
+            calls["torch", name] = functools.partial(torch.mm, torch.from_numpy(a), torch.from_numpy(b),
+                                                     out=torch.empty(len(a), b.shape[1]))
+        best = dict.fromkeys(calls, float("inf"))
+        for _ in range(3 * chosen.rounds):
+            best = {key: min(best[key], median(call, 1)) for key, call in calls.items()}
+        alone = {peer: sum(best[peer, name] for name in work) for peer in ("numpy", "torch")}
+        group = f"products of a step, batch {batch}"
+        for name, count in work.items():
+            yield group, name, "GFLOP/s", {peer: count / best[peer, name] / 1e9 for peer in alone}
+        yield group, "all of them", "GFLOP/s", {peer: sum(work.values()) / seconds / 1e9 for peer, seconds in alone.items()}
+        yield f"peak of a core, batch {batch}", "multiply-adds in registers", "GFLOP/s", {
+            "peak": 200_000 * flops / best["peak"] / 1e9}
+        yield f"undisturbed step, batch {batch}", NAMES[CLASSIFIER], "s", {
+            **{name: best[name] / 2 for name in whole}, "products in numpy": alone["numpy"], "products in torch": alone["torch"]}
+
+
 def scaling():
     "Seconds per step over two decades of batch sizes, and of parameters"
     for batch in (8, 16, 32, 64, 128, 256, 512, 1024):
@@ -192,7 +261,7 @@ def starts():
 def measured():
     yield from first_calls
     if importlib.util.find_spec("deepnotes.capture") is not None:
-        for part, name in ((share, "matrix products"), (scaled, "step against"), (starts, "capture, ")):
+        for part, name in ((share, "matrix products"), (rates, "products of a step"), (scaled, "step against"), (starts, "capture, ")):
             if not chosen.only or chosen.only in name:
                 yield from part()
 

@@ -6,16 +6,20 @@
 __all__ = ['Uncapturable', 'lowered', 'Line', 'Joined', 'step_source', 'Captured', 'capture']
 
 # %% ../nbs/10_capture.ipynb #7c1c2e44
+import functools
 import inspect
+import linecache
 import math
 import re
+import sys
 import threading
 import time
 import types
+import zlib
 
 import numpy as np
 
-from . import _cache, _loops, kernels
+from . import _cache, _loops, _tape, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, writes_of
 from ._program import (Program, advance_call, copy_call, feed_call, gather_call, store_call)
 from ._tape import Tensor
@@ -38,8 +42,8 @@ def _described(kernel, a):
 class _Match:
     "Two recordings of a step, found to be the same launches; which memory lives on, and which is made anew each time."
 
-    def __init__(self, first, second, known):
-        self.owners, self.back, self.known = {}, {}, known
+    def __init__(self, first, second):
+        self.owners, self.back = {}, {}
         if len(first) != len(second):
             raise Uncapturable(f"two steps in a row were not the same: {len(first)} launches, then {len(second)}")
         for a, b in zip(first, second, strict=True):
@@ -110,6 +114,116 @@ def _check_sources(launches, match):
         for a in writes_of(launch):
             if not match.lives_on(a):
                 covered.write(a)
+
+# %% ../nbs/10_capture.ipynb #4307c9e9
+#| code-fold: true
+_HARMLESS = set("shape dtype ndim size strides itemsize nbytes flags base T mT reshape transpose swapaxes squeeze ravel view astype "
+                "copy empty_like zeros_like ones_like full_like ndim broadcast_to broadcast_shapes result_type".split())
+
+
+def _module(frame):
+    return frame.f_globals.get("__name__", "").split(".")[0]
+
+
+def _looked(what):
+    "Tell the recording that code outside the library has numpy read or write an array of the step."
+    context, frame = kernels._context.get(), sys._getframe(2)
+    while frame is not None and _module(frame) == "numpy":
+        frame = frame.f_back
+    if what in _HARMLESS or context is None or context.launches is None or frame is None or _module(frame) == "deepnotes":
+        return
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    context.launches.peeks.append(f"numpy works on an array outside launches ({what} in {frame.f_code.co_name}, line "
+                                  f"{frame.f_lineno}{f': `{line}`' if line else ''}): its result would stay what it was at the "
+                                  "recording")
+
+
+def _telling(name):
+    def method(self, *args):
+        _looked(name.strip("_"))
+        return getattr(np.ndarray, name)(self, *args)
+    return method
+
+
+class _Seen(np.ndarray):
+    "An array of the step as Python sees it during a recording: it tells what numpy does with it."
+
+    def __getattribute__(self, name):
+        if name[0] != "_":
+            _looked(name)
+        return super().__getattribute__(name)
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        if not isinstance(found, np.ndarray):
+            _looked("an element")
+        return found
+
+    def __iter__(self):
+        if self.ndim < 2:
+            _looked("an element")
+        return super().__iter__()
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
+        if any(isinstance(x, Tensor) for x in inputs):
+            return NotImplemented
+        _looked(f"np.{ufunc.__name__}")
+        plain = [x.view(np.ndarray) if isinstance(x, _Seen) else x for x in (*inputs, *out)]
+        if out:
+            options["out"] = tuple(plain[len(inputs):])
+        found = getattr(ufunc, method)(*plain[:len(inputs)], **options)
+        return out[0] if len(out) == 1 else found
+
+    def __array_function__(self, function, kinds, args, kwargs):
+        _looked(function.__name__)
+        return super().__array_function__(function, kinds, args, kwargs)
+
+
+for _name in ("bool", "float", "int", "index", "complex", "contains", "setitem"):
+    setattr(_Seen, f"__{_name}__", _telling(f"__{_name}__"))
+
+
+def _look(array):
+    "An array as `.data` and `.numpy()` show it during a recording; the library itself may look without telling."
+    return array if _module(sys._getframe(2)) == "deepnotes" else array.view(_Seen)
+
+# %% ../nbs/10_capture.ipynb #5d5ee06b
+#| code-fold: true
+class _Trial:
+    "Memory before a step: what launches write, copied; what else the step can reach, as a checksum."
+
+    def __init__(self, launches, watch):
+        self.copies = {id(a): (a, a.copy("K")) for launch in launches for a in map(owner, writes_of(launch))
+                       if a.flags.writeable}
+        self.sums = {id(a): (a, _checksum(a)) for a in watch.arrays() if id(a) not in self.copies and a.dtype != object}
+
+    def judge(self, launches, match, watch):
+        "Run the list from the same start as the step, and refuse it if it ends elsewhere."
+        written = {id(owner(a)) for launch in launches for a in writes_of(launch)}
+        for key, (a, before) in self.sums.items():
+            if key not in written and _checksum(a) != before:
+                self.refuse(a, watch)
+        ended = {id(a): (a, a.copy("K")) for launch in launches for a in map(owner, writes_of(launch)) if a.flags.writeable}
+        for a, before in self.copies.values():
+            if id(a) in ended and match.lives_on(a):
+                a[...] = before
+        try:
+            kernels.replay(launches)
+            for a, after in sorted(ended.values(), key=lambda pair: not match.lives_on(pair[0])):
+                if a.tobytes("A") != after.tobytes("A"):
+                    self.refuse(a, watch)
+        finally:
+            for a, after in ended.values():
+                a[...] = after
+
+    def refuse(self, a, watch):
+        name = next((name for (key, *_), name in watch.names.items() if key == id(a)), "an array")
+        raise Uncapturable(f"the step changes `{name}` of shape {a.shape} outside launches, as numpy does, which replaying would "
+                           "not do")
+
+
+def _checksum(a):
+    return zlib.crc32(np.ascontiguousarray(a).view(np.uint8).reshape(-1)) if a.size else 0
 
 # %% ../nbs/10_capture.ipynb #77d914e1
 #| code-fold: true
@@ -208,25 +322,47 @@ def _batched(kernel, run, out, a, b):
 
 # %% ../nbs/10_capture.ipynb #51ab0f78
 #| code-fold: true
-_NUMBERS = bool | int | float | str | type(None)
-_SKIP = (types.ModuleType, type, types.BuiltinFunctionType, np.random.Generator, np.random.BitGenerator)
+_NUMBERS = bool | int | float | str | type(None) | np.generic
+_SKIP = (types.BuiltinFunctionType, np.random.Generator, np.random.BitGenerator)
+_gone = object()
+
+
+def _foreign(x):
+    "Whether a function, class or module belongs to Python, numpy or this library, which do not change under a step."
+    name = (getattr(x, "__name__", "") if isinstance(x, types.ModuleType) else getattr(x, "__module__", None) or "").split(".")[0]
+    return name != "__main__" and (name in ("numpy", "scipy", "numba", "deepnotes") or name in sys.stdlib_module_names)
+
+
+def _names_in(code):
+    "The names of globals and attributes that a function uses, functions within it included."
+    return {*code.co_names, *[n for c in code.co_consts if isinstance(c, types.CodeType) for n in _names_in(c)]}
+
+
+def _found(holder, key):
+    "What a place holds now: a cell, a dictionary, a list, or an attribute."
+    try:
+        if key is None:
+            return holder.cell_contents
+        if key is len:
+            return len(vars(holder) if isinstance(holder, type) else holder)
+        return holder[key] if isinstance(holder, dict | list) else getattr(holder, key)
+    except (LookupError, AttributeError, ValueError):
+        return _gone
 
 
 class _Watch:
     "What a step can reach: tensors and arrays by name, and what its Python code might look at."
 
     def __init__(self, step):
-        self.entries, self.tensors, self.names, self.seen = [], [], {}, set()
-        self.kept = []
+        self.entries, self.tensors, self.names, self.seen = [], [], {}, {}
         queue = [(step, "")]
         while queue:
             x, path = queue.pop(0)
             if id(x) in self.seen or isinstance(x, _SKIP) or len(self.seen) > 20000:
                 continue
-            self.seen.add(id(x))
-            self.kept.append(x)
+            self.seen[id(x)] = x
             if isinstance(x, Tensor):
-                self.tensors.append((x, x._data))
+                self.tensors.append((x, x._data, x.requires_grad))
                 self.name(x._data, path)
             elif isinstance(x, np.ndarray):
                 self.name(x, path)
@@ -234,17 +370,28 @@ class _Watch:
                 queue += self.of_function(x)
             elif isinstance(x, types.MethodType):
                 queue += [(x.__func__, path), (x.__self__, path)]
+            elif isinstance(x, property):
+                queue += [(f, path) for f in (x.fget,) if f is not None]
+            elif isinstance(x, functools.partial):
+                queue += [(x.func, path), (x.args, path), (x.keywords, path)]
+            elif isinstance(x, type):
+                if not _foreign(x):
+                    queue += self.of_places(x, list(vars(x).items()), path, _NUMBERS)
             elif isinstance(x, dict):
-                queue += self.of_items(x, x.items(), path)
+                queue += self.of_places(x, list(x.items()), path)
             elif isinstance(x, list | tuple):
                 if len(x) <= 4096:
-                    queue += [(v, f"{path}_{i}" if len(x) > 1 else path) for i, v in enumerate(x)
-                              if not isinstance(v, _NUMBERS)]
-            elif not isinstance(x, _NUMBERS):
-                queue += self.of_items(x, list(getattr(x, "__dict__", {}).items()), path)
-                for slot in [s for c in type(x).__mro__ for s in getattr(c, "__slots__", ()) if isinstance(s, str)]:
-                    if slot != "__dict__" and slot != "__weakref__":
-                        queue.append((getattr(x, slot, None), path))
+                    found = self.of_places(x if isinstance(x, list) else None, list(enumerate(x)), path)
+                    queue += [(v, path) for v, _ in found] if len(x) == 1 else found
+            elif not isinstance(x, _NUMBERS | types.ModuleType):
+                queue += self.of_places(getattr(x, "__dict__", None), list(getattr(x, "__dict__", {}).items()), path)
+                slots = [s for c in type(x).__mro__ for s in getattr(c, "__slots__", ()) if isinstance(s, str)]
+                queue += self.of_places(x, [(s, getattr(x, s)) for s in slots if s[:2] != "__" and hasattr(x, s)], path)
+                queue += [(c, path) for c in type(x).__mro__]
+
+    def arrays(self):
+        return {id(a): a for x in self.seen.values() for a in [x._data if isinstance(x, Tensor) else x]
+                if isinstance(a, np.ndarray) for a in [owner(a)]}.values()
 
     def name(self, array, path):
         whose = owner(array)
@@ -253,40 +400,39 @@ class _Watch:
     def of_function(self, function):
         if (function.__module__ or "").split(".")[0] in ("numpy", "scipy", "numba"):
             return []
-        found = []
-        if (function.__module__ or "").split(".")[0] != "deepnotes":
-            names = function.__code__.co_names
-            found += self.of_items(function.__globals__, [(n, function.__globals__[n]) for n in names
-                                                          if n in function.__globals__], "")
+        found, names = [], _names_in(function.__code__)
+        if not _foreign(function):
+            space = function.__globals__
+            found += self.of_places(space, [(n, space[n]) for n in names if n in space], "")
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                value = cell.cell_contents
-            except ValueError:
-                continue
-            self.entries.append((cell, None, value))
-            found.append((value, name))
-        return found + [(v, "default") for v in function.__defaults__ or ()]
+            value = _found(cell, None)
+            if value is not _gone:
+                self.entries.append((cell, None, value))
+                found.append((value, name))
+        for module in [v for v, _ in found if isinstance(v, types.ModuleType) and not _foreign(v)]:
+            found += self.of_places(module, [(n, vars(module)[n]) for n in names if n in vars(module)], "")
+        return found + [(function.__defaults__, "default"), (function.__kwdefaults__, "default")]
 
-    def of_items(self, x, items, path):
-        found, holder = [], x if isinstance(x, dict) else x.__dict__ if hasattr(x, "__dict__") else None
-        if holder is not None and path:
-            self.entries.append((holder, len, len(holder)))
+    def of_places(self, holder, items, path, only=object):
+        "Note what a dictionary, list or object holds, and return it with names, to be looked at next."
+        found = []
+        if isinstance(holder, dict) and path or isinstance(holder, type):
+            self.entries.append((holder, len, _found(holder, len)))
         for key, value in items:
             if key == "grad":
                 continue
-            if holder is not None:
+            if holder is not None and isinstance(value, only):
                 self.entries.append((holder, key, value))
+            if isinstance(value, _NUMBERS):
+                continue
             tag = self.names.get((id(owner(key._data)), _offset(key._data), key._data.shape), "") if isinstance(
                 key, Tensor) else str(key)
             found.append((value, f"{path}_{tag}" if path else tag))
         return found
 
-    def values(self):
-        return {(id(holder), key): value for holder, key, value in self.entries}
-
-    def settle(self, before, after):
+    def settle(self, before, after, launches):
         """Keep what the step itself does not change; refuse numbers that it changes in Python, where replay would not."""
-        start, end = before.values(), after.values()
+        start, end = ({(id(holder), key): value for holder, key, value in w.entries} for w in (before, after))
         kept = []
         for holder, key, value in self.entries:
             if (id(holder), key) not in start or (id(holder), key) not in end:
@@ -297,22 +443,22 @@ class _Watch:
             elif key is not len and isinstance(was, int | float) and isinstance(now, int | float):
                 raise Uncapturable(f"the step changes {key!r} in Python, from {was} to {now}, which replaying would not do; "
                                    "keep it in a one-element array and change it by a launch")
-        self.entries = kept
+        used = {id(owner(a)) for launch in launches for a in [*reads_of(launch), *writes_of(launch)]}
+        self.small = [(a, a.copy()) for a in self.arrays() if a.size <= 16 and id(a) not in used]
+        self.entries, self.seen = kept, list(self.seen.values())        # what is watched by its address must live
 
     def changed(self):
         "The name of something that is not as it was at the recording, or None."
         for holder, key, value in self.entries:
-            if key is None:
-                now = holder.cell_contents
-            elif key is len:
-                now = len(holder)
-            else:
-                now = holder.get(key, self)
+            now = holder[key] if type(holder) is dict and key in holder else _found(holder, key)
             if now is not value and not _equal(now, value):
                 return key if isinstance(key, str) else "a variable of the step"
-        for tensor, array in self.tensors:
-            if tensor._data is not array:
+        for tensor, array, requires_grad in self.tensors:
+            if tensor._data is not array or tensor.requires_grad != requires_grad:
                 return self.names.get((id(owner(array)), _offset(array), array.shape), "a parameter")
+        for array, before in self.small:
+            if array.tobytes() != before.tobytes():
+                return self.names.get((id(array), 0, array.shape), "an array")
         return None
 
 
@@ -421,33 +567,59 @@ def step_source(program, inputs, outputs, names):
 
 # %% ../nbs/10_capture.ipynb #a23ef7ff
 #| code-fold: true
+def _is_constant(x):
+    "Whether an input is a number for Python: the recording holds it, and another number needs another recording."
+    return isinstance(x, _NUMBERS) or isinstance(x, np.ndarray) and not x.ndim
+
+
+class _Looking:
+    "While it is entered, in any thread, `.data` and `.numpy()` show arrays that tell who looks."
+    entered, lock = 0, threading.Lock()
+
+    def __enter__(self):
+        self.move(1)
+
+    def __exit__(self, *_):
+        self.move(-1)
+
+    def move(self, step):
+        with self.lock:
+            self.entered += step
+            _tape.look = _look if self.entered else None
+
+
+_looking = _Looking()
+
+
 class _Plan:
     "A step for inputs of given shapes: recorded twice, then a program."
 
     def __init__(self, captured, inputs):
         self.captured, self.reason, self.program, self.source = captured, None, None, None
-        self.buffers = [np.empty(x.shape, x.dtype) for x in inputs]
-        self.arguments = [Tensor(b, x.requires_grad) if isinstance(x, Tensor) else b
-                          for x, b in zip(inputs, self.buffers, strict=True)]
+        self.arguments = [x if _is_constant(x) else np.empty(x.shape, x.dtype) if isinstance(x, np.ndarray)
+                          else Tensor(np.empty(x.shape, x.dtype), x.requires_grad) for x in inputs]
+        self.buffers = [x._data if isinstance(x, Tensor) else x for x in self.arguments if not _is_constant(x)]
         self.recordings, self.watch, self.single, self.tries, self.why = [], None, True, 3, None
 
-    def eager(self):
+    def eager(self, *arguments):
         "The step, run by Python on what the buffers hold."
-        result = self.captured.step(*self.arguments)
+        result = self.captured.step(*arguments or self.arguments)
         self.single = not isinstance(result, tuple | list)
         return result
 
     def record(self):
         "One real step, recorded."
         before = _Watch(self.captured.step)
-        with kernels.recording() as launches:
-            result = self.eager()
+        trial = _Trial(self.recordings[-1][0], before) if self.recordings else None
+        shown = [x.view(_Seen) if isinstance(x, np.ndarray) and x.ndim else x for x in self.arguments]
+        with _looking, kernels.recording() as launches:
+            result = self.eager(*shown)
         parts = [result] if self.single else list(result)
         after = _Watch(self.captured.step)
         self.recordings.append((launches, parts, before, after))
         if len(self.recordings) == 2:
             try:
-                self.build()
+                self.build(trial)
                 self.recordings = []
             except Uncapturable as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
@@ -456,7 +628,7 @@ class _Plan:
                     self.reason, self.recordings = self.why, []
         return result
 
-    def build(self):
+    def build(self, trial):
         (first, parts1, *_), (second, parts, before, after) = self.recordings
         for launches in (first, second):
             if getattr(launches, "peeks", None):
@@ -467,12 +639,13 @@ class _Plan:
         for part in parts:
             if part is not None and not isinstance(part, Tensor):
                 raise Uncapturable(f"the step returned {type(part).__name__}, not a Tensor: replaying cannot make it anew")
-        match = _Match(first, second, after.names)
+        match = _Match(first, second)
         for x, y in zip(parts1, parts, strict=True):
             if x is not None:
                 match.compare(kernels.copy, x._data, y._data)
-        after.settle(before, after)
+        after.settle(before, after, second)
         _check_sources(second, match)
+        trial.judge(second, match, after)
         self.watch, self.parts = after, parts
         self.outputs = [part._data for part in parts if part is not None]
         for a in self.outputs:
@@ -486,8 +659,9 @@ class _Plan:
             self.line_of += [line] * len(some)
         self.program = Program(calls)
         names = [p.name for p in self.captured.parameters]
-        names += [f"x{i}" for i in range(len(names), len(self.buffers))]
-        self.inputs = list(zip(names, self.buffers, strict=False))
+        names += [f"x{i}" for i in range(len(names), len(self.arguments))]
+        self.inputs = [(name, x._data if isinstance(x, Tensor) else x)
+                       for name, x in zip(names, self.arguments, strict=False) if not _is_constant(x)]
 
     def merged(self, match):
         "The launches as fewer loops. Gradients are then no longer kept where nobody reads them."
@@ -497,7 +671,7 @@ class _Plan:
             return match.lives_on(a) or id(owner(a)) in kept
 
         groups = rewritten(self.recordings[1][0], lasting)
-        for tensor, _ in self.watch.tensors:
+        for tensor, *_ in self.watch.tensors:
             if tensor.grad is not None and not lasting(tensor.grad._data):
                 tensor.grad = None
         return [Line(group.launches[0]) if len(group.launches) == 1 else
@@ -538,6 +712,9 @@ class Captured:
     """
 
     def __init__(self, step, fuse=True):
+        if not callable(step):
+            raise TypeError(f"capture: expected a function that takes a training step, got {type(step).__name__} (see the chapter "
+                            "From Python to machine code, section Capture)")
         self.step, self.fuse = step, fuse
         try:
             self.parameters = list(inspect.signature(step).parameters.values())
@@ -569,12 +746,15 @@ class Captured:
         return f"<captured {name}: {f'{len(self._last.program)} calls' if self.captured else self.reason}>"
 
     def _plan(self, inputs):
-        key = tuple((x.shape, x.dtype, isinstance(x, Tensor), isinstance(x, Tensor) and x.requires_grad) for x in inputs)
+        key = tuple((type(x), repr(x)) if _is_constant(x) else
+                    (x.shape, x.dtype, isinstance(x, Tensor), isinstance(x, Tensor) and x.requires_grad) for x in inputs)
         plan = self._plans.get(key)
         if plan is not None and plan.program is not None and plan.watch.changed() is not None:
             plan = None
         if plan is None:
             plan = self._plans[key] = _Plan(self, inputs)
+            if len(self._plans) > 32:                               # a number that is another one each time, say
+                del self._plans[next(iter(self._plans))]
         self._last = plan
         return plan
 
@@ -583,18 +763,32 @@ class Captured:
 
         Parameters
         ----------
-        *inputs : Tensor or ndarray
-            What the step takes. They are copied into fixed buffers.
+        *inputs : Tensor or ndarray, or Python numbers
+            What the step takes, by position. Arrays are copied into fixed buffers. A number, and an array of no axes, is part of
+            the program: another value is recorded anew.
 
         Returns
         -------
         Tensor or tuple of Tensor
             What the step returns, in memory of its own.
+
+        Raises
+        ------
+        TypeError
+            If an input is something else, a dictionary for example.
+
+        Notes
+        -----
+        Chapter: From Python to machine code, section Capture
         """
-        inputs = [x if isinstance(x, Tensor | np.ndarray) else np.asarray(x) for x in inputs]
+        for x in inputs:
+            if not isinstance(x, Tensor | np.ndarray | _NUMBERS | list | tuple):
+                raise TypeError(f"capture: a captured step takes arrays, Tensors and numbers, got {type(x).__name__} (see the chapter "
+                                "From Python to machine code, section Capture)")
+        inputs = [np.asarray(x) if isinstance(x, list | tuple) else x for x in inputs]
         with self._lock:
             plan = self._plan(inputs)
-            for buffer, x in zip(plan.buffers, inputs, strict=True):
+            for buffer, x in zip(plan.buffers, [x for x in inputs if not _is_constant(x)], strict=True):
                 np.copyto(buffer, x._data if isinstance(x, Tensor) else x)
             return self._advance(plan)
 
@@ -647,20 +841,34 @@ class Captured:
         -----
         Chapter: From Python to machine code, section Capture
         """
-        arrays, order = [np.asarray(x) for x in arrays], np.ascontiguousarray(order, np.int64)
+        where = "(see the chapter From Python to machine code, section Capture)"
+        if isinstance(arrays, np.ndarray | Tensor) or not len(arrays) or any(np.ndim(x) == 0 for x in arrays):
+            raise TypeError(f"run: expected arrays of one row per example in a tuple, such as (X, y) {where}")
+        arrays, order = [np.asarray(x) for x in arrays], np.asarray(order)
+        if len({len(x) for x in arrays}) > 1:
+            raise ValueError(f"run: the arrays hold {', '.join(str(len(x)) for x in arrays)} rows; all need as many {where}")
+        if order.ndim != 1 or order.size and order.dtype.kind not in "iu":
+            raise TypeError(f"run: order must be the numbers of rows, integers on one axis; got shape {order.shape} and dtype "
+                            f"{order.dtype} {where}")
+        order = np.ascontiguousarray(order, np.int64)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise ValueError(f"run: batch_size must be a whole number of rows, at least 1, got {batch_size!r} {where}")
         batches = -(-len(order) // batch_size)
         steps = batches - start if steps is None else steps
         if not 0 <= start <= batches or not 0 <= steps <= batches - start:
             raise ValueError(f"run: {len(order)} rows are {batches} batches of {batch_size}, so steps {start} to "
-                             f"{start + steps} do not exist (see the chapter From Python to machine code, section Capture)")
-        feeds = [(a, np.ascontiguousarray(values, a.dtype).reshape(-1)) for a, values in feeds]
+                             f"{start + steps} do not exist {where}")
         for a, values in feeds:
-            if a.size != 1 or len(values) < steps:
-                raise ValueError(f"run: a feed needs a one-element array and {steps} values, got an array of shape {a.shape} "
-                                 f"and {len(values)} values (see the chapter From Python to machine code, section Capture)")
-        if order.size and (order.min() < 0 or order.max() >= min(len(x) for x in arrays)):
+            if not isinstance(a, np.ndarray) or a.size != 1 or np.size(values) < steps:
+                raise ValueError(f"run: a feed needs a one-element array and {steps} values, got {type(a).__name__} of shape "
+                                 f"{np.shape(a)} and {np.size(values)} values {where}")
+        feeds = [(a, np.ascontiguousarray(values, a.dtype).reshape(-1)) for a, values in feeds]
+        if out is not None and any(not isinstance(a, np.ndarray) or not a.ndim or len(a) < steps for a in out):
+            raise ValueError(f"run: out must hold an array for each output, with room for {steps} steps on the first axis; got "
+                             f"shapes {', '.join(str(np.shape(a)) for a in out)} {where}")
+        if order.size and (order.min() < 0 or order.max() >= len(arrays[0])):
             raise IndexError(f"run: order names row {order.min() if order.min() < 0 else order.max()}, but there are "
-                             f"{min(len(x) for x in arrays)} rows")
+                             f"{len(arrays[0])} rows")
         with self._lock:
             return _Run(self, arrays, order, batch_size, start, steps, feeds, out, progress).go()
 
@@ -711,8 +919,9 @@ class _Run:
     def histories(self, outputs):
         if self.out is None:
             self.out = [np.zeros((self.steps, *x.shape), x.dtype) for x in outputs]
-            if len(self.rows()) < self.batch_size and self.steps > 1:
-                raise RuntimeError("run: the smaller batch came first")
+        elif len(self.out) != len(outputs):
+            raise ValueError(f"run: the step returns {len(outputs)} arrays, but out holds {len(self.out)} (see the chapter From "
+                             "Python to machine code, section Capture)")
 
     def natively(self, plan, steps):
         self.histories(plan.outputs)
@@ -779,8 +988,9 @@ def capture(step, fuse=True):
     Notes
     -----
     The first two calls for inputs of given shapes run in Python and are recorded; from the third on, machine code runs.
-    Where the recordings differ, two more are tried. Where they still differ, or where a step needs a number in Python, every
-    call runs in Python, and `reason` says why.
+    Where the recordings differ, two more are tried. Where they still differ, or where a step needs a number in Python, lets
+    numpy look into its arrays or changes memory by other means than launches, every call runs in Python, and `reason` says
+    why. Out of sight are a file or a clock that the step reads, and what `np.asarray` makes of an input array.
 
     Chapter: From Python to machine code, section Capture
     """

@@ -1,5 +1,6 @@
 """A captured step: the same numbers as the plain one, recorded anew when something changes, refused when it must be."""
 
+import functools
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -260,6 +262,8 @@ def test_each_refusal_is_one_sentence_that_says_what_and_where():
         return plain(x + np.random.default_rng(0).normal(size=x.shape).astype(np.float32), y)
 
     assert "outside launches" in refusal(python_noise, x, y)
+    assert "np.add in python_noise, line" in refusal(python_noise, x, y)
+    assert "made itself, outside launches" in refusal(lambda x: (dn.Tensor(x) * np.ones(x.shape)).sum(), x)
 
     def counts(x, y):
         count[0] += 1
@@ -277,6 +281,226 @@ def test_each_refusal_is_one_sentence_that_says_what_and_where():
     with kernels.backend("numpy"):
         assert "numpy backend" in refusal(plain, x, y)
     assert scale == 1
+
+
+@pytest.mark.parametrize("step", [
+    lambda x, y: dn.Tensor(x).sum() * (2 if x.mean() > 0 else 1),
+    lambda x, y: dn.Tensor(x).sum() * (2 if x[0, 0] > 0 else 1),
+    lambda x, y: dn.Tensor(x).sum() / float((y > 0).sum() + 1),
+    lambda x, y: dn.Tensor(x)[int(y[0])].sum(),
+    lambda x, y: dn.Tensor(x).sum() * (2 if 3 in y else 1),
+    lambda x, y: dn.Tensor(x).sum() * sum(y.tolist()),
+    lambda x, y: dn.Tensor(x).sum() * max(y),
+    lambda x, y: dn.Tensor(x).sum() * np.argmax(y),
+    lambda x, y: dn.Tensor(x).sum() * (2 if dn.Tensor(x).data.max() > 0 else 1),
+    lambda x, y: dn.Tensor(x).sum() * (2 if dn.Tensor(x).numpy().max() > 0 else 1),
+    lambda x, y: dn.Tensor(x).sum() * (2 if np.asarray(dn.Tensor(x)).max() > 0 else 1)])
+def test_numpy_that_looks_into_the_mini_batch_is_noticed_where_two_batches_agree(step):
+    x, y = np.ones((4, 3), np.float32), np.array([0, 1, 2, 3])
+    fast = capture(step)
+    for sign in (1, 1, 1, -1):
+        y = y if sign > 0 else 2 - y.clip(0, 2)
+        assert step(sign * x, y).item() == fast(sign * x, y).item()
+    assert not fast.captured and ("numpy works on an array" in fast.reason or "np.asarray" in fast.reason)
+
+
+def test_shapes_and_views_may_be_looked_at():
+    def step(x, y):
+        assert x.shape[0] == len(y) and x.dtype == np.float32 and x.ndim == 2
+        z = dn.Tensor(x.reshape(2, 2, -1)[:, 0]) * (1 / x.shape[1]) + dn.Tensor(x[::2])
+        return z.sum() + np.zeros_like(x).shape[0] * dn.Tensor(x).mean()
+
+    fast, (x, y) = capture(step), data(4)
+    for k in range(4):
+        assert step(x * k, y).item() == fast(x * k, y).item()
+    assert fast.captured, fast.reason
+
+
+@pytest.mark.parametrize("kind", ["data", "numpy", "an array from outside", "an average beside", "a list"])
+def test_steps_that_numpy_finishes_are_not_replayed(kind):
+    def make():
+        model, log, average = dn.MLP(6, [5], 3, rng=0), [], np.zeros((6, 5), np.float32)
+        weight = model.parameters()[0].data
+
+        def step(x, y):
+            z = model(dn.Tensor(x))
+            loss = outputs.cross_entropy(z, y)
+            model.zero_grad()
+            loss.backward()
+            for p in model.parameters():
+                if kind == "data":
+                    p.data -= 0.1 * p.grad.data
+                elif kind == "numpy":
+                    p.numpy()[...] -= 0.1 * p.grad.numpy()
+            if kind == "an array from outside":
+                np.multiply(weight, 0.9, out=weight)
+            elif kind == "an average beside":
+                np.multiply(average, 0.9, out=average)
+                np.add(average, 1, out=average)
+            elif kind == "a list":
+                log.append(float(np.mean(z.numpy().argmax(1) == y)))
+            return loss
+
+        step.average, step.log = average, log
+        return model, step
+
+    (model, step), (twin, other), (x, y) = make(), make(), data(8)
+    fast = capture(other, fuse=False)
+    for _ in range(7):
+        assert step(x, y).item() == fast(x, y).item()
+    assert not fast.captured and "outside launches" in fast.reason
+    assert_same_state(model, twin)
+    np.testing.assert_array_equal(step.average, other.average)
+    assert step.log == other.log
+
+
+def test_memory_that_launches_and_numpy_write_is_named_and_the_trial_leaves_no_trace():
+    def make():
+        model = dn.MLP(6, [5], 3, rng=0)
+        weight, step = model.parameters()[0].data, training_step(model, optimizers.SGD(model.parameters(), lr=0.1))
+
+        def decays(x, y):
+            np.multiply(weight, 0.9, out=weight)
+            return step(x, y)
+
+        return model, decays
+
+    step, fast, model, twin = pair(make)
+    x, y = data(8)
+    for _ in range(6):
+        assert step(x, y).item() == fast(x, y).item()
+        for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+            np.testing.assert_array_equal(p.grad.data, q.grad.data)
+    assert_same_state(model, twin)
+    assert "the step changes `weight` of shape (6, 5) outside launches" in fast.reason
+
+
+class Settings:
+    scale = 2.0
+    __slots__ = ("slot", "__dict__")
+
+    def __init__(self):
+        self.slot, self.numbers, self.array = 2.0, [2.0], np.array([2.0, 1.0])
+
+    @property
+    def first(self):
+        return self.numbers[0]
+
+
+def by_default(x, settings=None, numbers=(2.0,)):
+    return dn.Tensor(x).sum() * numbers[0]
+
+
+def by_name(x, *, numbers=(2.0,)):
+    return dn.Tensor(x).sum() * numbers[0]
+
+
+def places():
+    "Steps that multiply by a number which Python finds somewhere, and how to make it 3."
+    s, cls = Settings(), type("Own", (Settings,), {})
+    own, module, table = cls(), types.ModuleType("of_the_test"), {"deep": [{"k": 2.0}]}
+    module.k, functions = 2.0, [lambda t: t * 2.0]
+
+    def closure():
+        k = 2.0
+
+        def step(x):
+            return dn.Tensor(x).sum() * (lambda: k)()
+
+        def change():
+            nonlocal k
+            k = 3.0
+        return step, change
+
+    one, two, three = [2.0], [2.0], [2.0]
+    default = types.FunctionType(by_default.__code__, globals(), "default", (None, one))
+    named = types.FunctionType(by_name.__code__, globals(), "named")
+    named.__kwdefaults__ = {"numbers": two}
+    return {
+        "a slot": (lambda x: dn.Tensor(x).sum() * s.slot, lambda: setattr(s, "slot", 3.0)),
+        "an element of a list": (lambda x: dn.Tensor(x).sum() * s.numbers[0], lambda: s.numbers.__setitem__(0, 3.0)),
+        "a property": (lambda x: dn.Tensor(x).sum() * s.first, lambda: s.numbers.__setitem__(0, 3.0)),
+        "a class": (lambda x: dn.Tensor(x).sum() * own.scale, lambda: setattr(cls, "scale", 3.0)),
+        "a class above": (lambda x: dn.Tensor(x).sum() * own.scale, lambda: setattr(Settings, "scale", 3.0)),
+        "a module": (lambda x: dn.Tensor(x).sum() * module.k, lambda: setattr(module, "k", 3.0)),
+        "a nested table": (lambda x: dn.Tensor(x).sum() * table["deep"][0]["k"],
+                           lambda: table["deep"][0].__setitem__("k", 3.0)),
+        "a small array": (lambda x: dn.Tensor(x).sum() * float(s.array[0]), lambda: s.array.__setitem__(0, 3.0)),
+        "a function in a list": (lambda x: functions[0](dn.Tensor(x).sum()),
+                                 lambda: functions.__setitem__(0, lambda t: t * 3.0)),
+        "a default": (default, lambda: one.__setitem__(0, 3.0)),
+        "a default by name": (named, lambda: two.__setitem__(0, 3.0)),
+        "a partial": (functools.partial(by_default, numbers=three), lambda: three.__setitem__(0, 3.0)),
+        "a closure": closure(),
+    }
+
+
+@pytest.mark.parametrize("name", places())
+def test_a_number_that_is_changed_between_calls_is_noticed_wherever_python_keeps_it(name, monkeypatch):
+    monkeypatch.setattr(Settings, "scale", 2.0)
+    step, change = places()[name]
+    fast, x = capture(step), np.arange(6, dtype=np.float32)
+    assert [fast(x).item() for _ in range(3)] == [30.0] * 3 and fast.captured, fast.reason
+    change()
+    assert [fast(x).item() for _ in range(3)] == [45.0] * 3 and fast.captured, fast.reason
+
+
+def test_numbers_that_a_step_is_given_are_part_of_its_program():
+    def step(x, s, mode="sum"):
+        return getattr(dn.Tensor(x), mode)() * s
+
+    fast, x = capture(step), np.arange(6, dtype=np.float32)
+    for s in (2.0, np.array(2.0), np.float32(2.0), 2):
+        values = [fast(x, s, "sum").item() for _ in range(3)]
+        assert values == [30.0] * 3 and fast.captured
+        assert fast(x, s + 1, "sum").item() == 45.0 and not fast.captured
+        assert fast(x, s, "max").item() == 10.0 and not fast.captured
+    for k in range(100):
+        assert fast(x, float(k)).item() == 15.0 * k
+    assert len(fast._plans) <= 32
+    with pytest.raises(TypeError, match="arrays, Tensors and numbers, got dict"):
+        fast({"x": x}, 2.0)
+
+
+def test_a_frozen_layer_is_noticed():
+    step, fast, model, twin = pair(small)
+    x, y = data(8)
+    for frozen in (False, True, False):
+        for m in (model, twin):
+            m.parameters()[0].requires_grad = not frozen
+        for _ in range(4):
+            assert step(x, y).item() == fast(x, y).item()
+        assert fast.captured
+    assert_same_state(model, twin)
+
+
+def test_run_says_what_is_wrong_with_its_arguments():
+    _, step = small()
+    fast, (x, y), order = capture(step), data(40), np.arange(40)
+    for out in ([np.zeros(3, np.float32)], [np.zeros((), np.float32)], np.zeros(5, np.float32), [[0.0] * 5]):
+        with pytest.raises(ValueError, match="room for 5 steps"):
+            fast.run((x, y), order, 8, out=out)
+    for out in ([], [np.zeros(5, np.float32)] * 2):
+        with pytest.raises(ValueError, match="the step returns 1 arrays, but out holds"):
+            fast.run((x, y), order, 8, out=out)
+    for wrong in (np.ones(40, bool), np.linspace(0, 5, 8), order.reshape(5, 8), 40):
+        with pytest.raises(TypeError, match="order must be the numbers of rows"):
+            fast.run((x, y), wrong, 8)
+    for batch_size in (0, -1, 2.5, True, None):
+        with pytest.raises(ValueError, match="batch_size must be a whole number of rows, at least 1"):
+            fast.run((x, y), order, batch_size)
+    for arrays in (x, dn.Tensor(x), (), (x, 3)):
+        with pytest.raises(TypeError, match="such as"):
+            fast.run(arrays, order, 8)
+    with pytest.raises(ValueError, match="the arrays hold 40, 30 rows"):
+        fast.run((x, y[:30]), order, 8)
+    for feed in ((np.zeros(2), [1] * 5), (np.zeros(1), [1, 2]), (0.1, [1] * 5)):
+        with pytest.raises(ValueError, match="a feed needs a one-element array and 5 values"):
+            fast.run((x, y), order, 8, feeds=[feed])
+    for wrong in (3, None, "step"):
+        with pytest.raises(TypeError, match="capture: expected a function"):
+            capture(wrong)
+    assert fast.run((x, y), [], 8) == []
 
 
 def test_a_refused_step_still_computes():
