@@ -7,6 +7,7 @@ __all__ = ['Callback', 'EarlyStopping', 'Checkpoint', 'Diagnostics']
 
 # %% ../nbs/08d_callbacks.ipynb #b359e43e
 import math
+import os
 
 import numpy as np
 
@@ -73,9 +74,13 @@ def _value(op, row, monitor):
 class _Best:
     "The best value so far of a monitored column."
 
-    def __init__(self, monitor, mode, min_delta=0.0):
+    def __init__(self, op, monitor, mode, min_delta=0.0):
+        if not isinstance(monitor, str):
+            raise ValueError(f"{op}: monitor must name a column of the history, got {monitor!r}. {_PAGE}.")
         if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}. {_PAGE}.")
+            raise ValueError(f"{op}: mode must be 'auto', 'min' or 'max', got {mode!r}. {_PAGE}.")
+        if isinstance(min_delta, bool) or not isinstance(min_delta, int | float | np.number) or not math.isfinite(min_delta):
+            raise ValueError(f"{op}: min_delta must be a finite number, got {min_delta!r}. {_PAGE}.")
         larger = any(word in monitor for word in ("accuracy", "score"))
         self.sign = {"auto": 1.0 if larger else -1.0, "min": -1.0, "max": 1.0}[mode]
         self.min_delta, self.value = abs(min_delta), None
@@ -128,12 +133,11 @@ class EarlyStopping(Callback):
             raise ValueError(f"EarlyStopping: patience must be a positive integer, got {patience!r}. {_PAGE}.")
         self.monitor, self.patience, self.min_delta, self.mode = monitor, int(patience), min_delta, mode
         self.restore_best_weights = bool(restore_best_weights)
-        _Best(monitor, mode)
         self.on_train_begin(None)
 
     def on_train_begin(self, trainer):
         """Begin to wait anew."""
-        self._best = _Best(self.monitor, self.mode, self.min_delta)
+        self._best = _Best("EarlyStopping", self.monitor, self.mode, self.min_delta)
         self.wait, self.best_epoch, self._weights = 0, None, None
 
     def on_resume(self, trainer):
@@ -188,6 +192,8 @@ class Checkpoint(Callback):
     ------
     ValueError
         If `every` is not a positive integer, or the history has no column `monitor`.
+    TypeError
+        If `path` or `best` is no path.
 
     Notes
     -----
@@ -199,8 +205,11 @@ class Checkpoint(Callback):
     def __init__(self, path, every=None, best=None, monitor="val_loss", mode="auto"):
         if every is not None and (isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1):
             raise ValueError(f"Checkpoint: every must be a positive integer or None, got {every!r}. {_PAGE}.")
+        for name, place in (("path", path), ("best", best)):
+            if not isinstance(place, str | os.PathLike) and (name == "path" or place is not None):
+                raise TypeError(f"Checkpoint: {name} must be the path of a file, got {place!r}. {_PAGE}.")
         self.path, self.every, self.best, self.monitor = path, every, best, monitor
-        self._best = _Best(monitor, mode)
+        self._best = _Best("Checkpoint", monitor, mode)
 
     def on_train_batch_end(self, trainer, step):
         """Save within the epoch."""
@@ -242,6 +251,11 @@ class Diagnostics(Callback):
     histograms : dict of str to list of ndarray
         Counts of activations by layer. Values beyond the last edges are counted in the outermost bins.
 
+    Raises
+    ------
+    ValueError
+        If `bins` are no edges in rising order.
+
     Notes
     -----
     Chapter: Callbacks, section Looking into the network
@@ -250,6 +264,8 @@ class Diagnostics(Callback):
     def __init__(self, X, y, bins=None):
         self.X, self.y = X, y
         self.bins = np.linspace(-4.0, 4.0, 41) if bins is None else np.asarray(bins, float)
+        if self.bins.ndim != 1 or len(self.bins) < 2 or not np.all(np.diff(self.bins) > 0):
+            raise ValueError(f"Diagnostics: bins must be two or more edges in rising order, got {bins!r}. {_PAGE}.")
         self.epochs, self.gradient_norm, self.update_ratio, self.dead, self.histograms = [], {}, {}, {}, {}
 
     def on_epoch_end(self, trainer, row):
@@ -281,20 +297,23 @@ class Diagnostics(Callback):
         """
         import matplotlib.pyplot as plt
 
-        _, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+        from deepnotes.plotting import style
+
         panels = (("gradient_norm", "gradient norm", True), ("update_ratio", "update / weight", True),
                   ("dead", "share of dead units", False))
-        for ax, (quantity, label, log) in zip(axes, panels, strict=True):
-            for name, values in getattr(self, quantity).items():
-                if not name.endswith("bias"):
-                    ax.plot(self.epochs, values, label=name)
-            ax.set(xlabel="epoch", ylabel=label)
-            if log:
-                ax.set_yscale("log")
-            else:
-                ax.set_ylim(-0.02, 1.02)
-            if ax.lines:
-                ax.legend(frameon=False, fontsize="small")
+        with style():
+            _, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+            for ax, (quantity, label, log) in zip(axes, panels, strict=True):
+                for name, values in getattr(self, quantity).items():
+                    if not name.endswith("bias"):
+                        ax.plot(self.epochs, values, label=name)
+                ax.set(xlabel="epoch", ylabel=label)
+                if log:
+                    ax.set_yscale("log")
+                else:
+                    ax.set_ylim(-0.02, 1.02)
+                if ax.lines:
+                    ax.legend(fontsize="small")
         return axes
 
     def plot_activations(self, layer):
@@ -320,12 +339,17 @@ class Diagnostics(Callback):
         """
         import matplotlib.pyplot as plt
 
+        from deepnotes.plotting import style
+
         if layer not in self.histograms:
             raise KeyError(f"Diagnostics: there is no layer {layer!r}; layers: {', '.join(self.histograms)}. {_PAGE}.")
         counts = np.array(self.histograms[layer], float).T
-        _, ax = plt.subplots(figsize=(5.0, 3.2), layout="constrained")
-        shares = counts / counts.sum(axis=0)
-        extent = (self.epochs[0] - 0.5, self.epochs[-1] + 0.5, self.bins[0], self.bins[-1])
-        ax.imshow(shares, origin="lower", aspect="auto", extent=extent, cmap="cividis")
-        ax.set(xlabel="epoch", ylabel=f"activation of layer {layer}")
+        shares = counts / np.maximum(counts.sum(axis=0), 1)
+        with style():
+            _, ax = plt.subplots(figsize=(5.0, 3.2), layout="constrained")
+            edges = np.array([*self.epochs, self.epochs[-1] + 1]) - 0.5
+            mesh = ax.pcolormesh(edges, self.bins, shares, cmap="cividis")
+            ax.figure.colorbar(mesh, ax=ax, label="share of activations")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.set(xlabel="epoch", ylabel=f"activation of layer {layer}")
         return ax

@@ -19,7 +19,7 @@ import zlib
 
 import numpy as np
 
-from . import _loops, _tape, kernels
+from . import _cache, _loops, _tape, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, writes_of
 from ._program import (Program, advance_call, copy_call, feed_call, gather_call, store_call)
 from ._tape import Tensor
@@ -244,7 +244,7 @@ def _basic(key):
 
 
 def _native(calls):
-    return calls is not None and all(call[0] in _loops.native for call in calls)
+    return calls is not None and all(call[0] in _cache.native for call in calls)
 
 
 def lowered(kernel, out, operands):

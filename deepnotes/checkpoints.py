@@ -37,6 +37,10 @@ def _alive(pid):
 def _write(path, data):
     "Replace the file at `path` by `data`: all of it or, whatever happens, nothing."
     path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(f"checkpoints.save: {path} is a folder; name a file in it. {_PAGE}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"checkpoints.save: there is no folder {path.parent}; make it first. {_PAGE}.")
     for left in path.parent.glob(f".{path.name}.*.part"):               # what a killed process left behind
         pid = left.name.rsplit(".", 2)[1]
         if pid.isdigit() and not _alive(int(pid)):
@@ -77,6 +81,8 @@ def _pack(value, name, arrays):
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "fiub" or value.dtype.itemsize > 8:
             raise TypeError(f"checkpoints.save: {name or 'the value'} has dtype {value.dtype}; only numbers can be stored. {_PAGE}.")
+        while name in arrays or name == "__metadata__":                      # {"a/b": …} beside {"a": {"b": …}}; 1 beside "1"
+            name += "'"
         arrays[name] = np.array(value, value.dtype.newbyteorder("="), order="C")
         return {"array": name}
     if isinstance(value, np.generic):
@@ -141,9 +147,9 @@ def save(tree, path):
     Raises
     ------
     TypeError
-        If something else is in the tree.
+        If something else is in the tree, or the tree in itself.
     OSError
-        If the file cannot be written; an older one is still there then.
+        If there is no such folder, the path is one, or the file cannot be written; an older one is still there then.
 
     Notes
     -----
@@ -152,7 +158,10 @@ def save(tree, path):
     import safetensors.numpy
 
     arrays = {}
-    text = json.dumps(_pack(tree, "", arrays), allow_nan=False)
+    try:
+        text = json.dumps(_pack(tree, "", arrays), allow_nan=False)
+    except RecursionError:
+        raise TypeError(f"checkpoints.save: the tree is nested too deeply, or holds itself. {_PAGE}.") from None
     metadata = {"format": FORMAT, "version": str(VERSION), "tree": text, "sha256": _digest(text, arrays)}
     _write(path, safetensors.numpy.save(arrays, metadata))
 
@@ -361,7 +370,7 @@ def _build(entry):
 # %% ../nbs/08b_checkpoints.ipynb #a8bdd382
 #| code-fold: true
 def model_state(model):
-    """A model as a tree: its description (or why there is none), weights and buffers, frozen parameters.
+    """A model as a tree: its description (or why there is none), weights and buffers, names of frozen parameters.
 
     Parameters
     ----------
@@ -436,7 +445,7 @@ def build_optimizer(entry, model):
     -----
     Chapter: Checkpoints, section A model from a description
     """
-    cls = _known(optimizers, optimizers.Optimizer).get(entry["class"])
+    cls = _known(optimizers, optimizers.Optimizer).get(entry["class"]) if isinstance(entry, dict) else None
     if cls is None:
         _refuse("build_optimizer", "this optimizer is not one of this library; pass optimizer= when you load")
     parameters = dict(model.named_parameters())
@@ -472,7 +481,7 @@ def build_scheduler(state, optimizer):
     -----
     Chapter: Checkpoints, section A model from a description
     """
-    cls = _known(schedules, schedules.LRScheduler).get(state.get("schedule"))
+    cls = _known(schedules, schedules.LRScheduler).get(state.get("schedule")) if isinstance(state, dict) else None
     if cls is None or cls is schedules.LambdaLR:
         _refuse("build_scheduler", "this schedule cannot be made from a file; pass scheduler= when you load")
     scheduler = cls.__new__(cls)

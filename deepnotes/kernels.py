@@ -47,7 +47,7 @@ class Kernel:
     reference : callable
         `reference(out, *operands)`, the numpy form.
     runner : str, optional
-        The function of `deepnotes._loops` that makes the compiled form. Without it, both backends run `reference`.
+        The function that makes the compiled form, as `module.function`. Without it, both backends run `reference`.
 
     Notes
     -----
@@ -63,9 +63,9 @@ class Kernel:
         self.run = self._first_run
 
     def _compiled(self, runner):
-        from deepnotes import _loops
         ground = importlib.import_module("deepnotes.kernels")       # the floor below imports nothing of ours: hand it down
-        return getattr(_loops, runner)(self, ground)
+        module, function = runner.split(".")
+        return getattr(importlib.import_module(f"deepnotes.{module}"), function)(self, ground)
 
     def loops(self):
         "The compiled form, made now if no launch has asked for it yet."
@@ -446,7 +446,7 @@ def elementwise(formula, name=None, ufunc=None, compiled=True):
     """
     name = name or formula.__name__.strip("<>")
     reference = _formula_reference(formula) if ufunc is None else _ufunc_reference(ufunc)
-    kernel = Kernel(name, reference, "elementwise_runner" if compiled is True else compiled or None)
+    kernel = Kernel(name, reference, "_loops.elementwise_runner" if compiled is True else compiled or None)
     kernel.formula = formula
     return kernel
 
@@ -527,7 +527,7 @@ floor = _vocabulary("floor", np.floor, np.floor)
 ceil = _vocabulary("ceil", np.ceil, np.ceil)
 round = _vocabulary("round", np.rint, np.rint)
 reciprocal = _vocabulary("reciprocal", np.reciprocal, np.reciprocal)
-power = _vocabulary("power", np.power, np.power, compiled="power_runner")
+power = _vocabulary("power", np.power, np.power, compiled="_loops.power_runner")
 maximum = _vocabulary("maximum", np.maximum, np.maximum)
 minimum = _vocabulary("minimum", np.minimum, np.minimum)
 where = _vocabulary("where", lambda c, x, y: np.where(c, x, y))
@@ -568,7 +568,7 @@ def _matmul(out, a, b):
     else:
         np.matmul(a, b, out=out)
 
-matmul = Kernel("matmul", _matmul, "matmul_runner")
+matmul = Kernel("matmul", _matmul, "_product.matmul_runner")
 
 
 def normalized_axes(axes, ndim):
@@ -586,10 +586,10 @@ def _reduction(ufunc):
             ufunc.reduce(x, axis=axes, out=out, keepdims=out.ndim == x.ndim)
     return reference
 
-sum = Kernel("sum", _reduction(np.add), "sum_runner")
+sum = Kernel("sum", _reduction(np.add), "_rows.sum_runner")
 prod = Kernel("prod", _reduction(np.multiply))
-max = Kernel("max", _reduction(np.maximum), "extreme_runner")
-min = Kernel("min", _reduction(np.minimum), "extreme_runner")
+max = Kernel("max", _reduction(np.maximum), "_rows.extreme_runner")
+min = Kernel("min", _reduction(np.minimum), "_rows.extreme_runner")
 
 
 def _arg_reduction(function):
@@ -619,7 +619,7 @@ def _sum_to(out, x):
     axes = sum_to_axes(out.shape, x.shape)
     np.copyto(out, (np.add.reduce(x, axis=axes, keepdims=True) if axes else x).reshape(out.shape))
 
-sum_to = Kernel("sum_to", _sum_to, "sum_to_runner")
+sum_to = Kernel("sum_to", _sum_to, "_rows.sum_to_runner")
 
 # %% ../nbs/09_kernels.ipynb #8310a09a
 #| code-fold: true
@@ -687,13 +687,13 @@ def _normalize_backward(out, g, y, rstd):
     r = rstd.reshape(*y.shape[:-1], 1)
     np.multiply(r, g - g.mean(axis=-1, keepdims=True) - y * (g * y).mean(axis=-1, keepdims=True), out=out)
 
-softmax = Kernel("softmax", _softmax, "rows_runner")
-log_softmax = Kernel("log_softmax", _log_softmax, "rows_runner")
-logsumexp = Kernel("logsumexp", _logsumexp, "logsumexp_runner")
-softmax_backward = Kernel("softmax_backward", _softmax_backward, "rows_runner")
-log_softmax_backward = Kernel("log_softmax_backward", _log_softmax_backward, "rows_runner")
-normalize = Kernel("normalize", _normalize, "normalize_runner")
-normalize_backward = Kernel("normalize_backward", _normalize_backward, "normalize_runner")
+softmax = Kernel("softmax", _softmax, "_rows.rows_runner")
+log_softmax = Kernel("log_softmax", _log_softmax, "_rows.rows_runner")
+logsumexp = Kernel("logsumexp", _logsumexp, "_rows.logsumexp_runner")
+softmax_backward = Kernel("softmax_backward", _softmax_backward, "_rows.rows_runner")
+log_softmax_backward = Kernel("log_softmax_backward", _log_softmax_backward, "_rows.rows_runner")
+normalize = Kernel("normalize", _normalize, "_rows.normalize_runner")
+normalize_backward = Kernel("normalize_backward", _normalize_backward, "_rows.normalize_runner")
 
 # %% ../nbs/09_kernels.ipynb #c5a6440d
 def _normalize_columns(out, x, mean, variance, rstd, eps):
@@ -710,9 +710,9 @@ def _normalize_columns_backward(out, g, y, rstd, sums):
     np.copyto(sums, [g.mean(axis=0), (g * y).mean(axis=0)])
     np.multiply(rstd, g - sums[0] - y * sums[1], out=out)
 
-normalize_columns = Kernel("normalize_columns", _normalize_columns, "normalize_columns_runner")
+normalize_columns = Kernel("normalize_columns", _normalize_columns, "_rows.normalize_columns_runner")
 normalize_columns_backward = Kernel("normalize_columns_backward", _normalize_columns_backward,
-                                    "normalize_columns_runner")
+                                    "_rows.normalize_columns_runner")
 
 # %% ../nbs/09_kernels.ipynb #ef74c0a4
 def _take(out, x, indices, axis=0):
@@ -755,10 +755,10 @@ def _index_add(out, src, key):
     else:
         np.add.at(out, key, src)
 
-take = Kernel("take", _take, "gather_runner")
-scatter_add = Kernel("scatter_add", _scatter_add, "gather_runner")
-take_along_axis = Kernel("take_along_axis", _take_along_axis, "along_axis_runner")
-put_along_axis_add = Kernel("put_along_axis_add", _put_along_axis_add, "along_axis_runner")
+take = Kernel("take", _take, "_rows.gather_runner")
+scatter_add = Kernel("scatter_add", _scatter_add, "_rows.gather_runner")
+take_along_axis = Kernel("take_along_axis", _take_along_axis, "_rows.along_axis_runner")
+put_along_axis_add = Kernel("put_along_axis_add", _put_along_axis_add, "_rows.along_axis_runner")
 index_get = Kernel("index_get", _index_get)
 index_add = Kernel("index_add", _index_add)
 
@@ -797,7 +797,7 @@ def _uniform(out, state):
     out[...] = ((z >> np.uint64(64 - bits)) * 2.0**-bits).reshape(out.shape)
     state[1:] += np.uint64(out.size)
 
-uniform = Kernel("uniform", _uniform, "uniform_runner")
+uniform = Kernel("uniform", _uniform, "_loops.uniform_runner")
 
 # %% ../nbs/09_kernels.ipynb #f96e6966
 def number(x):
@@ -861,7 +861,7 @@ def update(name, rule, numbers, states=0):
                             "numbers (see the chapter The engine room, section Optimizer steps)")
         return [*given, *map(float, defaults[len(defaults) - missing:])]
 
-    kernel = Kernel(name, reference, "update_runner")
+    kernel = Kernel(name, reference, "_loops.update_runner")
     kernel.rule, kernel.numbers, kernel.states, kernel.counts = rule, numbers, states, counts
     kernel.hyperparameters, kernel.names = hyperparameters, names
     kernel.writes = tuple(range(1, 1 + states + counts))
@@ -955,7 +955,7 @@ def _add_squares(out, x):
     "Add the sum of the squares of x to the one number in out."
     out += np.add.reduce(np.square(x, dtype=np.float64), axis=None)
 
-add_squares = Kernel("add_squares", _add_squares, "add_squares_runner")
+add_squares = Kernel("add_squares", _add_squares, "_rows.add_squares_runner")
 
 # %% ../nbs/09_kernels.ipynb #22418b4c
 #| code-fold: true
@@ -1056,9 +1056,9 @@ def split(loop, n, size, args, whole=None):
         _measured(loop, size, args)
         return
     if pays:
-        from deepnotes import _loops
+        from deepnotes import _workers
         if _pool is None:
-            _pool = _loops.Pool(importlib.import_module("deepnotes.kernels"))
+            _pool = _workers.Pool(importlib.import_module("deepnotes.kernels"))
         unit = 1024 if size == n else 1
         chunk = -(-n // (2 * cores * unit)) * unit
         if _pool.run(loop, n, chunk, args, whole, cores):
@@ -1070,8 +1070,8 @@ def cache_folder():
     "Where compiled loops are kept between processes; None where nothing can be compiled."
     if not can_compile():
         return None
-    from deepnotes import _loops
-    return _loops.cache_folder()
+    from deepnotes import _cache
+    return _cache.cache_folder()
 
 
 def _version(package):

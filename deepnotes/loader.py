@@ -108,11 +108,20 @@ class Loader:
         -------
         ndarray of int64
 
+        Raises
+        ------
+        TypeError
+            If the data are an iterable of pairs, which has no rows to order.
+
         Notes
         -----
         Chapter: Mini-batches from anywhere, section Shuffled by seed
         """
+        if self.arrays is None:
+            raise TypeError(f"Loader.order: batches of an iterable come as they come. {_PAGE}, section Whatever can be iterated.")
         epoch = self.epoch if epoch is None else epoch
+        if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
+            raise ValueError(f"Loader.order: epoch must be an integer of at least 0, got {epoch!r}. {_PAGE}.")
         if self._order is None or self._order[0] != epoch:
             n = self.examples
             rng = np.random.default_rng((self.seed, epoch))
@@ -131,6 +140,11 @@ class Loader:
         -------
         tuple of ndarray
             Inputs and targets.
+
+        Raises
+        ------
+        TypeError
+            If the data are an iterable of pairs.
 
         Notes
         -----
@@ -217,6 +231,8 @@ class Loader:
         Chapter: Mini-batches from anywhere, section A position that can be saved
         """
         own = self.state_dict()
+        if not isinstance(state, dict):
+            raise ValueError(f"Loader.load_state_dict: expected a dict, got {type(state).__name__}. {_PAGE}.")
         if set(state) != set(own):
             raise ValueError(f"Loader.load_state_dict: expected {sorted(own)}, got {sorted(state)}. {_PAGE}.")
         for name in ("epoch", "step"):
@@ -229,6 +245,8 @@ class Loader:
             raise ValueError(f"Loader.load_state_dict: the position is in the middle of an epoch (step {state['step']}), which "
                              f"has a meaning for the same rows in the same batches only: {told}. "
                              f"{_PAGE}, section A position that can be saved.")
+        if state["step"] and self.arrays is not None and state["step"] > len(self):
+            raise ValueError(f"Loader.load_state_dict: step {state['step']} of an epoch of {len(self)} batches. {_PAGE}.")
         self.epoch, self.step = state["epoch"], state["step"]
 
     def __repr__(self):
@@ -240,8 +258,13 @@ def _rows(name, data):
     "Data as an array whose rows can be picked; a path is mapped, not read."
     if isinstance(data, str | os.PathLike):
         try:
-            return np.load(data, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"Loader: {os.fspath(data)} is not a .npy file of numbers ({error}). "
-                             f"{_PAGE}, section Larger than memory.") from None
+            mapped = np.load(data, mmap_mode="r", allow_pickle=False)
+            if isinstance(mapped, np.ndarray):
+                return mapped
+            mapped.close()
+            error = "an archive of several arrays; save each with numpy.save"
+        except ValueError as refused:
+            error = refused
+        raise ValueError(f"Loader: {os.fspath(data)} is not a .npy file of numbers ({error}). "
+                         f"{_PAGE}, section Larger than memory.")
     return data if isinstance(data, np.ndarray) else np.asarray(data)

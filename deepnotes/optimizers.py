@@ -30,10 +30,19 @@ _RANGES = {      # what a hyperparameter may be: a test for each of its numbers,
     "lr_decay": (lambda x: 0.0 <= x < math.inf, "at least 0 and finite"),
     "initial_accumulator_value": (lambda x: 0.0 <= x < math.inf, "at least 0 and finite"),
 }
+_ELSEWHERE = {*_RANGES, "nesterov", "centered", "amsgrad", "decoupled_weight_decay", "learning_rate"}  # what a group may not bring unread
 
 
 def _is_real(x):
     return isinstance(x, (int, float, np.integer, np.floating)) and not isinstance(x, bool)
+
+
+def _listed(owner, params):
+    try:
+        return list(params)
+    except TypeError:
+        raise TypeError(f"{owner}: expected Tensors or groups, as model.parameters() gives them, got a {type(params).__name__}. "
+                        f"{_CHAPTER}.") from None
 
 
 def _checked(owner, name, value):
@@ -50,7 +59,7 @@ def _checked(owner, name, value):
     return tuple(map(float, parts)) if many else float(value)
 
 # %% ../nbs/07_optimizers.ipynb #9e59aa14
-#| code-fold: show
+#| code-fold: true
 class ParamGroup(MutableMapping):
     """Parameters that are treated alike, and their hyperparameters, as a dictionary.
 
@@ -155,7 +164,7 @@ class ParamGroup(MutableMapping):
         return f"ParamGroup({shown})"
 
 # %% ../nbs/07_optimizers.ipynb #08e1d6eb
-#| code-fold: show
+#| code-fold: true
 class Optimizer:
     """What all optimizers share: parameters in groups, what is remembered about each, and saving both.
 
@@ -183,9 +192,10 @@ class Optimizer:
     Raises
     ------
     TypeError
-        If a parameter is not a Tensor, or a hyperparameter is unknown.
+        If a parameter is not a Tensor of floating-point numbers, or a hyperparameter belongs to another rule.
     ValueError
-        If there are no parameters, one of them comes twice, or a hyperparameter is outside its range.
+        If there are no parameters, one of them comes twice or was computed from others, or a hyperparameter is outside
+        its range.
 
     Notes
     -----
@@ -197,10 +207,8 @@ class Optimizer:
 
     def __init__(self, params, defaults):
         self.defaults, self.param_groups, self.state, self._plan = dict(defaults), [], {}, []
-        params = [params] if isinstance(params, (Tensor, dict)) else list(params)
-        if not params:
-            raise ValueError(f"{type(self).__name__}: there are no parameters to optimize. {_CHAPTER}.")
-        groups = params if isinstance(params[0], dict) else [{"params": params}]
+        params = [params] if isinstance(params, (Tensor, dict)) else _listed(type(self).__name__, params)
+        groups = params if params and isinstance(params[0], dict) else [{"params": params}]
         for group in groups:
             self.add_param_group(group)
 
@@ -214,14 +222,16 @@ class Optimizer:
         Parameters
         ----------
         param_group : dict
-            "params", a Tensor or an iterable of Tensors, and hyperparameters that differ from the defaults.
+            "params", a Tensor or an iterable of Tensors, and hyperparameters that differ from the defaults. Further keys,
+            such as "name", are kept as notes.
 
         Raises
         ------
         TypeError
-            If a parameter is not a Tensor, or a hyperparameter is unknown.
+            If a parameter is not a Tensor of floating-point numbers, or a hyperparameter belongs to another rule.
         ValueError
-            If a parameter is listed twice or there is none, or a hyperparameter is outside its range.
+            If a parameter is listed twice or was computed from others, there is none, or a hyperparameter is outside its
+            range.
 
         Notes
         -----
@@ -230,11 +240,22 @@ class Optimizer:
         name = type(self).__name__
         if not isinstance(param_group, dict) or "params" not in param_group:
             raise TypeError(f"{name}: a group must be a dictionary with \"params\", got {param_group!r}. {_CHAPTER}.")
+        foreign = sorted(_ELSEWHERE & set(param_group) - set(self.defaults))
+        if foreign:
+            raise TypeError(f"{name}: there is no hyperparameter {', '.join(foreign)}; there are {', '.join(self.defaults)}. "
+                            f"{_CHAPTER}, section What all optimizers share.")
         params = param_group["params"]
-        params = [params] if isinstance(params, Tensor) else list(params)
+        params = [params] if isinstance(params, Tensor) else _listed(name, params)
         for i, p in enumerate(params):
             if not isinstance(p, Tensor):
-                raise TypeError(f"{name}: parameter {i} is a {type(p).__name__}, expected a Tensor. {_CHAPTER}.")
+                raise TypeError(f"{name}: parameter {i} is a {type(p).__name__}, expected a Tensor, as model.parameters() "
+                                f"gives them. {_CHAPTER}.")
+            if p.dtype.kind != "f":
+                raise TypeError(f"{name}: parameter {i} is of dtype {p.dtype}, expected float32 or float64: steps are fractions. "
+                                f"{_CHAPTER}.")
+            if not p.is_leaf:
+                raise ValueError(f"{name}: parameter {i} was computed from other tensors, and no gradient is kept for it; optimize "
+                                 f"what it was computed from. {_CHAPTER}.")
         if not params:
             raise ValueError(f"{name}: there are no parameters to optimize. {_CHAPTER}.")
         if len(set(params)) != len(params) or any(p in self.state for p in params):
@@ -282,6 +303,11 @@ class Optimizer:
         Tensor or None
             What the closure returned.
 
+        Raises
+        ------
+        ValueError
+            If a gradient is not a Tensor of its parameter's shape.
+
         Notes
         -----
         Chapter: Optimizers, section What all optimizers share
@@ -293,7 +319,11 @@ class Optimizer:
         for kernel, numbers, rows in self._plan:
             for p, states in rows:
                 if p.grad is not None:
-                    p.data = launch(kernel, p.data, p.grad.data, *states, numbers)
+                    array, slope = p.data, p.grad.data
+                    if slope.shape != array.shape or not isinstance(slope, np.ndarray):
+                        raise ValueError(f"{type(self).__name__}.step: a parameter of shape {array.shape} needs a gradient that is a "
+                                         f"Tensor of that shape, got a {type(p.grad).__name__} of shape {slope.shape}. {_CHAPTER}.")
+                    p.data = launch(kernel, array, slope, *states, numbers)
         return loss
 
     def state_dict(self):
@@ -509,7 +539,8 @@ class RMSprop(Optimizer):
               v_t = \beta v_{t-1} + \frac{g_t}{\sqrt{s_t} + \varepsilon}, \qquad
               \theta_{t+1} = \theta_t - \eta v_t
 
-    Centered, :math:`s_t - m_t^2` stands under the root, where m is the decaying mean of the gradients.
+    Centered, :math:`s_t - m_t^2` stands under the root, where m is the decaying mean of the gradients. Where gradients hardly
+    change the difference is 0 up to rounding: the step is then huge, or NaN, as in PyTorch.
 
     References
     ----------
@@ -622,7 +653,7 @@ _clip_factor = kernels.elementwise(lambda norm, limit: minimum(limit / (norm + 1
 
 
 def _gradients(op, parameters):
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    parameters = [parameters] if isinstance(parameters, Tensor) else _listed(op, parameters)
     for p in parameters:
         if not isinstance(p, Tensor):
             raise TypeError(f"{op}: expected Tensors, got a {type(p).__name__}. {_CHAPTER}, section Clipping.")
@@ -631,7 +662,8 @@ def _gradients(op, parameters):
 
 def _limit(op, name, value):
     "A limit that may be a number, or a one-element array that a schedule moves."
-    if not (isinstance(value, np.ndarray) and value.size == 1 or _is_real(value) and value >= 0):
+    number = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    if not (_is_real(number) and number >= 0):
         raise ValueError(f"{op}: {name} must be a number of at least 0, got {value!r}. {_CHAPTER}, section Clipping.")
     return value
 
@@ -666,6 +698,9 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
     -----
     .. math:: g \leftarrow g \cdot \min\left(1, \frac{c}{\lVert g \rVert + 10^{-6}}\right)
 
+    An infinite norm makes the factor 0, and 0 times an infinite entry is NaN; a norm that is NaN makes all entries NaN, as in
+    PyTorch. `error_if_nonfinite` stops before that.
+
     References
     ----------
     Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, ICML 2013.
@@ -677,6 +712,8 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
         raise ValueError(f"clip_grad_norm_: norm_type must be at least 1, got {norm_type!r}. {_CHAPTER}, section Clipping.")
     norm, factor = launch(kernels.copy, np.empty(1), 0.0), np.empty(1)
     for g in gradients:
+        if g.size == 0:
+            continue
         if norm_type == 2:
             launch(kernels.add_squares, norm, g.data)
             continue

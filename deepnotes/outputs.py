@@ -345,31 +345,28 @@ def _cross_entropy_backward_reference(out, g, z, label, weight, top, total, own,
 # %% ../nbs/04_outputs.ipynb #3f2d50b0
 #| code-fold: true
 class _RowKernel(kernels.Kernel):
-    "A kernel whose compiled form is made, when it is first needed, by `make(machine)`."
+    "A kernel whose compiled form is made, when it is first needed, by `make(cache)`."
 
     def _compiled(self, make):
-        from deepnotes import _loops
-        return make(_loops)
+        from deepnotes import _cache
+        return make(_cache)
 
 
-def _typed(loops, function, signature):
+def _typed(cache, function, signature):
     "The machine code of `function` for a dtype, from the cache or compiled when it is first asked for."
     codes = {}
 
     def code(dtype):
         if dtype not in codes:
-            c = function.__code__
-            text = repr((c.co_name, c.co_code, c.co_consts, c.co_names, dtype.str))
-            codes[dtype] = loops.machine_code(lambda machine: machine.retype(function, dtype, integers=False),
-                                              signature(dtype), text, kernels.compiler)
+            codes[dtype] = cache.compiled_function(kernels, function, dtype, signature(dtype))
         return codes[dtype]
     return code
 
 # %% ../nbs/04_outputs.ipynb #820bbadb
 #| code-fold: true
-def _make_cross_entropy(loops):
+def _make_cross_entropy(cache):
     "Compiled forward pass: of each row the maximum and the sum of exponentials, then the losses."
-    plus, larger, small_square, array = loops.plus, loops.larger, loops.small_square, loops.array_type
+    plus, larger, small_square, array = cache.plus, cache.larger, cache.small_square, cache.array_type
 
     def wide_rows(z, top, total):
         for i in range(z.shape[0]):
@@ -429,8 +426,8 @@ def _make_cross_entropy(loops):
             out[0], scale[0] = loss_sum / weight_sum, 1 / weight_sum
         return -1
 
-    narrow, wide = (_typed(loops, f, lambda d: (array(d, 2), array(d), array(d))) for f in (narrow_rows, wide_rows))
-    finish = _typed(loops, row_losses, lambda d: (array(d), array(d, 2), array(loops.INDEX), *[array(d)] * 5,
+    narrow, wide = (_typed(cache, f, lambda d: (array(d, 2), array(d), array(d))) for f in (narrow_rows, wide_rows))
+    finish = _typed(cache, row_losses, lambda d: (array(d), array(d, 2), array(cache.INDEX), *[array(d)] * 5,
                                                   "int64", "float64", "int64"))
 
     def run(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction):
@@ -454,7 +451,7 @@ def _make_cross_entropy(loops):
     return run
 
 
-def _make_cross_entropy_backward(loops):
+def _make_cross_entropy_backward(cache):
     "Compiled backward pass: the exponentials again, one multiplication per entry and one subtraction per row."
     def backward_rows(out, g, z, label, weight, top, total, own, scale, target_sum, ignore_index, smoothing):
         sharp, spread = z.dtype.type(1 - smoothing), z.dtype.type(smoothing / z.shape[1])
@@ -475,8 +472,8 @@ def _make_cross_entropy_backward(loops):
                         out[i, j] -= factor * spread * (weight[j] if weight.size > 1 else weight[0])
                 out[i, label[i]] -= hard
 
-    array = loops.array_type
-    code = _typed(loops, backward_rows, lambda d: (array(d, 2), array(d), array(d, 2), array(loops.INDEX),
+    array = cache.array_type
+    code = _typed(cache, backward_rows, lambda d: (array(d, 2), array(d), array(d, 2), array(cache.INDEX),
                                                    *[array(d)] * 5, "float64", "int64", "float64"))
 
     def run(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
@@ -771,7 +768,7 @@ def _nll_backward_reference(out, g, label, own, scale, ignore_index):
         out[used, label[used]] = -np.broadcast_to((g * scale).reshape(-1), len(label))[used] * own[used]
 
 
-def _make_nll(loops):
+def _make_nll(cache):
     def row_losses(out, x, label, weight, own, scale, ignore_index, reduction):
         loss_sum, weight_sum = np.float64(0), np.float64(0)
         for i in range(label.size):
@@ -795,8 +792,8 @@ def _make_nll(loops):
         scale[0] = 1 / count
         return -1
 
-    array = loops.array_type
-    code = _typed(loops, row_losses, lambda d: (array(d), array(d, 2), array(loops.INDEX), *[array(d)] * 3, "int64",
+    array = cache.array_type
+    code = _typed(cache, row_losses, lambda d: (array(d), array(d, 2), array(cache.INDEX), *[array(d)] * 3, "int64",
                                                 "int64"))
 
     def run(out, x, label, weight, own, scale, ignore_index, reduction):
@@ -817,7 +814,7 @@ def _make_nll(loops):
     return run
 
 
-def _make_nll_backward(loops):
+def _make_nll_backward(cache):
     def backward_rows(out, g, label, own, scale, ignore_index):
         for i in range(out.shape[0]):
             for j in range(out.shape[1]):
@@ -825,8 +822,8 @@ def _make_nll_backward(loops):
             if label[i] != ignore_index:
                 out[i, label[i]] = -((g[i] if g.size > 1 else g[0]) * scale[0]) * own[i]
 
-    array = loops.array_type
-    code = _typed(loops, backward_rows, lambda d: (array(d, 2), array(d), array(loops.INDEX), array(d), array(d), "int64"))
+    array = cache.array_type
+    code = _typed(cache, backward_rows, lambda d: (array(d, 2), array(d), array(cache.INDEX), array(d), array(d), "int64"))
 
     def run(*operands):
         (loop, args), = calls(*operands)

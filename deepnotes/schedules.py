@@ -28,6 +28,17 @@ def _whole(owner, name, value, least):
     return int(value)
 
 
+def _alike(own, other, whole=True):
+    "Whether a saved setting is of the kind of one's own, lists entry by entry."
+    if isinstance(own, list):
+        return (isinstance(other, (list, tuple)) and (len(own) == len(other) or not whole)
+                and all(_alike(own[0] if own else 0, x) for x in other))
+    if isinstance(own, (str, bool, dict)):
+        return isinstance(other, type(own))
+    kinds = (int, np.integer) if isinstance(own, int) else (int, float, np.integer, np.floating)
+    return isinstance(other, kinds) and not isinstance(other, bool)
+
+
 def _real(owner, name, value, low=0.0, high=math.inf):
     "A finite number between two bounds."
     if (not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool)
@@ -62,6 +73,8 @@ class LRScheduler:
     ------
     TypeError
         If `optimizer` is not an Optimizer.
+    ValueError
+        When stepping, if the optimizer got further groups since.
 
     Notes
     -----
@@ -71,6 +84,7 @@ class LRScheduler:
     """
 
     settings = ()
+    _by_step = True             # whether the rate is a function of the number of steps
 
     def __init__(self, optimizer, last_epoch=-1):
         name = type(self).__name__
@@ -105,8 +119,16 @@ class LRScheduler:
         "For each group what to write: a dictionary of hyperparameters."
         return [{"lr": self.rate(step, base_lr)} for base_lr in self.base_lrs]
 
+    def _rows(self, n):
+        "What the next n steps would write."
+        own, groups, n = len(self.base_lrs), len(self.optimizer.param_groups), _whole(type(self).__name__, "n", n, 0)
+        if own != groups:
+            raise ValueError(f"{type(self).__name__}: it was made for {own} groups and the optimizer has {groups}; make the schedule "
+                             f"after the last add_param_group. {_CHAPTER}.")
+        return [self._values(self.last_epoch + k) for k in range(n)]
+
     def _write(self):
-        for group, values in zip(self.optimizer.param_groups, self._values(self.last_epoch), strict=True):
+        for group, values in zip(self.optimizer.param_groups, self._rows(1)[0], strict=True):
             for name, value in values.items():
                 group[name] = (value, group["betas"][1]) if name == "betas" else value
 
@@ -155,7 +177,7 @@ class LRScheduler:
         Parameters
         ----------
         n : int
-            How many.
+            How many, at least 0.
 
         Returns
         -------
@@ -166,7 +188,7 @@ class LRScheduler:
         -----
         Chapter: Schedules, section A schedule is a function
         """
-        rows = [[values["lr"] for values in self._values(self.last_epoch + k)] for k in range(n)]
+        rows = [[values["lr"] for values in row] for row in self._rows(n)]
         rows = np.array(rows, np.float64).reshape(n, len(self.base_lrs))
         return rows[:, 0] if rows.shape[1] == 1 else rows
 
@@ -187,7 +209,7 @@ class LRScheduler:
         -----
         Chapter: Schedules, section A schedule is a function
         """
-        rows = [self._values(self.last_epoch + k) for k in range(n)]
+        rows = self._rows(n)
         return [(group.array(name)[:1], np.array([row[i][name] for row in rows], np.float64))
                 for i, group in enumerate(self.optimizer.param_groups) for name in (rows[0][i] if rows else ())]
 
@@ -225,7 +247,8 @@ class LRScheduler:
         """
         own = self.state_dict()
         if (not isinstance(state_dict, dict) or set(state_dict) != set(own) or state_dict["schedule"] != own["schedule"]
-                or any(isinstance(own[k], list) and len(own[k]) != len(state_dict[k]) for k in own if k != "milestones")):
+                or not all(_alike(own[k], state_dict[k], k != "milestones") for k in own if k != "best")
+                or not _alike(0.0, state_dict.get("best") or 0.0)):
             raise ValueError(f"{own['schedule']}.load_state_dict: expected what state_dict() of such a schedule returns, got "
                              f"{state_dict!r:.80}; nothing was changed. {_CHAPTER}.")
         self._load(state_dict)
@@ -333,6 +356,8 @@ class MultiStepLR(LRScheduler):
     settings = ("milestones", "gamma")
 
     def __init__(self, optimizer, milestones, gamma=0.1, last_epoch=-1):
+        if not np.iterable(milestones):
+            raise TypeError(f"MultiStepLR: milestones must be several whole numbers, got {milestones!r}. {_CHAPTER}, section Decay.")
         self.milestones = sorted(_whole("MultiStepLR", "a milestone", m, 0) for m in milestones)
         self.gamma = _real("MultiStepLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
@@ -405,7 +430,7 @@ class CosineAnnealingLR(LRScheduler):
     def rate(self, step, base_lr):
         return self.eta_min + (base_lr - self.eta_min) * (1 + math.cos(math.pi * step / self.T_max)) / 2
 
-# %% ../nbs/07b_schedules.ipynb #9cbea0fa
+# %% ../nbs/07b_schedules.ipynb #7703a4b2
 #| code-fold: show
 class LinearLR(LRScheduler):
     r"""A straight line from one factor to another: warm-up, or a linear decay.
@@ -491,6 +516,8 @@ class SequentialLR(LRScheduler):
 
     Raises
     ------
+    TypeError
+        If schedules or milestones are no list.
     ValueError
         If numbers or order of the milestones do not fit, or a schedule serves another optimizer.
 
@@ -502,14 +529,18 @@ class SequentialLR(LRScheduler):
     settings = ("milestones",)
 
     def __init__(self, optimizer, schedulers, milestones, last_epoch=-1):
+        if not isinstance(schedulers, (list, tuple)) or not isinstance(milestones, (list, tuple)):
+            raise TypeError(f"SequentialLR: expected a list of schedules and a list of milestones, got {schedulers!r} and "
+                            f"{milestones!r}. {_CHAPTER}, section Warm-up.")
         self.schedulers = list(schedulers)
         self.milestones = [_whole("SequentialLR", "a milestone", m, 1) for m in milestones]
         if (not self.schedulers or len(self.milestones) != len(self.schedulers) - 1
                 or sorted(set(self.milestones)) != self.milestones):
             raise ValueError(f"SequentialLR: {len(self.schedulers)} schedules need {len(self.schedulers) - 1} increasing milestones, "
                              f"got {self.milestones}. {_CHAPTER}, section Warm-up.")
-        if any(not isinstance(s, LRScheduler) or s.optimizer is not optimizer for s in self.schedulers):
-            raise ValueError(f"SequentialLR: every schedule must be an LRScheduler of this optimizer. {_CHAPTER}, section Warm-up.")
+        if any(not isinstance(s, LRScheduler) or not s._by_step or s.optimizer is not optimizer for s in self.schedulers):
+            raise ValueError("SequentialLR: every schedule must be an LRScheduler of this optimizer, and a function of the step, which "
+                             f"ReduceLROnPlateau is not. {_CHAPTER}, section Warm-up.")
         super().__init__(optimizer, last_epoch)
 
     def _values(self, step):
@@ -530,7 +561,7 @@ class SequentialLR(LRScheduler):
             raise
         super()._load({k: v for k, v in state_dict.items() if k != "schedulers"})
 
-# %% ../nbs/07b_schedules.ipynb #2e20b8c6
+# %% ../nbs/07b_schedules.ipynb #8cff730d
 #| code-fold: show
 class OneCycleLR(LRScheduler):
     r"""Up to a large rate and down to almost none, in one cycle, with momentum the other way round.
@@ -571,8 +602,6 @@ class OneCycleLR(LRScheduler):
     ----------
     Smith and Topin, Super-convergence: very fast training of neural networks using large learning rates, 2017.
 
-    Notes
-    -----
     Chapter: Schedules, section One cycle
     """
 
@@ -598,8 +627,9 @@ class OneCycleLR(LRScheduler):
         self.max_lrs = self._each("max_lr", max_lr, groups)
         first = [rate / _real("OneCycleLR", "div_factor", div_factor, 1e-300) for rate in self.max_lrs]
         self.min_lrs = [rate / _real("OneCycleLR", "final_div_factor", final_div_factor, 1e-300) for rate in first]
-        self.base_momenta = self._each("base_momentum", base_momentum, groups, 1.0)
-        self.max_momenta = self._each("max_momentum", max_momentum, groups, 1.0)
+        below_one = math.nextafter(1.0, 0.0)
+        self.base_momenta = self._each("base_momentum", base_momentum, groups, below_one)
+        self.max_momenta = self._each("max_momentum", max_momentum, groups, below_one)
         if cycle_momentum and not all(group.get("momentum") or "betas" in group for group in groups):
             raise ValueError("OneCycleLR: cycle_momentum needs an optimizer with momentum or betas; make it so, or pass "
                              f"cycle_momentum=False. {_CHAPTER}, section One cycle.")
@@ -625,7 +655,7 @@ class OneCycleLR(LRScheduler):
             if step <= end:
                 break
             start = end if end != marks[-1] else start
-        share = min((step - start) / (end - start), 1.0)
+        share = min((step - start) / (end - start), 1.0) if end > start else 1.0     # a way of no length is over at once
         rows = []
         for i, base_lr in enumerate(self.base_lrs):
             rate = [base_lr, self.max_lrs[i], *([base_lr] if self.three_phase else []), self.min_lrs[i]][phase:phase + 2]
@@ -639,7 +669,7 @@ class OneCycleLR(LRScheduler):
     def _between(self, a, b, share):
         return b + (a - b) / 2 * (1 + math.cos(math.pi * share)) if self.anneal_strategy == "cos" else a + (b - a) * share
 
-# %% ../nbs/07b_schedules.ipynb #367115d7
+# %% ../nbs/07b_schedules.ipynb #c29d0c48
 #| code-fold: show
 class ReduceLROnPlateau(LRScheduler):
     """Cut the rate when a measurement has not improved for a while.
@@ -680,6 +710,7 @@ class ReduceLROnPlateau(LRScheduler):
     Chapter: Schedules, section When progress stops
     """
 
+    _by_step = False
     settings = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lrs", "eps", "best",
                 "num_bad_epochs", "cooldown_counter")
 
@@ -718,17 +749,23 @@ class ReduceLROnPlateau(LRScheduler):
         metrics : float or Tensor
             The measurement, such as the validation loss. NaN counts as no improvement.
 
+        Raises
+        ------
+        TypeError
+            If it is not one number; nothing is changed then.
+
         Notes
         -----
         Chapter: Schedules, section When progress stops
         """
         self.last_epoch += 1
-        if metrics is None:
-            if self.last_epoch:
-                self.last_epoch -= 1
-                raise TypeError(f"ReduceLROnPlateau.step: pass the measurement. {_CHAPTER}, section When progress stops.")
+        if metrics is None and self.last_epoch == 0:
             return
-        value = metrics.item() if isinstance(metrics, Tensor) else float(metrics)
+        value = metrics.item() if isinstance(metrics, (Tensor, np.ndarray)) and metrics.size == 1 else metrics
+        if not isinstance(value, (int, float, np.integer, np.floating)):
+            self.last_epoch -= 1
+            raise TypeError("ReduceLROnPlateau.step: pass the measurement, one number, got "
+                            f"{metrics!r:.80}. {_CHAPTER}, section When progress stops.")
         if self._is_better(value):
             self.best, self.num_bad_epochs = value, 0
         else:
@@ -752,7 +789,7 @@ class LRRangeTest:
     rates, losses, smoothed : ndarray, shape (k,)
         The rates tried, the loss at each, and its running mean.
     suggestion : float
-        The rate at which the running mean fell fastest.
+        The rate at which the running mean fell fastest; NaN if fewer than three losses were finite.
 
     Notes
     -----
@@ -769,9 +806,9 @@ class LRRangeTest:
 
     @property
     def suggestion(self):
-        if len(self.rates) < 3:
-            return float(self.rates[0])
         finite = np.isfinite(self.smoothed)
+        if finite.sum() < 3:
+            return math.nan
         slope = np.gradient(self.smoothed[finite], np.log(self.rates[finite]))
         return float(self.rates[finite][np.argmin(slope)])
 
@@ -798,14 +835,16 @@ class LRRangeTest:
         ax.semilogx(self.rates, self.losses, "-", color=COLORS[0], alpha=0.4, linewidth=0.8, label="loss")
         ax.semilogx(self.rates, self.smoothed, "-", color=COLORS[0], label="running mean")
         ax.axvline(self.suggestion, color=COLORS[1], linestyle="--", label=f"steepest: {self.suggestion:.2g}")
-        top = np.nanmax(self.smoothed[: max(len(self.smoothed) // 2, 1)])
-        low = np.nanmin(self.smoothed)
-        ax.set(xlabel="learning rate", ylabel="loss", ylim=(low - 0.1 * (top - low), top + 0.5 * (top - low)))
+        ax.set(xlabel="learning rate", ylabel="loss")
+        if math.isfinite(self.suggestion):
+            top, low = np.nanmax(self.smoothed[: (len(self.smoothed) + 1) // 2]), np.nanmin(self.smoothed)
+            ax.set_ylim(low - 0.1 * (top - low), top + 0.5 * (top - low))
         ax.legend()
         return ax
 
     def __repr__(self):
-        return f"LRRangeTest({len(self.rates)} rates from {self.rates[0]:.3g} to {self.rates[-1]:.3g}, suggestion={self.suggestion:.3g})"
+        span = f" from {self.rates[0]:.3g} to {self.rates[-1]:.3g}" if len(self.rates) else ""
+        return f"LRRangeTest({len(self.rates)} rates{span}, suggestion={self.suggestion:.3g})"
 
 
 def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, steps=100, smoothing=0.9, diverge=4.0):
@@ -837,15 +876,19 @@ def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, s
 
     Raises
     ------
+    TypeError
+        If `optimizer` is not an Optimizer, or the loss is not a Tensor with one entry.
     ValueError
         If a number is outside its range, or there are no batches.
+
+    Notes
+    -----
+    The paper raises the rate linearly and watches the accuracy; a constant factor per step covers several powers of ten.
 
     References
     ----------
     Smith, Cyclical learning rates for training neural networks, WACV 2017.
 
-    Notes
-    -----
     Chapter: Schedules, section Which rate to start from
     """
     op = "lr_range_test"
@@ -853,6 +896,8 @@ def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, s
     steps, smoothing = _whole(op, "steps", steps, 2), _real(op, "smoothing", smoothing, 0.0, math.nextafter(1.0, 0.0))
     if not start < end:
         raise ValueError(f"{op}: start_lr must be less than end_lr, got {start_lr!r} and {end_lr!r}. {_CHAPTER}.")
+    if not diverge > 1:
+        raise ValueError(f"{op}: diverge must be more than 1, got {diverge!r}. {_CHAPTER}.")
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{op}: optimizer must be an Optimizer, got {type(optimizer).__name__}. {_CHAPTER}.")
     params = list(optimizer.state)
@@ -873,6 +918,8 @@ def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, s
                 group["lr"] = rates[-1]
             optimizer.zero_grad()
             value = loss(model(batch[0] if isinstance(batch[0], Tensor) else Tensor(batch[0])), batch[1])
+            if not isinstance(value, Tensor) or value.size != 1:
+                raise TypeError(f"{op}: loss must return a Tensor with one entry, got {value!r:.80}. {_CHAPTER}.")
             losses.append(value.item())
             if not math.isfinite(losses[-1]):
                 break

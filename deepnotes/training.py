@@ -6,6 +6,7 @@
 __all__ = ['History', 'Trainer']
 
 # %% ../nbs/08_training.ipynb #23667eaa
+#| code-fold: true
 import contextlib
 import csv
 import html
@@ -23,7 +24,7 @@ from . import checkpoints, kernels, optimizers, outputs
 from .autograd import Tensor, no_grad
 from .capture import capture as capture_step
 from .kernels import launch
-from .layers import Module
+from .layers import Embedding, Module
 from .loader import Loader
 from .optimizers import Adam, Optimizer
 
@@ -40,6 +41,9 @@ class History:
 
     Notes
     -----
+    ``history["loss"]`` is a column, ``"val_loss" in history`` asks for one, iterating gives their names, and ``len(history)`` is
+    the number of epochs, as with a table of pandas.
+
     Chapter: The training procedure, section History: what happened on the way
     """
 
@@ -58,6 +62,12 @@ class History:
         if name not in self.columns:
             raise KeyError(f"History: there is no column {name!r}; columns: {', '.join(self.columns)}")
         return self.columns[name]
+
+    def __contains__(self, name):
+        return name in self.columns
+
+    def __iter__(self):
+        return iter(self.columns)
 
     def __len__(self):
         return len(self.columns["epoch"])
@@ -109,17 +119,21 @@ class History:
         """
         import matplotlib.pyplot as plt
 
+        from deepnotes.plotting import COLORS, style
+
         quantities = list(dict.fromkeys(name.removeprefix("val_") for name in self.columns if name != "epoch")) or ["loss"]
         size = (4.5 * len(quantities), 3.2)
-        _, axes = plt.subplots(1, len(quantities), figsize=size, squeeze=False, layout="constrained")
-        for ax, quantity in zip(axes[0], quantities, strict=True):
-            for name, label, style in ((quantity, "training", "-"), (f"val_{quantity}", "validation", "--")):
-                if name in self.columns:
-                    values = [math.nan if v is None else v for v in self.columns[name]]
-                    ax.plot(self["epoch"], values, style, color="C0" if style == "-" else "C1", label=label)
-            ax.set(xlabel="epoch", ylabel=quantity)
-            if ax.lines:
-                ax.legend(frameon=False)
+        with style():
+            _, axes = plt.subplots(1, len(quantities), figsize=size, squeeze=False, layout="constrained")
+            for ax, quantity in zip(axes[0], quantities, strict=True):
+                both = (quantity, "training", "-", COLORS[0]), (f"val_{quantity}", "validation", "--", COLORS[1])
+                for name, label, line, color in both:
+                    if name in self.columns:
+                        values = [math.nan if v is None else v for v in self.columns[name]]
+                        ax.plot(self["epoch"], values, line, color=color, label=label)
+                ax.set(xlabel="epoch", ylabel=quantity)
+                if ax.lines:
+                    ax.legend()
         return axes[0]
 
 
@@ -132,6 +146,14 @@ def _classes(logits, y):
     "Axis of the classes, and the labels, of logits and targets of `cross_entropy`."
     axis = 1 if logits.ndim > 1 else 0
     return axis, y.argmax(axis) if y.dtype.kind == "f" and y.shape == logits.shape else y
+
+
+_IGNORED = inspect.signature(outputs.cross_entropy).parameters["ignore_index"].default
+
+
+def _used(y, rows):
+    "Whether each of the labels given to `cross_entropy` counts, one row per example."
+    return (y != _IGNORED).reshape(rows, -1)
 
 
 def _class_hits(logits, y):
@@ -330,6 +352,10 @@ class _Progress:
 
 # %% ../nbs/08_training.ipynb #4760c347
 #| code-fold: true
+_CHAPTER = "See the chapter The training procedure"
+_FIRST, _PACE, _KEPT, _WINDOW = 8, 0.25, 16, 8 << 20     # steps at first, seconds and batches per segment, bytes per window
+
+
 @contextlib.contextmanager
 def _watching(model, see):
     "Call see(name, module, output array) after each innermost module that runs."
@@ -343,11 +369,6 @@ def _watching(model, see):
     finally:
         for handle in handles:
             handle.remove()
-
-# %% ../nbs/08_training.ipynb #46ee9cf5
-#| code-fold: true
-_CHAPTER = "See the chapter The training procedure"
-_FIRST, _PACE, _KEPT, _WINDOW = 8, 0.25, 16, 8 << 20     # steps at first, seconds and batches per segment, bytes per window
 
 
 def _positive(op, name, value, least=1):
@@ -369,7 +390,7 @@ class Trainer:
         Default: ``Adam(model.parameters())``.
     seed : int
         Decides the order of the examples.
-    metrics : sequence of str or callable
+    metrics : str, callable, or sequence of them
         Beside the loss (and the accuracy of classifiers): "r2_score", "mean_absolute_error", or functions
         (outputs, targets) of whole arrays that return a number. They are measured in evaluation mode after each epoch, on
         the validation data if there are any, else on the training data.
@@ -393,13 +414,15 @@ class Trainer:
     Raises
     ------
     TypeError
-        If `model`, `optimizer` or `seed` is of the wrong kind.
+        If `model`, `optimizer`, `scheduler`, `metrics` or `seed` is of the wrong kind.
     ValueError
-        If the loss or a metric has no such name.
+        If the loss or a metric has no such name, the optimizer moves no parameter of the model, or the scheduler belongs to
+        another optimizer.
 
     Notes
     -----
-    Inputs are converted to the dtype of the model's parameters, and so are the targets of "mse_loss" and
+    Inputs are converted to the dtype of the model's parameters (integers stay integers where the first layer is an
+    Embedding), and so are the targets of "mse_loss" and
     "binary_cross_entropy_with_logits" and all floating-point targets; class labels become int64.
     The same seed, model and data give the same numbers bit for bit on the same machine, whatever else runs there; across
     machines, versions of numpy or BLAS and numbers of threads the last digits may differ, because sums are added in another
@@ -422,13 +445,23 @@ class Trainer:
         if not isinstance(optimizer, Optimizer):
             raise TypeError("Trainer: optimizer must be an Optimizer such as Adam(model.parameters()), "
                             f"got {optimizer!r}. See the chapter Optimizers.")
+        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if moved.isdisjoint(id(p) for p in model.parameters()):
+            raise ValueError("Trainer: the optimizer moves no parameter of this model; make it with model.parameters(), after the "
+                             "model. See the chapter Optimizers.")
+        if scheduler is not None and not all(hasattr(scheduler, name) for name in ("step", "state_dict", "load_state_dict")):
+            raise TypeError(f"Trainer: scheduler must be an LRScheduler such as StepLR(optimizer, 10), got {scheduler!r}. "
+                            "See the chapter Schedules.")
+        if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+            raise ValueError("Trainer: the scheduler belongs to another optimizer; make it with the one that you pass. "
+                             "See the chapter Schedules.")
         if scheduler_interval not in ("epoch", "step"):
             raise ValueError(f"Trainer: scheduler_interval must be 'epoch' or 'step', got {scheduler_interval!r}. {_CHAPTER}.")
         if scheduler is not None and scheduler_interval == "step" and _measures(scheduler):
             raise ValueError(f"Trainer: {type(scheduler).__name__} wants a measurement, which there is once per epoch; use "
                              f"scheduler_interval='epoch'. {_CHAPTER}.")
         for name, limit in (("clip_grad_norm", clip_grad_norm), ("clip_grad_value", clip_grad_value)):
-            if limit is not None and not 0 < limit < math.inf:
+            if limit is not None and not (isinstance(limit, int | float | np.number) and 0 < limit < math.inf):
                 raise ValueError(f"Trainer: {name} must be positive and finite, got {limit!r}. See the chapter Optimizers.")
         self.model, self.optimizer, self.seed, self.loss = model, optimizer, int(seed), loss
         self.scheduler, self.scheduler_interval = scheduler, scheduler_interval
@@ -437,6 +470,7 @@ class Trainer:
         self._hits = _HITS.get(self._loss)
         self.metrics = self._named_metrics(metrics)
         self._dtype = next((p.data.dtype for p in model.parameters()), np.dtype(np.float32))
+        self._symbols = isinstance(next(m for m in model.modules() if not m.children()), Embedding)
         self.history, self.stop_training = History(), False
         self._position, self._sums = None, self._no_sums()
         self._callbacks, self._callback_states, self._step = (), [], None
@@ -444,13 +478,13 @@ class Trainer:
 
     def _named_metrics(self, metrics):
         named = {}
-        for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
+        for metric in _listed(metrics):
             if metric == "accuracy" and self._hits:
                 continue                                            # a classifier counts its right answers anyway
             if not callable(metric) and metric not in _METRICS:
                 known = [*_METRICS, *(["accuracy"] if self._hits else [])]
                 raise ValueError(f"Trainer: a metric must be callable or one of {', '.join(known)}; got {metric!r}. {_CHAPTER}.")
-            name = getattr(metric, "__name__", type(metric).__name__) if callable(metric) else metric
+            name = _name(metric)
             if name in named or name in ("epoch", "loss", "accuracy", "lr"):
                 raise ValueError(f"Trainer: there are two columns named {name!r}; give the function another __name__. {_CHAPTER}.")
             named[name] = metric if callable(metric) else _METRICS[metric]
@@ -463,13 +497,26 @@ class Trainer:
     # what goes in
 
     def _inputs(self, X):
-        return np.ascontiguousarray(X, dtype=self._dtype)
+        X = np.asarray(X)
+        return self._array("X", X, np.int64 if self._symbols and X.dtype.kind in "iu" else self._dtype)
 
     def _targets(self, y):
         y = np.asarray(y)
         if y.dtype.kind == "f" or self._loss in (outputs.mse_loss, outputs.binary_cross_entropy_with_logits):
-            return np.ascontiguousarray(y, dtype=self._dtype)
-        return np.ascontiguousarray(y, dtype=np.int64) if y.dtype.kind in "iub" else y
+            return self._array("y", y, self._dtype)
+        return self._array("y", y, np.int64) if y.dtype.kind in "iub" else y
+
+    @staticmethod
+    def _array(name, a, dtype):
+        if a.dtype.kind not in "fiub":
+            raise TypeError(f"Trainer: {name} must hold real numbers, got dtype {a.dtype}. {_CHAPTER}.")
+        return np.asarray(a, dtype, order="C")
+
+    def _counted(self, y):
+        "By how many labels each example counts: as often as it has any that `cross_entropy` does not ignore; all others once."
+        if self._hits is _class_hits and y.dtype.kind == "i":
+            return _used(y, len(y)).sum(axis=1)
+        return np.ones(len(y), np.int64)
 
     def _data(self, name, X, y):
         "Inputs and targets as arrays that fit together; what is mapped from disk stays there."
@@ -491,6 +538,9 @@ class Trainer:
             out = model(x if isinstance(x, Tensor) else Tensor(x))              # (a) process the input
             y = y.data if isinstance(y, Tensor) else y
             loss = loss_of(out, y)                                              # (b) compute the loss
+            if not isinstance(loss, Tensor) or loss.size != 1:
+                what = f"one of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
+                raise TypeError(f"Trainer: the loss must return a Tensor with one entry, a mean over the batch; got {what}. {_CHAPTER}.")
             optimizer.zero_grad()
             loss.backward()                                                     # (c) propagate gradients back
             if by_norm is not None:
@@ -574,7 +624,7 @@ class Trainer:
     def _add(self, results, sizes):
         "Add the losses and right answers of some steps, one after the other, so that where they are cut does not matter."
         sums = self._sums
-        for loss, (rows, _) in zip(results[0], sizes, strict=False):
+        for loss, (rows, _) in zip(results[0], sizes, strict=False):    # rows: examples, or labels that are not ignored
             sums["loss"] += float(loss) * rows
         done = len(results[0])
         sums["rows"] += sum(rows for rows, _ in sizes[:done])
@@ -599,7 +649,7 @@ class Trainer:
             Examples per step, at least 1.
         validation : tuple or None
             (X, y) held out, measured after each epoch.
-        callbacks : Callback or sequence of Callback
+        callbacks : Callback, sequence of Callback or None
             Called while training; see `deepnotes.callbacks`.
         progress : bool or None
             None draws a bar in a terminal and in a notebook, and nothing in a log file. True writes a line per epoch
@@ -641,6 +691,9 @@ class Trainer:
         else:
             arrays = loader.arrays
         if validation is not None:
+            if not isinstance(validation, tuple | list) or len(validation) != 2:
+                raise TypeError(f"Trainer.fit: validation must be a pair (X, y), got {type(validation).__name__}; hold data out "
+                                f"before fit. {_CHAPTER}.")
             validation = self._data("fit (validation)", *validation)
         elif self.metrics and loader.in_memory:
             validation = arrays
@@ -696,10 +749,13 @@ class Trainer:
 
     def _begin(self, callbacks):
         "Callbacks in order, checkpoints last, with the states that a checkpoint brought."
-        callbacks = [callbacks] if hasattr(callbacks, "on_epoch_end") else list(callbacks)
+        callbacks = [callbacks] if hasattr(callbacks, "on_epoch_end") else list(callbacks or ())
         for callback in callbacks:
-            if not hasattr(callback, "on_epoch_end"):
-                raise TypeError(f"Trainer.fit: callbacks must be Callbacks, got {type(callback).__name__}. {_CHAPTER}.")
+            if not hasattr(callback, "on_epoch_end") or isinstance(callback, type):
+                what = f"the class {callback.__name__}: make one" if isinstance(callback, type) else type(callback).__name__
+                raise TypeError(f"Trainer.fit: callbacks must be Callbacks, got {what}. {_CHAPTER}.")
+            if callback.every is not None:
+                _positive("Trainer.fit", f"{type(callback).__name__}.every", callback.every)
         callbacks.sort(key=lambda callback: callback.last)
         self._callbacks, self.stop_training = tuple(callbacks), False
         self._each(callbacks, "on_train_begin")
@@ -768,8 +824,9 @@ class Trainer:
         stop = min((start + steps) * size, len(order))
         if loader.drop_last:
             stop = min(stop, len(order) // size * size)
-        answers = arrays[1][:1].size if self._hits is not _class_hits or arrays[1].dtype.kind != "f" else 1
         counts = [min(size, stop - k) for k in range(start * size, stop, size)]
+        used = np.add.reduceat(self._counted(arrays[1][order[start * size:stop]]), np.arange(0, sum(counts), size)).tolist()
+        answers = arrays[1][:1].size if self._hits is _binary_hits else 1
 
         def run(steps, feeds):
             return stepped.run(arrays, order, size, start, steps, [(a, v[:steps]) for a, v in feeds])
@@ -781,7 +838,7 @@ class Trainer:
         run.batch = batch
         kind = tuple((a.shape[1:], a.dtype.str) for a in arrays)
         run.kinds = [((count, *kind), k) for count, k in {counts[-1]: len(counts) - 1, counts[0]: 0}.items()]
-        return run, [(n, n * answers) for n in counts]
+        return run, [(n, n * answers) for n in used]
 
     def _pairs(self, stepped, stream, steps):
         "How to run the next batches of a stream, kept until they have gone well, and their sizes."
@@ -797,7 +854,8 @@ class Trainer:
 
         run.batch = kept.__getitem__
         run.kinds = [((len(y), *((a.shape[1:], a.dtype.str) for a in (x, y))), k) for k, (x, y) in enumerate(kept)]
-        return run, [(len(y), y.size) for _, y in kept]
+        used = [int(self._counted(y).sum()) for _, y in kept]
+        return run, [(n, y.size if self._hits is _binary_hits else n) for n, (_, y) in zip(used, kept, strict=True)]
 
     def _end_epoch(self, loader, measured, prefix, callbacks, bar):
         "The row of the history, the schedule, the callbacks."
@@ -837,6 +895,8 @@ class Trainer:
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 row = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
                 return f"the {name} (row {row} of the batch)", "data that hold nan or inf; clean them first"
+        if not self._counted(y).any():
+            return f"the targets (every label of the batch is {_IGNORED})", "labels that cross_entropy ignores; shuffle or drop them"
         for name, p in self.model.named_parameters():
             if not np.isfinite(p.data).all():
                 return (f"the parameter {name}", "the gradient of the step before was no finite number, or the step too "
@@ -869,8 +929,8 @@ class Trainer:
         -------
         dict
             "loss"; "gradient_norm" and "update_ratio" by parameter: the norm of its gradient, and the norm of the change
-            that the next step would make, divided by the norm of the parameter; "dead" by layer without parameters: the share
-            of its units that are 0 for every row; "activations" by layer: its outputs.
+            that the next step would make, divided by the norm of the parameter (inf for one that is still zero); "dead" by
+            layer without parameters: the share of its units that are 0 for every row; "activations" by layer: its outputs.
 
         Notes
         -----
@@ -889,7 +949,8 @@ class Trainer:
             for name, p in self.model.named_parameters():
                 if p.grad is not None:
                     norms[name] = _norm(p.grad.data)
-                    ratios[name] = _norm(p.data - before[0][name]) / max(_norm(before[0][name]), 1e-300)
+                    change, size = _norm(p.data - before[0][name]), _norm(before[0][name])
+                    ratios[name] = change / size if size else math.inf if change else 0.0
         finally:
             self._restore(before)
             self.model.train(mode)
@@ -992,14 +1053,15 @@ class Trainer:
         path : str or path
             The file.
         model : Module or None
-            Needed if the model holds modules of your own; gets the stored weights. None builds the stored model.
+            Needed if the model holds modules of your own; gets the stored weights. None builds the stored model, with the
+            same parameters frozen.
         optimizer : Optimizer or None
             Needed for an optimizer of your own.
         scheduler : object or None
             Needed for a schedule with a function in it.
         loss : callable or None
             Needed if it was a function of your own.
-        metrics : sequence of callable
+        metrics : callable or sequence of callable
             Functions of your own; the library's are known by name.
         capture : bool
             As in `Trainer`.
@@ -1019,7 +1081,10 @@ class Trainer:
 
         Chapter: The training procedure, section Stopped and continued
         """
-        state = checkpoints.load(path)
+        for name, given, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
+            if given is not None and not isinstance(given, kind):
+                raise TypeError(f"Trainer.load: {name} must be of the class {kind.__name__}, got {type(given).__name__}. {_CHAPTER}.")
+        metrics, state = _listed(metrics), checkpoints.load(path)
 
         def refuse(why, error=None):
             raise checkpoints.CheckpointError(f"Trainer.load: {os.fspath(path)} {why}. {_CHAPTER}, "
@@ -1031,18 +1096,22 @@ class Trainer:
                 if state["model"]["description"] is None:
                     refuse(f"holds a model that cannot be rebuilt from it ({state['model']['reason']}); pass model=")
                 model = checkpoints.build(state["model"]["description"])
+                parameters = dict(model.named_parameters())
+                for name in state["model"]["frozen"]:
+                    parameters[name].requires_grad = False
             if loss is None:
                 if settings["loss"] is None:
                     refuse("was trained with a loss of its own; pass loss=")
                 loss = settings["loss"]
-            names = [m if isinstance(m, str) else m.__name__ for m in metrics]
+            names = [_name(metric) for metric in metrics]
             if missing := [name for name in settings["own_metrics"] if name not in names]:
                 refuse(f"was trained with metrics of its own ({', '.join(missing)}); pass metrics=")
             if optimizer is None:
                 optimizer = checkpoints.build_optimizer(state["optimizer"], model)
             if scheduler is None and state["scheduler"] is not None:
                 scheduler = checkpoints.build_scheduler(state["scheduler"]["state"], optimizer)
-            trainer = cls(model, loss, optimizer, settings["seed"], metrics=[*settings["metrics"], *metrics],
+            metrics = [*(name for name in settings["metrics"] if name not in names), *metrics]
+            trainer = cls(model, loss, optimizer, settings["seed"], metrics=metrics,
                           scheduler=scheduler, scheduler_interval=settings["scheduler_interval"],
                           clip_grad_norm=settings["clip_grad_norm"], clip_grad_value=settings["clip_grad_value"],
                           capture=capture)
@@ -1065,20 +1134,30 @@ class Trainer:
             self.model.train(mode)
 
     def _measure(self, X, y):
-        total, right, answers, outs = 0.0, 0, 0, []
+        total, weight, right, answers, outs = 0.0, 0, 0, 0, []
         for part, out in self._chunks(X):
             targets = self._targets(y[part])
-            with no_grad():
-                total += self._loss(out, targets).item() * len(targets)
+            used = int(self._counted(targets).sum())
+            if used:
+                with no_grad():
+                    total, weight = total + self._loss(out, targets).item() * used, weight + used
             if self._hits:
                 hits = self._hits(out.data, targets)
-                right, answers = right + int(hits.sum()), answers + hits.size
+                right, answers = right + int(hits.sum()), answers + (hits.size if self._hits is _binary_hits else used)
             if self.metrics:
                 outs.append(out.data)
-        row = {"loss": total / len(y)} | ({"accuracy": right / answers} if self._hits else {})
+        if not weight:
+            raise ValueError(f"Trainer: every label is {_IGNORED}, which cross_entropy ignores; nothing is left to measure. {_CHAPTER}.")
+        row = {"loss": total / weight} | ({"accuracy": right / answers} if self._hits else {})
         if self.metrics:
             outs, y = np.concatenate(outs), self._targets(y)
-        return row | {name: float(metric(outs, y)) for name, metric in self.metrics.items()}
+        return row | {name: self._number(name, metric(outs, y)) for name, metric in self.metrics.items()}
+
+    @staticmethod
+    def _number(name, value):
+        if np.ndim(value):
+            raise TypeError(f"Trainer: the metric {name} must return a number, got an array of shape {np.shape(value)}. {_CHAPTER}.")
+        return float(value)
 
     def evaluate(self, X, y):
         """Loss, metrics and, for classifiers, accuracy on data, in evaluation mode.
@@ -1177,6 +1256,16 @@ class Trainer:
     def __repr__(self):
         loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", repr(self.loss))
         return f"Trainer(loss={loss!r}, optimizer={self.optimizer!r}, seed={self.seed}, epochs so far: {len(self.history)})"
+
+
+def _listed(metrics):
+    if metrics is not None and not isinstance(metrics, str | tuple | list) and not callable(metrics):
+        raise TypeError(f"Trainer: metrics must be names or functions (outputs, targets), got {metrics!r}. {_CHAPTER}.")
+    return [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics or ())
+
+
+def _name(metric):
+    return getattr(metric, "__name__", type(metric).__name__) if callable(metric) else metric
 
 
 def _measures(scheduler):

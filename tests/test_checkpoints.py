@@ -445,3 +445,65 @@ def test_killed_at_any_moment_a_run_ends_where_it_would_have_ended(tmp_path, see
     assert int(done.stdout) >= 3, "killed too seldom to mean anything"
     assert same(checkpoints.load(tmp_path / "end"), checkpoints.load(tmp_path / "end.straight"))
     assert len(checkpoints.load(tmp_path / "end")["history"]["epoch"]) == 30
+
+
+def test_entries_whose_places_look_alike_stay_apart(tmp_path):
+    zero, one, two = np.zeros(2), np.ones(2), np.full(3, 2.0)
+    tree = {"a/b": zero, "a": {"b": one, "b'": two}, "1": zero, 1: one, "__metadata__": two, "": [two], "l": [zero, one]}
+    checkpoints.save(tree, tmp_path / "t")
+    assert same(checkpoints.load(tmp_path / "t"), tree)
+
+
+def test_a_tree_that_holds_itself_is_refused(tmp_path):
+    tree = {}
+    tree["me"] = tree
+    with pytest.raises(TypeError, match="holds itself"):
+        checkpoints.save(tree, tmp_path / "t")
+
+
+def test_places_that_are_no_files_are_named(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file"):
+        checkpoints.save({}, tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        checkpoints.save({}, tmp_path / "no" / "t")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frozen_parameters_stay_frozen(tmp_path):
+    def run(epochs, path=None):
+        trainer = Trainer.load(path) if path else make()
+        trainer.fit(X, y, epochs=epochs, batch_size=8, progress=False)
+        return trainer
+
+    def make():
+        model = layers.MLP(2, [4], 2, rng=0)
+        model[0].weight.requires_grad = False
+        return Trainer(model, seed=0)
+
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 2)), rng.integers(0, 2, 40)
+    first, straight = make().model[0].weight.numpy().copy(), run(6)
+    run(3).save(tmp_path / "half")
+    resumed = run(3, tmp_path / "half")
+    assert [p.requires_grad for p in resumed.model.parameters()] == [False, True, True, True]
+    assert np.array_equal(resumed.model[0].weight.numpy(), first)
+    assert all(np.array_equal(p.data, q.data) for p, q in zip(resumed.model.parameters(), straight.model.parameters(), strict=True))
+
+
+class Half:
+    def __call__(self, out, y):
+        return 0.5
+
+
+def test_what_is_passed_to_load_is_named_not_the_file(tmp_path):
+    trainer = Trainer(layers.MLP(2, [4], 1, rng=0), loss="mse_loss", metrics="r2_score")
+    trainer.save(tmp_path / "run")
+    for metrics in ("r2_score", ["r2_score"], "mean_absolute_error", Half(), [Half(), "r2_score"], None):
+        assert "r2_score" in Trainer.load(tmp_path / "run", metrics=metrics).metrics
+    with pytest.raises(TypeError, match="model must be of the class Module, got str"):
+        Trainer.load(tmp_path / "run", model="mine")
+    with pytest.raises(TypeError, match="optimizer must be of the class Optimizer, got str"):
+        Trainer.load(tmp_path / "run", optimizer="Adam")
+    for build in (checkpoints.build_optimizer, checkpoints.build_scheduler):
+        with pytest.raises(checkpoints.CheckpointError):
+            build(None, trainer.model)

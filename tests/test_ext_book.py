@@ -283,7 +283,8 @@ def g():
 """
 
 
-def test_a_book_through_its_changes(tmp_path):
+def test_a_book_through_its_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPNOTES_JOBS", "2")
     book = Book(tmp_path)
     book.module("ground", "__all__ = []\nVALUE = 1\n")
     book.module("upper", UPPER)
@@ -301,7 +302,8 @@ def test_a_book_through_its_changes(tmp_path):
 
     done = book.build()
     assert done.returncode == 0, done.output
-    assert done.output.count("Executing notebook") == 2  # a chapter without code starts no kernel
+    assert done.output.count(": executed in") == 2  # a chapter without code starts no kernel
+    assert done.output.count("Using cached notebook") == 2  # and none runs a second time when its page is read
     first = stamps()
 
     # A module changed: the chapter that imports it, through another module, runs again, and the other does not.
@@ -320,7 +322,7 @@ def test_a_book_through_its_changes(tmp_path):
     done = book.build()
     assert done.returncode != 0
     assert "chapter 'Words' has no section 'Numbers'" in done.output
-    assert "Executing notebook" not in done.output
+    assert ": executed in" not in done.output
 
     # The section is written, and a module and its page are gone.
     book.page("03_words", notebook(markdown("# Words\n\n## Numbers\n\nNothing to run.")))
@@ -331,15 +333,20 @@ def test_a_book_through_its_changes(tmp_path):
     assert not (tmp_path / "nbs" / "api" / "leaving.rst").exists()
     assert stamps() == second
 
-    # A cell raises: chapter, cell and traceback, and nothing of Jupyter Book's own below them.
+    # A cell raises: chapter, cell and traceback, and nothing of Jupyter Book's own below them. A chapter that runs
+    # beside it ends as well.
+    waits = code(f"{uses_beside['source']}\nimport os\nwhile not os.path.exists('began'): time.sleep(0.01)")
     raises = code("#| hide\n# a comment\nratio = 1 / 0\nprint(ratio)")
-    book.page("02_beside", notebook(markdown("# Beside"), uses_beside, raises, code("after = 1")))
+    book.page("02_beside", notebook(markdown("# Beside"), waits, raises, code("after = 1")))
+    long = code("import time\nopen('began', 'w').close()\ntime.sleep(60)\nopen('went on', 'w').close()")
+    book.page("04_long", notebook(markdown("# Long"), long))
     done = book.build()
     assert done.returncode != 0
     message = done.output.partition("A chapter failed")[2]
     assert "nbs/02_beside.ipynb, cell 3: `ratio = 1 / 0`" in message
     assert "ZeroDivisionError: division by zero" in message
     assert "jupyter_book" not in message
+    assert (tmp_path / "nbs" / "began").exists() and not (tmp_path / "nbs" / "went on").exists()
 
 
 def test_mistakes_in_a_chapter_are_named(tmp_path):

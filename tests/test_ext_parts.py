@@ -2,10 +2,13 @@
 
 import json
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from book_helpers import ROOT, code, markdown, notebook
+from deepnotes_ext.ahead import Ended, Turns, timed_cells
 from deepnotes_ext.api import CHAPTER, plain
 from deepnotes_ext.execution import chapter_key, describe_failure, imports, library_modules
 from deepnotes_ext.figures import dark_svg
@@ -357,3 +360,59 @@ def test_extension_imports_nothing_from_the_library():
 def _extension_lines():
     for path in (ROOT / "_ext" / "deepnotes_ext").glob("*.py"):
         yield from path.read_text(encoding="utf-8").splitlines(keepends=True)
+
+
+# -- chapters run several at a time -------------------------------------------------------------------------------
+
+
+def test_cells_that_read_the_clock_are_found_and_what_the_library_measures_is_not():
+    cells, _ = converted(
+        "import numpy as np\nfrom time import perf_counter",
+        "#| default_exp units\n#| hide",
+        "#| export\nimport time\n\ndef tuned(): return time.perf_counter()",
+        "tuned()",
+        "def best(f):\n    began = perf_counter()\n    f()\n    return perf_counter() - began",
+        "twice = lambda f: 2 * best(f)\nlong = [1] * 100",
+        "spent = twice(lambda: sum(long))",
+        "print(f'{spent:.0%}', len(long), 'the best of three')",
+        "%timeit sum(long)",
+        "print(max(long))",
+    )
+    # the print of a result names `best` in its text: a cell too many runs alone, which is no harm
+    assert timed_cells(cells) == {0, 4, 5, 6, 7, 8}
+
+
+def test_a_measurement_runs_alone_and_before_those_that_came_later():
+    turns, order, inside = Turns(), [], threading.Event()
+
+    def visit(name, alone):
+        turns.enter(alone)
+        order.append(name)
+        turns.leave(alone)
+
+    def first():
+        turns.enter(False)
+        inside.set()
+        while turns._waiting < 1 or later.ident is None:
+            time.sleep(0.001)
+        order.append("first")
+        turns.leave(False)
+
+    one = threading.Thread(target=first)
+    measurement = threading.Thread(target=visit, args=("measurement", True))
+    later = threading.Thread(target=visit, args=("later", False))
+    one.start()
+    assert inside.wait(10)
+    turns.enter(False)  # two ordinary cells at a time
+    turns.leave(False)
+    measurement.start()
+    while not turns._waiting:
+        time.sleep(0.001)
+    later.start()
+    for thread in (one, measurement, later):
+        thread.join(10)
+    assert order == ["first", "measurement", "later"]
+    turns.end()
+    for alone in (False, True):
+        with pytest.raises(Ended):
+            turns.enter(alone)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepnotes import optimizers
+from deepnotes import kernels, optimizers
 from deepnotes.autograd import Tensor
 from deepnotes.kernels import backend, get_num_threads, recording, replay, set_num_threads
 from deepnotes.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm_, clip_grad_value_
@@ -145,9 +145,28 @@ def test_the_learning_rate_is_an_array_that_a_replay_reads(make):
     assert (w.data != before).all()
 
 
+def test_small_steps_are_left_to_one_core(monkeypatch):
+    """Adam's four float32 arrays reach 8 MiB at 524,288 parameters; a float64 parameter counts twice."""
+    if not kernels.can_compile():
+        return
+    shared, threads = [], get_num_threads()
+    monkeypatch.setattr(kernels, "split", lambda loop, n, size, args, whole: shared.append(args[0].dtype.char + str(n)))
+    try:
+        set_num_threads(2)
+        with backend("numba"):
+            for dtype, sizes in ((np.float32, (200_704, 524_287, 524_288)), (np.float64, (262_143, 262_144))):
+                for n in sizes:
+                    p, g, m, v = np.zeros((4, n), dtype)
+                    kernels.launch(kernels.adam, p, g, m, v, np.zeros(1), 0.1)      # compiles, or asks in Python
+                    kernels.launch(kernels.adam, p, g, m, v, np.zeros(1), np.array([0.1, 0.9, 0.999, 1e-8, 0, 0]))
+    finally:
+        set_num_threads(threads)
+    assert shared == ["f524288"] * 2 + ["d262144"] * 2
+
+
 @EACH
 def test_cores_share_a_step_and_count_it_once(make):
-    start, g = np.random.default_rng(0).normal(size=(2, 300_037)).astype("float32")
+    start, g = np.random.default_rng(0).normal(size=(2, 1_100_037)).astype("float32")
     found, threads = [], get_num_threads()
     try:
         for n in (1, 3):
@@ -330,6 +349,43 @@ def test_clipping_by_value_and_of_what_is_not_finite():
     assert math.isnan(clip_grad_norm_(p, 1.0).item())
 
 
+@EACH
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 1), ()])
+def test_a_gradient_of_another_shape_is_refused_before_anything_is_read(make, shape):
+    w = Tensor(np.ones(2), requires_grad=True)
+    optimizer = make([w])
+    w.grad = Tensor(np.ones(shape))
+    with pytest.raises(ValueError, match=r"a parameter of shape \(2,\) needs a gradient"):
+        optimizer.step()
+    np.testing.assert_array_equal(w.data, [1, 1])
+    w.grad = np.ones(2)
+    with pytest.raises(ValueError, match="got a ndarray"):
+        optimizer.step()
+
+
+def test_a_group_keeps_notes_but_no_hyperparameter_that_nobody_reads():
+    group = Adam([{"params": [Tensor([1.0])], "name": "head", "depth": 3}]).param_groups[0]
+    assert group["name"] == "head" and group["depth"] == 3
+    for make, key in ((Adam, "momentum"), (Adam, "learning_rate"), (SGD, "betas"), (Adagrad, "centered")):
+        with pytest.raises(TypeError, match=f"no hyperparameter {key}; there are lr"):
+            make([{"params": [Tensor([1.0])], key: 0.5}])
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
+def test_clipping_passes_over_empty_gradients(norm_type):
+    empty, p = (Tensor(np.zeros(s), requires_grad=True) for s in ((0, 3), (2,)))
+    empty.grad, p.grad = Tensor(np.zeros((0, 3))), Tensor(np.array([4.0, 0.0]))
+    assert clip_grad_norm_([empty, p], 1.0, norm_type).item() == pytest.approx(4.0)
+    np.testing.assert_allclose(p.grad.data, [1, 0], atol=1e-6)
+
+
+def test_clipping_of_an_infinite_norm_does_what_the_docstring_says():
+    p, q = (Tensor(np.zeros(1), requires_grad=True) for _ in range(2))
+    p.grad, q.grad = Tensor(np.array([1.0])), Tensor(np.array([np.inf]))
+    assert clip_grad_norm_([p, q], 1.0).item() == math.inf
+    assert p.grad.data[0] == 0.0 and math.isnan(q.grad.data[0])
+
+
 W = Tensor([1.0], requires_grad=True)
 
 
@@ -359,6 +415,10 @@ def changed(optimizer, name, value):
     (lambda: Adam([{"params": []}]), ValueError, "no parameters"),
     (lambda: Adam([W, W]), ValueError, "listed twice"),
     (lambda: Adam([np.ones(2)]), TypeError, "parameter 0 is a ndarray"),
+    (lambda: Adam(None), TypeError, "expected Tensors or groups, as model.parameters"),
+    (lambda: SGD([{"params": 3}]), TypeError, "expected Tensors or groups"),
+    (lambda: SGD([Tensor(np.arange(3))]), TypeError, "of dtype int64, expected float32 or float64"),
+    (lambda: SGD([W, W * 2]), ValueError, "parameter 1 was computed from other tensors"),
     (lambda: Adam([{"weights": [W]}]), TypeError, "a group must be a dictionary"),
     (lambda: changed(Adam([W]), "lr", -1.0), ValueError, "lr must be"),
     (lambda: changed(Adam([W]), "amsgrad", True), ValueError, "amsgrad stays False"),
@@ -366,6 +426,9 @@ def changed(optimizer, name, value):
     (lambda: changed(SGD([W]), "params", []), ValueError, "params stays these"),
     (lambda: optimizers.Optimizer([W], {}), TypeError, "an optimizer needs a rule"),
     (lambda: clip_grad_norm_([W], -1.0), ValueError, "max_norm must be"),
+    (lambda: clip_grad_norm_([W], np.array([-1.0])), ValueError, "max_norm must be"),
+    (lambda: clip_grad_norm_([W], np.array(["1"])), ValueError, "max_norm must be"),
+    (lambda: clip_grad_norm_(None, 1.0), TypeError, "expected Tensors"),
     (lambda: clip_grad_norm_([W], 1.0, 0.5), ValueError, "norm_type must be"),
     (lambda: clip_grad_norm_([3.0], 1.0), TypeError, "expected Tensors"),
     (lambda: clip_grad_value_([W], -1.0), ValueError, "clip_value must be"),

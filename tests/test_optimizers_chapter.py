@@ -61,6 +61,7 @@ def test_adam_walks_to_the_worst_point_and_amsgrad_to_the_best():
     assert reddi(lambda p: Adam(p, betas=(0.0, 0.1)))[-300:].min() > 0.9
     assert reddi(lambda p: Adam(p, betas=(0.0, 0.1), amsgrad=True))[-300:].max() < -0.9
     assert reddi(lambda p: SGD(p))[-300:].max() < -0.9
+    assert reddi(lambda p: Adam(p, betas=(0.0, 0.999)))[-300:].max() < -0.9
 
 
 def test_adams_and_adagrads_first_step_and_adagrads_fall():
@@ -140,6 +141,18 @@ def test_the_chapters_own_solutions_pass_and_its_skeletons_fail(chapter):
     for check, skeleton in skeletons.items():
         with pytest.raises(AssertionError):
             names[check](names[skeleton])
+
+
+def test_rare_features_reach_their_weights_with_adagrad_and_not_with_a_small_rate():
+    often, rng, steps = 0.5 ** np.arange(8), np.random.default_rng(1), 1000
+    X, noise = (rng.random((steps, 20, 8)) < often) * 1.0, rng.normal(scale=0.1, size=(steps, 20, 1))
+
+    def error(make):
+        path = descend(make, lambda w, t: ((X[t] * (w - 1)).sum(1, keepdims=True) - noise[t]) * X[t], np.zeros((20, 8)), steps)
+        return np.sqrt(((path[-1] - 1) ** 2).mean(0))
+
+    slow, fast, ada = (error(make) for make in (lambda p: SGD(p, lr=0.05), lambda p: SGD(p, lr=0.4), lambda p: Adagrad(p, lr=0.5)))
+    assert ada[-1] < 0.5 * slow[-1] and ada[:4].mean() < 0.8 * fast[:4].mean()
 
 
 class TwoLaunches(optimizers.Optimizer):

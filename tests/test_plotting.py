@@ -27,6 +27,7 @@ def quiet_figures(monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("a plotting function called show or savefig")
 
+    plt.close("all")  # what tests of another file left open
     monkeypatch.setattr(plt, "show", forbidden)
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", forbidden)
     monkeypatch.setattr(matplotlib.figure.Figure, "show", forbidden)

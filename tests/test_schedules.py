@@ -18,6 +18,7 @@ from deepnotes.schedules import (
     ExponentialLR,
     LambdaLR,
     LinearLR,
+    LRRangeTest,
     LRScheduler,
     MultiStepLR,
     OneCycleLR,
@@ -144,6 +145,66 @@ def test_a_step_that_fails_leaves_the_position():
     assert scheduler.last_epoch == 3
 
 
+def test_groups_that_came_later_are_named_in_the_error_and_the_position_stays():
+    optimizer = SGD(groups())
+    scheduler = StepLR(optimizer, 2)
+    optimizer.add_param_group({"params": [Tensor(np.zeros(1), requires_grad=True)]})
+    for call in (scheduler.step, lambda: scheduler.rates(3), lambda: scheduler.feeds(3)):
+        with pytest.raises(ValueError, match="made for 2 groups and the optimizer has 3"):
+            call()
+    assert scheduler.last_epoch == 0
+
+
+def test_a_plateau_refuses_what_is_no_number_and_does_not_count_it():
+    scheduler = ReduceLROnPlateau(SGD(groups()))
+    for value in ("0.3", np.ones(3), None if scheduler.last_epoch else [1.0]):
+        with pytest.raises(TypeError, match="pass the measurement, one number"):
+            scheduler.step(value)
+    assert scheduler.last_epoch == 0
+    scheduler.step(np.array([0.5]))
+    assert scheduler.best == 0.5 and scheduler.last_epoch == 1
+
+
+@pytest.mark.parametrize("pct_start, total", [(0.1, 10), (0.5, 2), (0.0, 4)])
+def test_one_cycle_whose_way_up_has_no_length_starts_at_or_below_the_top(pct_start, total):
+    rates = OneCycleLR(SGD(groups()), 1.0, total_steps=total, pct_start=pct_start, cycle_momentum=False).rates(total)[:, 0]
+    assert 0.5 < rates[0] <= 1.0 and (np.diff(rates) < 0).all() and rates[-1] == pytest.approx(4e-6)
+
+
+def test_a_refused_cycle_leaves_no_base_rate_behind():
+    optimizer = SGD(groups(), momentum=0.9)
+    with pytest.raises(ValueError, match="max_momentum must be"):
+        OneCycleLR(optimizer, 1.0, total_steps=10, max_momentum=1.0)
+    assert CosineAnnealingLR(optimizer, 4).base_lrs == [0.1, 0.04]
+
+
+@pytest.mark.parametrize("make_one, key, value", [
+    (lambda o: StepLR(o, 3), "last_epoch", "2"), (lambda o: StepLR(o, 3), "step_size", 2.5), (lambda o: StepLR(o, 3), "base_lrs", 0.1),
+    (lambda o: StepLR(o, 3), "base_lrs", [0.1]), (lambda o: StepLR(o, 3), "base_lrs", [0.1, None]),
+    (lambda o: MultiStepLR(o, [2, 3]), "milestones", None), (lambda o: MultiStepLR(o, [2, 3]), "milestones", [2.5]),
+    (lambda o: ReduceLROnPlateau(o), "best", "low"), (lambda o: ReduceLROnPlateau(o), "mode", 3),
+])
+def test_a_damaged_state_is_refused_and_changes_nothing(make_one, key, value):
+    scheduler = make_one(SGD(groups()))
+    before = json.dumps(scheduler.state_dict())
+    with pytest.raises(ValueError, match="nothing was changed"):
+        scheduler.load_state_dict({**scheduler.state_dict(), key: value})
+    assert json.dumps(scheduler.state_dict()) == before
+
+
+def test_a_multi_step_schedule_takes_over_other_milestones():
+    scheduler = MultiStepLR(SGD(groups()), [])
+    scheduler.load_state_dict(MultiStepLR(SGD(groups()), [1, 2, 5]).state_dict())
+    assert scheduler.milestones == [1, 2, 5]
+
+
+@pytest.mark.parametrize("losses", [[], [1.0], [1.0, 0.5], [1.0, math.inf, math.inf], [math.nan] * 5])
+def test_a_range_test_that_saw_too_little_suggests_nothing(losses):
+    found = LRRangeTest(np.geomspace(1e-4, 1, 5)[: len(losses)], losses, 0.9)
+    assert math.isnan(found.suggestion) and "nan" in repr(found)
+    assert found.plot().get_xlabel() == "learning rate"
+
+
 class Line:
     "A linear model with a buffer, as lr_range_test sees a Module."
 
@@ -229,6 +290,13 @@ SGD0 = SGD(groups())
     (lambda: StepLR(SGD0, 3).load_state_dict(ExponentialLR(SGD0, 0.9).state_dict()), ValueError, "nothing was changed"),
     (lambda: StepLR(SGD0, 3).load_state_dict(None), ValueError, "nothing was changed"),
     (lambda: LRScheduler(SGD0), TypeError, "a schedule defines rate"),
+    (lambda: MultiStepLR(SGD0, 3), TypeError, "milestones must be several whole numbers"),
+    (lambda: SequentialLR(SGD0, StepLR(SGD0, 1), []), TypeError, "expected a list of schedules"),
+    (lambda: SequentialLR(SGD0, [ReduceLROnPlateau(SGD0)], []), ValueError, "a function of the step"),
+    (lambda: StepLR(SGD0, 3).rates(-1), ValueError, "n must be a whole number"),
+    (lambda: StepLR(SGD0, 3).feeds(2.5), ValueError, "n must be a whole number"),
+    (lambda: lr_range_test(lambda x: x, lambda a, b: 3.0, SGD0, [([1.0], [1.0])]), TypeError, "loss must return a Tensor"),
+    (lambda: lr_range_test(abs, abs, SGD0, [], diverge=math.nan), ValueError, "diverge must be"),
     (lambda: lr_range_test(abs, abs, SGD0, []), ValueError, "there are no batches"),
     (lambda: lr_range_test(abs, abs, SGD0, [], start_lr=1.0, end_lr=0.1), ValueError, "start_lr must be less"),
     (lambda: lr_range_test(abs, abs, "sgd", []), TypeError, "optimizer must be"),

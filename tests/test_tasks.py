@@ -4,7 +4,9 @@ import importlib.util
 import shutil
 import sys
 import urllib.request
+from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -70,37 +72,97 @@ def test_serve_hands_out_the_built_book(clone):
             server.kill()
 
 
-def test_changed_chapters_run_again_and_unchanged_ones_do_not(tasks, monkeypatch, tmp_path):
-    """A chapter that changed, or whose library changed, is run anew; a failure is not remembered as a pass."""
-    for folder in ("nbs", "deepnotes"):
-        (tmp_path / folder).mkdir()
+@pytest.fixture
+def tree(tasks, monkeypatch, tmp_path):
+    """A library and two chapters whose runs are only written down: `.turn()` is `make test`'s half, `.book()` a build."""
+    for folder in ("nbs", "deepnotes", "_build/html"):
+        (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ROOT / "constraints.txt", tmp_path)
+    for name in ("_config.yml", "_toc.yml", "references.bib", "settings.ini", "_build/html/index.html"):
+        (tmp_path / name).write_text("")
     for name in ("a", "b"):
         (tmp_path / "nbs" / f"{name}.ipynb").write_text(name)
     (tmp_path / "deepnotes" / "core.py").write_text("1")
-    ran, broken = [], set()
 
     def fake_run(command, **kwargs):
-        name = command[2].rsplit("/", 1)[-1].rsplit("\\", 1)[-1]
-        ran.append(name)
-        return type("Done", (), {"returncode": int(name in broken)})
+        if command[1] == "build":
+            status = tree.build() or 0
+        else:
+            name = Path(command[2]).name
+            tree.ran.append(name)
+            status = int(name in tree.broken)
+        return SimpleNamespace(returncode=status, stdout=b"")
 
+    def turn(everything=False):
+        tree.ran.clear()
+        tasks.test_chapters(everything)
+        return sorted(tree.ran)
+
+    def book(ran, meanwhile=lambda: None):
+        def build():
+            (tmp_path / "_build" / ".chapters-run").write_text("".join(f"nbs/{name}\n" for name in ran))
+            meanwhile()
+
+        tree.build = build
+        tasks.book()
+
+    tree = SimpleNamespace(root=tmp_path, ran=[], broken=set(), turn=turn, book=book)
+    monkeypatch.delenv("DEEPNOTES_BACKEND", raising=False)
     monkeypatch.setattr(tasks, "ROOT", tmp_path)
+    monkeypatch.setattr(tasks, "HTML", tmp_path / "_build" / "html")
     monkeypatch.setattr(tasks.subprocess, "run", fake_run)
+    return tree
 
-    def turn():
-        ran.clear()
-        tasks.test_chapters(everything=False)
-        return list(ran)
 
-    assert turn() == ["a.ipynb", "b.ipynb"]
-    assert turn() == []
-    (tmp_path / "nbs" / "b.ipynb").write_text("b, revised")
-    assert turn() == ["b.ipynb"]
-    (tmp_path / "deepnotes" / "core.py").write_text("2")
-    broken.add("a.ipynb")
+def test_changed_chapters_run_again_and_unchanged_ones_do_not(tree, monkeypatch):
+    """A chapter that changed, or whose library changed, is run anew; a failure is not remembered as a pass."""
+    assert tree.turn() == ["a.ipynb", "b.ipynb"]
+    assert tree.turn() == []
+    (tree.root / "nbs" / "b.ipynb").write_text("b, revised")
+    assert tree.turn() == ["b.ipynb"]
+    (tree.root / "deepnotes" / "core.py").write_text("2")
+    tree.broken.add("a.ipynb")
     with pytest.raises(SystemExit):
-        turn()
-    assert ran == ["a.ipynb", "b.ipynb"]
-    broken.clear()
-    assert turn() == ["a.ipynb"]
+        tree.turn()
+    assert sorted(tree.ran) == ["a.ipynb", "b.ipynb"]
+    tree.broken.clear()
+    assert tree.turn() == ["a.ipynb"]
+    assert tree.turn(everything=True) == ["a.ipynb", "b.ipynb"]
+    monkeypatch.setenv("DEEPNOTES_BACKEND", "numpy")
+    assert tree.turn() == ["a.ipynb", "b.ipynb"]
+
+
+def test_what_the_book_has_just_run_is_not_run_again(tree):
+    tree.book(ran=["a"])  # b came from the build's cache
+    assert tree.turn() == ["b.ipynb"]
+    (tree.root / "nbs" / "a.ipynb").write_text("a, with a cell that may fail: raises-exception")
+    tree.book(ran=["a", "b"], meanwhile=lambda: (tree.root / "nbs" / "b.ipynb").write_text("b, revised"))
+    assert tree.turn() == ["a.ipynb", "b.ipynb"]  # b as it stands now has not run yet
+    (tree.root / "deepnotes" / "core.py").write_text("2")
+    tree.book(ran=["b"])
+    (tree.root / "deepnotes" / "core.py").write_text("3")
+    assert tree.turn() == ["a.ipynb", "b.ipynb"]
+
+
+def test_a_build_that_fails_vouches_for_no_chapter(tree):
+    def fail():
+        raise SystemExit(1)
+
+    with pytest.raises(SystemExit):
+        tree.book(ran=["a", "b"], meanwhile=fail)
+    assert tree.turn() == ["a.ipynb", "b.ipynb"]
+
+
+def test_chapters_that_measure_come_last_and_one_by_one(tree):
+    (tree.root / "nbs" / "a.ipynb").write_text("time.perf_counter()")
+    tree.turn()
+    assert tree.ran == ["b.ipynb", "a.ipynb"]
+
+
+def test_the_whole_suite_runs_on_all_cores_and_chosen_tests_as_they_are_chosen(tree, tasks, monkeypatch):
+    commands = []
+    monkeypatch.setattr(tasks, "run", lambda *command: commands.append(command[3:]))
+    for cores, arguments in (("3", []), ("1", []), ("3", ["-k", "name"])):
+        monkeypatch.setenv("DEEPNOTES_JOBS", cores)
+        tasks.test(arguments)
+    assert commands == [("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"), (), ("-k", "name")]

@@ -12,7 +12,7 @@ import pytest
 from deepnotes import kernels, outputs
 from deepnotes.autograd import Tensor
 from deepnotes.callbacks import Callback, Checkpoint, Diagnostics, EarlyStopping
-from deepnotes.layers import MLP, Linear, Module, ReLU, Sequential
+from deepnotes.layers import MLP, Embedding, Linear, Module, ReLU, Sequential
 from deepnotes.loader import Loader
 from deepnotes.optimizers import SGD, Adam
 from deepnotes.schedules import ExponentialLR, ReduceLROnPlateau
@@ -557,3 +557,117 @@ def test_the_loss_function_decides_and_not_its_name():
     own = Trainer(MLP(2, [4], 3, rng=0), lambda out, t: outputs.cross_entropy(out, t, label_smoothing=0.1))
     assert list(fit(own, X, y, epochs=1).history.columns) == ["epoch", "loss"]
     assert isinstance(own.model(Tensor(X)), Tensor) and os.name
+
+
+# What surprised a reader
+
+def test_a_history_answers_like_a_table():
+    history = fit(a_trainer(), epochs=2).history
+    assert "loss" in history and "val_loss" not in history
+    assert list(history) == ["epoch", "loss", "accuracy"] and len(history) == 2
+
+
+def test_an_embedding_gets_integers():
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 12, 200)
+
+    def trainer(capture):
+        model = Sequential(Embedding(12, 8, rng=0), Linear(8, 3, rng=0))
+        return Trainer(model, optimizer=Adam(model.parameters(), lr=0.05), capture=capture)
+
+    runs = [fit(trainer(capture), words, words % 3, epochs=10, validation=(words, words % 3)) for capture in (True, False)]
+    assert all(run.score(words, words % 3) == 1 for run in runs)
+    assert runs[0]._step.captured and runs[0].predict(words[:4].astype("uint8")).shape == (4,)
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_ignored_labels_count_neither_in_the_loss_nor_in_the_accuracy(capture):
+    X, y = blobs(64)
+    some = np.where(np.arange(64) % 5 < 2, -100, y)
+    some[:16] = y[:16]                                              # batches with different numbers of labels
+    still = MLP(2, [8], 3, rng=0)
+    trainer = Trainer(still, optimizer=SGD(still.parameters(), lr=1e-30), capture=capture)
+    trainer.fit(Loader(X, some, batch_size=16, shuffle=False), epochs=1, validation=(X, some), progress=False)
+    trainer.fit(Loader([(X[k:k + 16], some[k:k + 16]) for k in range(0, 64, 16)]), epochs=1, progress=False)
+    kept = some != -100
+    assert trainer.history["accuracy"] == [trainer.score(X[kept], y[kept])] * 2 == [trainer.score(X, some)] * 2
+    loss = outputs.cross_entropy(Tensor(trainer.forward(X)[kept]), y[kept]).item()
+    np.testing.assert_allclose([*trainer.history["loss"], trainer.history["val_loss"][0]], loss, rtol=1e-6)
+    with pytest.raises(FloatingPointError, match="every label of the batch is -100"):
+        trainer.fit(X, np.full(64, -100), epochs=1, progress=False)
+    with pytest.raises(ValueError, match="nothing is left to measure"):
+        trainer.evaluate(X, np.full(64, -100))
+
+
+def test_an_update_of_a_parameter_that_is_zero_has_no_ratio():
+    ratios = a_trainer().diagnose(*blobs())["update_ratio"]
+    assert ratios["0.bias"] == np.inf and 0 < ratios["0.weight"] < 1
+
+
+def test_pictures_are_drawn_in_the_books_look():
+    import matplotlib
+    matplotlib.use("Agg")
+    from deepnotes.plotting import rc_params
+    look = Diagnostics(*blobs(), bins=[-1.0, 0.0, 3.0])
+    axes = fit(a_trainer(), callbacks=look).history.plot()
+    for ax in (*axes, *look.plot(), look.plot_activations("0")):
+        assert matplotlib.colors.same_color(ax.xaxis.label.get_color(), rc_params()["axes.labelcolor"])
+
+
+def a_pair(optimizer_of=lambda model: Adam(model.parameters()), **settings):
+    model, other = MLP(2, [8], 3, rng=0), MLP(2, [8], 3, rng=0)
+    settings = {name: make(other) if callable(make) and name == "scheduler" else make for name, make in settings.items()}
+    return Trainer(model, optimizer=optimizer_of(other) if settings.pop("foreign", False) else optimizer_of(model), **settings)
+
+
+NOW = {"epochs": 1, "progress": False}
+
+
+@pytest.mark.parametrize("call, error, words", [
+    (lambda: a_pair(foreign=True), ValueError, "moves no parameter of this model"),
+    (lambda: a_pair(scheduler=lambda other: ExponentialLR(Adam(other.parameters()), 0.9)), ValueError, "belongs to another optimizer"),
+    (lambda: a_trainer(scheduler="cosine"), TypeError, "scheduler must be an LRScheduler"),
+    (lambda: a_trainer(metrics=3), TypeError, "metrics must be names or functions"),
+    (lambda: a_trainer(clip_grad_norm="1"), ValueError, "clip_grad_norm must be positive and finite"),
+    (lambda: a_trainer(loss=lambda out, y: 1.0).fit(*blobs(), **NOW), TypeError, "one entry.*got float"),
+    (lambda: a_trainer(loss=lambda out, y: outputs.cross_entropy(out, y, reduction="none")).fit(*blobs(), **NOW), TypeError,
+     r"one entry.*got one of shape \(28,\)"),
+    (lambda: a_trainer(metrics=[lambda out, y: out]).fit(*blobs(), **NOW), TypeError, r"must return a number.*\(60, 3\)"),
+    (lambda: a_trainer().fit(*blobs(), validation=0.2, **NOW), TypeError, "must be a pair .* got float"),
+    (lambda: a_trainer().fit(*blobs(), validation=Loader(*blobs()), **NOW), TypeError, "must be a pair .* got Loader"),
+    (lambda: a_trainer().fit(*blobs(), callbacks=EarlyStopping, **NOW), TypeError, "the class EarlyStopping"),
+    (lambda: a_trainer().fit(blobs()[0] + 1j, blobs()[1], **NOW), TypeError, "X must hold real numbers, got dtype complex"),
+    (lambda: a_trainer().predict([["a", "b"]]), TypeError, "X must hold real numbers"),
+    (lambda: a_trainer().evaluate(3.0, 1), ValueError, r"shapes \(\) and \(\)"),
+    (lambda: EarlyStopping(min_delta=float("nan")), ValueError, "EarlyStopping: min_delta"),
+    (lambda: EarlyStopping(monitor=None), ValueError, "EarlyStopping: monitor must name"),
+    (lambda: Checkpoint(None), TypeError, "path must be the path of a file"),
+    (lambda: Checkpoint("a", best=3), TypeError, "best must be the path of a file"),
+    (lambda: Diagnostics(*blobs(), bins=[0]), ValueError, "two or more edges"),
+    (lambda: Loader([(1, 2)]).order(), TypeError, "an iterable come as they come"),
+    (lambda: Loader(*blobs()).order(-1), ValueError, "epoch must be an integer"),
+    (lambda: Loader(*blobs()).load_state_dict(None), ValueError, "expected a dict"),
+    (lambda: Loader(*blobs()).load_state_dict({**Loader(*blobs()).state_dict(), "step": 3}), ValueError, "step 3 of an epoch of 2"),
+])
+def test_bad_input_is_named(call, error, words):
+    with pytest.raises(error, match=words) as caught:
+        call()
+    assert "chapter" in str(caught.value)
+
+
+@pytest.mark.parametrize("every", [0, -2, 2.5, True])
+def test_a_callback_that_wants_to_be_called_never_is_refused(every):
+    callback = Callback()
+    callback.every = every
+    with pytest.raises(ValueError, match="Callback.every must be a positive integer"):
+        a_trainer().fit(*blobs(), callbacks=callback, **NOW)
+
+
+def test_no_callbacks_and_no_metrics_may_be_none():
+    assert len(fit(a_trainer(metrics=None), callbacks=None, epochs=1).history) == 1
+
+
+def test_an_archive_is_no_array(tmp_path):
+    np.savez(tmp_path / "both.npz", X=blobs()[0])
+    with pytest.raises(ValueError, match="archive of several arrays"):
+        Loader(tmp_path / "both.npz", blobs()[1])

@@ -20,8 +20,9 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"_loops"},
-    {"_machine"},
+    {"_cache"},
+    {"_machine", "_loops", "_product", "_workers"},
+    {"_rows"},
     {"kernels"},
     {"_program", "_fusion"},
     {"_tape"},

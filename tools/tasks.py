@@ -10,9 +10,11 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,6 +122,15 @@ def export():
 # ── Tests ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def jobs():
+    """How many chapters or test processes run at a time: DEEPNOTES_JOBS, else one per core, at most eight.
+
+    Each takes up to 700 MB.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(os.environ.get("DEEPNOTES_JOBS") or min(cores, 8)))
+
+
 def fingerprint(*paths):
     h = hashlib.sha256()
     for path in paths:
@@ -128,37 +139,76 @@ def fingerprint(*paths):
 
 
 def chapters():
-    return sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if p.name[0] not in "_.")
+    """For each chapter a key of all that decides whether its cells run: itself, the library, the pins, Python, the backend."""
+    library = sorted((ROOT / "deepnotes").glob("*.py"))
+    around = sys.version.split()[0] + os.environ.get("DEEPNOTES_BACKEND", "")
+    found = sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if p.name[0] not in "_.")
+    return {p: fingerprint(p, *library, ROOT / "constraints.txt") + around for p in found}
+
+
+def ledger():
+    return ROOT / ".cache" / "chapters-passed.json"
+
+
+def passed_chapters():
+    return json.loads(ledger().read_text()) if ledger().exists() else {}
+
+
+def remember(passed):
+    """Write down which chapters ran through, by name and key."""
+    ledger().parent.mkdir(exist_ok=True)
+    part = ledger().with_suffix(".part")
+    part.write_text(json.dumps(passed, indent=1))
+    part.replace(ledger())
 
 
 def test_chapters(everything):
-    """Run every cell of every chapter that changed, or whose library changed, since it last passed."""
-    ledger = ROOT / ".cache" / "chapters-passed.json"
-    passed = {} if everything or not ledger.exists() else json.loads(ledger.read_text())
-    library = sorted((ROOT / "deepnotes").glob("*.py"))
-    keys = {p.name: fingerprint(p, *library, ROOT / "constraints.txt") + sys.version.split()[0] for p in chapters()}
-    todo = [p for p in chapters() if passed.get(p.name) != keys[p.name]]
-    say(f"nbdev_test: {len(todo)} chapters to run, {len(keys) - len(todo)} unchanged since they last passed"
+    """Run every cell of every chapter that changed, or whose library changed, since it last passed here or in the book.
+
+    As many at a time as there are cores; those that read the clock come last, one by one, as they measure.
+    """
+    keys = chapters()
+    passed = {} if everything else {p.name: key for p, key in keys.items() if passed_chapters().get(p.name) == key}
+    todo = [p for p in keys if p.name not in passed]
+    say(f"nbdev_test: {len(todo)} chapters to run, {len(passed)} unchanged since every cell of them last ran"
         + ("" if everything else " (`make test ALL=1` runs them all)"))
     failed = []
-    for path in todo:
-        done = subprocess.run([str(BIN / "nbdev_test"), "--path", str(path), "--n_workers", "0", "--timing"], cwd=ROOT)
-        if done.returncode:
+
+    def run_one(path):
+        command = [str(BIN / "nbdev_test"), "--path", str(path), "--n_workers", "0", "--timing"]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return path, done.returncode, done.stdout
+
+    def note(path, status, output):
+        sys.stdout.buffer.write(output)
+        sys.stdout.flush()
+        if status:
             failed.append(path.name)
-            continue
-        passed[path.name] = keys[path.name]
-        ledger.parent.mkdir(exist_ok=True)
-        part = ledger.with_suffix(".part")
-        part.write_text(json.dumps({k: v for k, v in passed.items() if k in keys}, indent=1))
-        part.replace(ledger)
+        else:
+            passed[path.name] = keys[path]
+            remember(passed)
+
+    measuring = [p for p in todo if re.search(rb"perf_counter|timeit", p.read_bytes())]
+    with ThreadPoolExecutor(jobs()) as pool:
+        others = [pool.submit(run_one, p) for p in todo if p not in measuring]
+        try:
+            for done in as_completed(others):
+                note(*done.result())
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C starts no further ones
+    for path in measuring:
+        note(*run_one(path))
     if failed:
-        stop(f"these chapters do not run: {', '.join(failed)} (the failing cell and its traceback are above).")
+        stop(f"these chapters do not run: {', '.join(sorted(failed))} (the failing cell and its traceback are above).")
 
 
 def test(arguments):
     test_chapters(everything=bool(os.environ.get("ALL")))
     say("pytest")
-    run(BIN / "python", "-m", "pytest", *arguments)
+    # Whoever names tests or options gets pytest as it is; the whole suite runs on all cores, each file in one process,
+    # files in alphabetical order: by number of tests, the few that build books would come last and alone.
+    spread = ["-n", str(jobs()), "--dist", "loadfile", "--no-loadscope-reorder"] if not arguments and jobs() > 1 else []
+    run(BIN / "python", "-m", "pytest", *spread, *arguments)
 
 
 # ── The book ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -181,9 +231,24 @@ def book():
     else:
         say("building the book")
         built.unlink(missing_ok=True)
+        before = chapters()
         run(BIN / "jupyter-book", "build", ".", "-W", "-n", "--keep-going")
         built.write_text(key)  # last: a build that failed is done again
+        remember_what_the_book_ran(before)
     say(f"the book is at {HTML / 'index.html'} (open it in a browser, or run `make serve`)")
+
+
+def remember_what_the_book_ran(before):
+    """`make test` need not run a chapter again that this build ran, cell for cell, as it stands now.
+
+    Chapters that the build replayed from its cache do not count: they may have run with other pins. Nor does one with
+    cells that only the book would skip, or let fail.
+    """
+    names = (ROOT / "_build" / ".chapters-run").read_text(encoding="utf-8").split()
+    ran = {ROOT / f"{name}.ipynb" for name in names}
+    same = {p: key for p, key in chapters().items() if p in ran and before.get(p) == key}
+    whole = {p.name: key for p, key in same.items() if not re.search(rb"raises-exception|skip-execution", p.read_bytes())}
+    remember({**passed_chapters(), **whole})
 
 
 def serve(port):

@@ -28,8 +28,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from docutils import nodes
-from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
@@ -158,17 +156,23 @@ def prepare_kernels(app: Sphinx) -> None:
 def add_key(app: Sphinx, docname: str, notebook: dict[str, Any]) -> None:
     """Put the hidden first cell before the chapter (event ``deepnotes-notebook``)."""
     env = app.env
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     env.temp_data["deepnotes_cells"] = [
         (number, "".join(cell["source"]))
         for number, cell in enumerate(notebook["cells"], start=1)
         if cell["cell_type"] == "code"
     ]
-    if not code:  # nothing to run: spare the kernel's start
+    key = add_setup_cell(notebook, Path(app.srcdir) / app.config.deepnotes_lib)
+    if key is None:  # nothing to run: spare the kernel's start
         notebook["metadata"].setdefault("mystnb", {})["execution_mode"] = "off"
-        return
-    key = chapter_key(notebook, Path(app.srcdir) / app.config.deepnotes_lib)
-    _keys(env)[docname] = key
+    else:
+        _keys(env)[docname] = key
+
+
+def add_setup_cell(notebook: dict[str, Any], library: Path) -> str | None:
+    """Put the hidden first cell before a converted chapter, in place, and return its key; None if no cell is code."""
+    if all(cell["cell_type"] != "code" for cell in notebook["cells"]):
+        return None
+    key = chapter_key(notebook, library)
     cell = {
         "cell_type": "code",
         "id": "deepnotes-setup",
@@ -178,6 +182,7 @@ def add_key(app: Sphinx, docname: str, notebook: dict[str, Any]) -> None:
         "source": SETUP,
     }
     notebook["cells"].insert(0, cell)
+    return key
 
 
 def outdated_chapters(app: Sphinx, env: BuildEnvironment, added: set, changed: set, removed: set) -> list[str]:
@@ -195,22 +200,6 @@ def outdated_chapters(app: Sphinx, env: BuildEnvironment, added: set, changed: s
     return stale
 
 
-def stop_on_error(app: Sphinx, doctree: nodes.document) -> None:
-    """End the build when the chapter just read failed (event ``doctree-read``).
-
-    This leaves the process with status 1 instead of raising: Jupyter Book would print two Python tracebacks of its
-    own below the one that matters. Nothing of this build has been stored yet, so the next one reads the chapter again.
-    """
-    env = app.env
-    data = NbMetadataCollector.get_doc_data(env).get(env.docname, {}).get("exec_data")
-    if not data or data["succeeded"]:
-        return
-    path = env.doc2path(env.docname, base=False)
-    message = describe_failure(path, env.temp_data.get("deepnotes_cells", []), data["traceback"] or "")
-    logger.error("A chapter failed, so the book was not built: %s", message)
-    raise SystemExit(1)
-
-
 def describe_failure(path: str, cells: list[tuple[int, str]], traceback: str) -> str:
     """Say which cell of which chapter failed and how.
 
@@ -221,7 +210,7 @@ def describe_failure(path: str, cells: list[tuple[int, str]], traceback: str) ->
     cells : list of (int, str)
         Number in the notebook (from 1) and source of each code cell.
     traceback : str
-        What jupyter-cache kept: the client's own traceback, then the cell's source between rulers, then the cell's.
+        What was raised: the client's own traceback, then the cell's source between rulers, then the cell's.
     """
     traceback = re.sub(r"\x1b\[[0-9;]*m", "", traceback).strip()
     late = re.search(r"A cell timed out while it was being executed, after (?P<limit>\S+) seconds", traceback)
@@ -276,5 +265,4 @@ def setup(app: Sphinx) -> None:
     app.connect("deepnotes-notebook", add_key)
     app.connect("env-get-outdated", outdated_chapters)
     app.connect("env-purge-doc", purge)
-    app.connect("doctree-read", stop_on_error, priority=100)
     app.connect("build-finished", forget_warned_build, priority=900)  # after every check that can warn
