@@ -6,6 +6,8 @@
 __all__ = ['Parameter', 'HookHandle', 'LoadResult', 'Module', 'Row', 'Summary']
 
 # %% ../nbs/06b_modules.ipynb #288d7d9f
+from collections.abc import Mapping
+from copy import deepcopy
 from typing import NamedTuple
 
 import numpy as np
@@ -342,11 +344,16 @@ class Module:
         ------
         ValueError
             If names are missing or unexpected, or if shapes or kinds of number differ; the message lists each of them.
+        TypeError
+            If `state` is no dictionary.
 
         Notes
         -----
         Chapter: Modules, section To disk and back
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: expected a dictionary of arrays by name, got {type(state).__name__}. "
+                            "See the chapter Modules, section To disk and back.")
         own = self._state()
         state = {name: np.asarray(value.data if isinstance(value, Tensor) else value) for name, value in state.items()}
         missing = [name for name in own if name not in state]
@@ -398,9 +405,11 @@ class Module:
             dtype = parameters[0].dtype if parameters else np.float32
         shape = (input_shape,) if isinstance(input_shape, int | np.integer) else tuple(input_shape)
         modes, shapes = [(m, m.training) for m in self.modules()], {}
+        buffers = [(m, name, getattr(m, name), deepcopy(getattr(m, name))) for m, _ in modes for name in m._buffers]
 
         def note(module, args, y):
-            shapes[id(module)] = ("n", *y.shape[1:]) if y.shape[:1] == (2,) else y.shape
+            shape = y.shape if isinstance(y, Tensor) else type(y).__name__
+            shapes[id(module)] = ("n", *shape[1:]) if shape[:1] == (2,) else shape
 
         handles = [m.register_forward_hook(note) for m, _ in modes]
         try:
@@ -411,6 +420,10 @@ class Module:
                 handle.remove()
             for module, mode in modes:
                 module.training = mode
+            for module, name, array, before in buffers:
+                setattr(module, name, array)
+                if array is not None:
+                    array[...] = before
         rows, counted = [], set()
         for path, module in self.named_modules():
             own = [p for p in module.parameters(recurse=False) if not (id(p) in counted or counted.add(id(p)))]
@@ -431,10 +444,10 @@ class Module:
 
 
 class Row(NamedTuple):
-    "One module in a summary; the shape is None if the forward pass did not come by."
+    "One module in a summary; the shape is None if the forward pass did not come by, a type's name for no Tensor."
     name: str
     type: str
-    output_shape: tuple
+    output_shape: tuple | str | None
     parameters: int
 
 
@@ -452,7 +465,9 @@ class Summary(NamedTuple):
 
     def __repr__(self):
         def text(shape):
-            return "not run" if shape is None else f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+            if shape is None or isinstance(shape, str):
+                return shape or "not run"
+            return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
         cells = [("module", "type", "output", "parameters")]
         cells += [(row.name or "(itself)", row.type, text(row.output_shape), f"{row.parameters:,}")

@@ -10,6 +10,7 @@ __all__ = ['ReLU', 'LeakyReLU', 'ReLU6', 'Threshold', 'Sigmoid', 'Tanh', 'LogSig
            'RMSNorm', 'Residual', 'Embedding', 'MLP', 'Parameter', 'Module']
 
 # %% ../nbs/06_layers.ipynb #ca623d40
+#| code-fold: true
 import inspect
 import math
 
@@ -37,20 +38,20 @@ def linear(x, weight, bias=None):
     ----------
     x : Tensor or array_like
         Shape (..., in_features).
-    weight : Tensor
-        Shape (in_features, out_features).
-    bias : Tensor, optional
+    weight : Tensor or array_like
+        Shape (in_features, out_features): the transpose of what PyTorch's function of this name takes.
+    bias : Tensor or array_like, optional
         Shape (out_features,).
 
     Returns
     -------
     Tensor
-        Shape (..., out_features).
+        Shape (..., out_features), of the widest dtype among the three.
 
     Raises
     ------
     ValueError
-        If the last axis of `x` is not `in_features` long, or the bias not `out_features`.
+        If the weight is no matrix, the last axis of `x` is not `in_features` long, or the bias not `out_features`.
 
     Notes
     -----
@@ -62,14 +63,19 @@ def linear(x, weight, bias=None):
 
     Chapter: Layers, section A layer by hand
     """
-    x = as_tensor(x, "linear")
+    x, weight = as_tensor(x, "linear"), as_tensor(weight, "linear")
+    bias = None if bias is None else as_tensor(bias, "linear")
     a, W = x.data, weight.data
+    if W.ndim != 2:
+        raise ValueError(f"linear: the weight has shape {W.shape}, expected (in_features, out_features). "
+                         "See the chapter Layers, section A layer by hand.")
     if a.ndim < 1 or a.shape[-1] != W.shape[0] or bias is not None and bias.data.shape != W.shape[1:]:
         raise ValueError(f"Linear: the input has shape {a.shape}, but its last axis must hold {W.shape[0]} features "
                          f"(weight is {W.shape}, bias {None if bias is None else bias.shape}). "
                          "See the chapter Layers, section A layer by hand.")
-    if a.ndim != 2 or a.dtype != W.dtype:
-        if a.ndim > 2 and a.dtype == W.dtype:
+    alike = a.dtype == W.dtype and (bias is None or bias.dtype == W.dtype)
+    if a.ndim != 2 or not alike:
+        if a.ndim > 2 and alike:
             rows = x.reshape(math.prod(a.shape[:-1]), a.shape[-1])
             return linear(rows, weight, bias).reshape(a.shape[:-1] + W.shape[1:])
         return x @ weight if bias is None else x @ weight + bias
@@ -79,8 +85,8 @@ def linear(x, weight, bias=None):
     launch(kernels.add, y, y, bias.data)
     return record("linear", y, (x, weight, bias), _LINEAR_RULES, saved=(x, weight), fast=_LINEAR_FAST)
 
-# %% ../nbs/06_layers.ipynb #6219c077
-#| code-fold: show
+# %% ../nbs/06_layers.ipynb #630bd6c0
+#| code-fold: true
 _SATURATING = ("sigmoid", "tanh", "logsigmoid", "softsign", "hardtanh", "hardsigmoid", "tanhshrink", "softshrink",
                "hardshrink")
 
@@ -91,7 +97,7 @@ def _default_weight_init(activation):
         return initialization.xavier_normal
     if activation in ("selu", "maxout"):
         return initialization.lecun_normal
-    if activation in _ACTIVATIONS:
+    if isinstance(activation, str) and activation in _ACTIVATIONS:
         return initialization.he_normal
     raise ValueError(f"Linear: activation must be one of {', '.join([*_ACTIVATIONS, 'maxout'])} or None; "
                      f"got {activation!r}. See the chapter Layers, section The linear layer.")
@@ -102,6 +108,17 @@ def _size(op, name, size):
     if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
         raise ValueError(f"{op}: {name} must be a positive integer, got {size!r}. See the chapter Layers.")
     return int(size)
+
+
+def _start(op, name, init, shape, rng, dtype):
+    "A parameter with the values that an initializer gives, in the dtype of its layer."
+    if not callable(init):
+        raise TypeError(f"{op}: {name} must be a function such as initialization.he_normal, called as "
+                        f"init(shape, rng=rng, dtype=dtype); got {init!r}. See the chapter Initialization.")
+    values = np.asarray(init(shape, rng=rng, dtype=dtype), dtype)
+    if values.shape != shape:
+        raise ValueError(f"{op}: {name} gave shape {values.shape}, expected {shape}. See the chapter Initialization.")
+    return Parameter(values)
 
 
 class Linear(Module):
@@ -133,8 +150,10 @@ class Linear(Module):
     Raises
     ------
     ValueError
-        If a size is not a positive integer, the activation has no such name, or an input's last axis is not
-        `in_features` long.
+        If a size is not a positive integer, the activation has no such name, an initializer gives another shape than
+        it was asked for, or an input's last axis is not `in_features` long.
+    TypeError
+        If an initializer is no function.
 
     Notes
     -----
@@ -148,9 +167,9 @@ class Linear(Module):
         shape = _size("Linear", "in_features", in_features), _size("Linear", "out_features", out_features)
         rng = np.random.default_rng(rng)
         weight_init = weight_init or _default_weight_init(activation)
-        self.weight = Parameter(weight_init(shape, rng=rng, dtype=dtype))
+        self.weight = _start("Linear", "weight_init", weight_init, shape, rng, dtype)
         bias_init = bias_init or initialization.zeros
-        self.bias = Parameter(bias_init(shape[1:], rng=rng, dtype=dtype)) if bias else None
+        self.bias = _start("Linear", "bias_init", bias_init, shape[1:], rng, dtype) if bias else None
 
     def forward(self, x):
         """``x @ weight + bias`` for `x` of shape (..., in_features)."""
@@ -204,7 +223,7 @@ class Maxout(Module):
         return f"pieces={self.pieces}"
 
 # %% ../nbs/06_layers.ipynb #a22c70d6
-#| code-fold: show
+#| code-fold: true
 def _activation_module(name, function):
     "A class of modules that apply an activation function; its parameters become those of the constructor."
     signature = inspect.signature(function)
@@ -213,7 +232,11 @@ def _activation_module(name, function):
     signature = signature.replace(parameters=parameters)
 
     def construct(self, *args, **kwargs):
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}; its signature is {name}{signature}. "
+                            "See the chapter Layers, section Activations as modules.") from None
         bound.apply_defaults()
         vars(self).update(bound.arguments)
 
@@ -295,7 +318,8 @@ class PReLU(Module):
     """
 
     def __init__(self, num_parameters=1, init=0.25, dtype=np.float32):
-        self.weight = Parameter(initialization.constant((num_parameters,), init, dtype=dtype))
+        shape = (_size("PReLU", "num_parameters", num_parameters),)
+        self.weight = Parameter(initialization.constant(shape, init, dtype=dtype))
 
     def forward(self, x):
         """`x` where positive, slope times `x` elsewhere."""
@@ -313,7 +337,13 @@ _ACTIVATIONS = {
 }
 
 # %% ../nbs/06_layers.ipynb #01c1eeda
-#| code-fold: show
+#| code-fold: true
+def _settings(kind, **given):
+    "For a repr: those of the given settings that are not the default of the class."
+    defaults = inspect.signature(kind).parameters
+    return ", ".join(f"{name}={value!r}" for name, value in given.items() if value != defaults[name].default)
+
+
 class Identity(Module):
     """The input itself: a place where a layer may go.
 
@@ -328,29 +358,37 @@ class Identity(Module):
 
 
 class Flatten(Module):
-    """Join all axes from `start_dim` on: (n, 8, 8) becomes (n, 64).
+    """Join neighboring axes to one: (n, 8, 8) becomes (n, 64).
 
     Parameters
     ----------
-    start_dim : int
-        The first axis to join; 1 leaves the batch alone.
+    start_dim, end_dim : int
+        The first and the last axis to join, counted from the end if negative; 1 and -1 leave the batch alone.
+
+    Raises
+    ------
+    ValueError
+        If an input has no such axes, or they end before they start.
 
     Notes
     -----
     Chapter: Layers, section Stacking
     """
 
-    def __init__(self, start_dim=1):
-        self.start_dim = start_dim
+    def __init__(self, start_dim=1, end_dim=-1):
+        self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, x):
-        """`x` with its last axes joined to one."""
+        """`x` with the axes from `start_dim` to `end_dim` joined to one."""
         x = as_tensor(x, "Flatten")
-        kept = x.shape[:self.start_dim]
-        return x.reshape((*kept, math.prod(x.shape[len(kept):])))
+        start, end = (d + x.ndim * (d < 0) for d in (self.start_dim, self.end_dim))
+        if not (0 <= start <= x.ndim and start <= end + 1 <= x.ndim or x.ndim == 0):
+            raise ValueError(f"Flatten: cannot join the axes from {self.start_dim} to {self.end_dim} of shape {x.shape}. "
+                             "See the chapter Layers, section Stacking.")
+        return x.reshape((*x.shape[:start], math.prod(x.shape[start:end + 1]), *x.shape[end + 1:]))
 
     def extra_repr(self):
-        return "" if self.start_dim == 1 else f"start_dim={self.start_dim}"
+        return _settings(Flatten, start_dim=self.start_dim, end_dim=self.end_dim)
 
 
 class Sequential(Module):
@@ -359,7 +397,8 @@ class Sequential(Module):
     Parameters
     ----------
     *modules : Module
-        Named "0", "1", … as in PyTorch; ``model[i]`` is the i-th of them, ``model[i:j]`` a Sequential of some.
+        Named "0", "1", … as in PyTorch; ``model[i]`` is the i-th of them, ``model[i:j]`` a Sequential of some, and
+        ``model[i] = module`` puts another in its place.
 
     Raises
     ------
@@ -377,12 +416,14 @@ class Sequential(Module):
 
     def append(self, module):
         """Put one more module at the end; returns the Sequential."""
-        place = len(self)
-        if not isinstance(module, Module):
-            raise TypeError(f"Sequential: entry {place} is a {type(module).__name__}, expected a Module. "
-                            "See the chapter Layers, section Stacking.")
-        setattr(self, str(place), module)
+        self._put(str(len(self)), module)
         return self
+
+    def _put(self, name, module):
+        if not isinstance(module, Module):
+            raise TypeError(f"Sequential: entry {name} is a {type(module).__name__}, expected a Module. "
+                            "See the chapter Layers, section Stacking.")
+        setattr(self, name, module)
 
     def __len__(self):
         return len(self.children())
@@ -394,14 +435,17 @@ class Sequential(Module):
         chosen = self.children()[index]
         return Sequential(*chosen) if isinstance(index, slice) else chosen
 
+    def __setitem__(self, index, module):
+        self._put(self.named_children()[index][0], module)
+
     def forward(self, x):
         """The last module's output, each fed with the one before."""
         for module in self.children():
             x = module(x)
         return x
 
-# %% ../nbs/06_layers.ipynb #6f1c765d
-#| code-fold: show
+# %% ../nbs/06_layers.ipynb #7e2fc012
+#| code-fold: true
 _dropout = elementwise_op(lambda x, u, p, scale: kernels.where(u < p, 0.0, x * scale),
                           lambda g, u, p, scale: kernels.where(u < p, 0.0, g * scale), None, None, None, name="dropout")
 _alpha_dropout = elementwise_op(lambda x, u, p, low, a, b: kernels.where(u < p, low, a * x + b),
@@ -433,7 +477,7 @@ class Dropout(Module):
     -----
     .. math:: y = \frac{m \odot x}{1 - p}, \qquad m_i \sim \operatorname{Bernoulli}(1 - p)
 
-    so that the mean of y is x. In evaluation mode y is x.
+    so that the mean of y is x. In evaluation mode y is x. What is dropped is 0, even where x is nan or infinite.
 
     References
     ----------
@@ -444,7 +488,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p=0.5, rng=None):
-        if not (isinstance(p, int | float | np.number) and 0 <= p <= 1):
+        if isinstance(p, bool) or not (isinstance(p, int | float | np.number) and 0 <= p <= 1):
             raise ValueError(f"{type(self).__name__}: p must be a probability, from 0 to 1, got {p!r}. "
                              "See the chapter Layers, section Dropout: noise that amounts to a penalty.")
         self.p = float(p)
@@ -456,9 +500,9 @@ class Dropout(Module):
 
     def forward(self, x):
         """`x` with zeros in it, or in evaluation mode `x` itself."""
+        x = as_tensor(x, "Dropout")
         if not self.training or self.p == 0:
             return x
-        x = as_tensor(x, "Dropout")
         return _dropout(x, self._uniform(x), self.p, 1 / (1 - self.p) if self.p < 1 else 0.0)
 
     def extra_repr(self):
@@ -503,15 +547,16 @@ class AlphaDropout(Dropout):
 
     def forward(self, x):
         """`x` with some elements replaced, or in evaluation mode `x` itself."""
+        x = as_tensor(x, "AlphaDropout")
         if not self.training or self.p == 0:
             return x
-        x, q, floor = as_tensor(x, "AlphaDropout"), 1 - self.p, -1.7580993408473766
+        q, floor = 1 - self.p, -1.7580993408473766
         a = (q + floor**2 * q * (1 - q)) ** -0.5 if q else 0.0
         b = -a * (1 - q) * floor
         return _alpha_dropout(x, self._uniform(x), self.p, a * floor + b, a, b)
 
-# %% ../nbs/06_layers.ipynb #1396d445
-#| code-fold: show
+# %% ../nbs/06_layers.ipynb #959d8df1
+#| code-fold: true
 def _normalized_gradient(g, x, axis, eps):
     "The gradient of (x - mean) / sqrt(variance + eps) along an axis, in operations that can be differentiated again."
     centered = x - x.mean(axis, keepdims=True)
@@ -545,11 +590,21 @@ _follow = kernels.elementwise(lambda average, value, momentum, factor: average +
 
 def _learn_scale(module, shape, affine, bias, weight_init, bias_init, rng, dtype):
     "Give a normalization its shape, and a learned scale and shift per feature if it wants them."
-    rng, sizes = np.random.default_rng(rng), (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-    module.normalized_shape = sizes = tuple(_size(type(module).__name__, "every size", n) for n in sizes)
-    module.weight = Parameter((weight_init or initialization.ones)(sizes, rng=rng, dtype=dtype)) if affine else None
-    bias = affine and bias
-    module.bias = Parameter((bias_init or initialization.zeros)(sizes, rng=rng, dtype=dtype)) if bias else None
+    name, rng = type(module).__name__, np.random.default_rng(rng)
+    sizes = tuple(shape) if isinstance(shape, tuple | list) and shape else (shape,)
+    module.normalized_shape = sizes = tuple(_size(name, "every size", n) for n in sizes)
+    weight_init, bias_init = weight_init or initialization.ones, bias_init or initialization.zeros
+    module.weight = _start(name, "weight_init", weight_init, sizes, rng, dtype) if affine else None
+    module.bias = _start(name, "bias_init", bias_init, sizes, rng, dtype) if affine and bias else None
+
+
+def _setting(module, name, value, most=math.inf):
+    "A number from 0 to `most`, or None where the layer has a meaning for it."
+    if isinstance(value, bool) or not (isinstance(value, int | float | np.number) and 0 <= value <= most):
+        limits = "at least 0" if most == math.inf else f"from 0 to {most}"
+        raise ValueError(f"{type(module).__name__}: {name} must be a number, {limits}, got {value!r}. "
+                         "See the chapter Layers, section Batch normalization.")
+    return float(value)
 
 
 def _scaled(module, y):
@@ -568,10 +623,10 @@ def _rows_input(module, x):
     return x if x.dtype.kind == "f" else x.astype(np.float32)
 
 
-def _shape_and_scale(module):
+def _shape_and_settings(module, kind, **given):
     "What the repr of a normalization says."
     size = module.normalized_shape[0] if len(module.normalized_shape) == 1 else module.normalized_shape
-    return f"{size}{'' if module.weight is not None else ', affine=False'}"
+    return ", ".join(filter(None, [str(size), _settings(kind, **given)]))
 
 
 class BatchNorm1d(Module):
@@ -608,8 +663,8 @@ class BatchNorm1d(Module):
     Raises
     ------
     ValueError
-        If the input is neither (n, features) nor (n, features, length), or if a training batch has only one value per
-        feature: its variance is 0, and normalizing it leaves nothing.
+        If `eps` or `momentum` is out of range; if the input is neither (n, features) nor (n, features, length); or if
+        a batch that is to be normalized by its own statistics has one value per feature, whose variance is 0.
 
     Notes
     -----
@@ -629,7 +684,8 @@ class BatchNorm1d(Module):
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, weight_init=None,
                  bias_init=None, rng=None, dtype=np.float32):
         self.num_features = _size("BatchNorm1d", "num_features", num_features)
-        self.eps, self.momentum, self.track_running_stats = eps, momentum, track_running_stats
+        self.eps, self.track_running_stats = _setting(self, "eps", eps), bool(track_running_stats)
+        self.momentum = None if momentum is None else _setting(self, "momentum", momentum, most=1)
         _learn_scale(self, num_features, affine, True, weight_init, bias_init, rng, dtype)
         self.register_buffer("running_mean", np.zeros(num_features, dtype) if track_running_stats else None)
         self.register_buffer("running_var", np.ones(num_features, dtype) if track_running_stats else None)
@@ -653,9 +709,9 @@ class BatchNorm1d(Module):
         if not self.training and self.track_running_stats:
             return _scaled(self, _standardize(x, self.running_mean, self.running_var, self.eps))
         n = x.shape[0]
-        if n < 2 and self.training:
-            raise ValueError(f"BatchNorm1d: expected more than 1 value per feature when training, got {n}: the "
-                             "variance of one value is 0. Use larger batches, drop the last one, or eval(). "
+        if n < 2:
+            raise ValueError(f"BatchNorm1d: expected more than 1 value per feature, got {n}: the variance of one value "
+                             "is 0. Use larger batches, drop the last one, or eval() with running averages. "
                              "See the chapter Layers, section Batch normalization.")
         y, mean, variance = _normalize_columns(x, self.eps)
         if self.training and self.track_running_stats:
@@ -672,10 +728,11 @@ class BatchNorm1d(Module):
         launch(_follow, self.running_var, self.running_var, variance, momentum, n / (n - 1))
 
     def extra_repr(self):
-        return _shape_and_scale(self)
+        return _shape_and_settings(self, BatchNorm1d, eps=self.eps, momentum=self.momentum,
+                                   affine=self.weight is not None, track_running_stats=self.track_running_stats)
 
 # %% ../nbs/06_layers.ipynb #456e9500
-#| code-fold: show
+#| code-fold: true
 def _normalize_rows(x, eps):
     "Each row (last axis) with mean 0 and variance 1."
     a = x.data
@@ -711,7 +768,7 @@ class LayerNorm(Module):
     Raises
     ------
     ValueError
-        If the last axes of an input are not `normalized_shape`.
+        If a size is not a positive integer, `eps` is negative, or the last axes of an input are not `normalized_shape`.
 
     Notes
     -----
@@ -728,7 +785,7 @@ class LayerNorm(Module):
 
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, weight_init=None, bias_init=None,
                  rng=None, dtype=np.float32):
-        self.eps = eps
+        self.eps = _setting(self, "eps", eps)
         _learn_scale(self, normalized_shape, elementwise_affine, bias, weight_init, bias_init, rng, dtype)
 
     def forward(self, x):
@@ -740,7 +797,9 @@ class LayerNorm(Module):
         return _scaled(self, _normalize_rows(rows, self.eps).reshape(x.shape))
 
     def extra_repr(self):
-        return _shape_and_scale(self)
+        scaled = self.weight is not None
+        return _shape_and_settings(self, LayerNorm, eps=self.eps, elementwise_affine=scaled,
+                                   bias=not scaled or self.bias is not None)
 
 
 class RMSNorm(Module):
@@ -765,7 +824,7 @@ class RMSNorm(Module):
     Raises
     ------
     ValueError
-        If the last axes of an input are not `normalized_shape`.
+        If a size is not a positive integer, `eps` is negative, or the last axes of an input are not `normalized_shape`.
 
     Notes
     -----
@@ -780,7 +839,7 @@ class RMSNorm(Module):
 
     def __init__(self, normalized_shape, eps=None, elementwise_affine=True, weight_init=None, rng=None,
                  dtype=np.float32):
-        self.eps = eps
+        self.eps = None if eps is None else _setting(self, "eps", eps)
         _learn_scale(self, normalized_shape, elementwise_affine, False, weight_init, None, rng, dtype)
 
     def forward(self, x):
@@ -791,10 +850,10 @@ class RMSNorm(Module):
         return _scaled(self, x / autograd.sqrt((x * x).mean(axes, keepdims=True) + eps))
 
     def extra_repr(self):
-        return _shape_and_scale(self)
+        return _shape_and_settings(self, RMSNorm, eps=self.eps, elementwise_affine=self.weight is not None)
 
 # %% ../nbs/06_layers.ipynb #fa56a965
-#| code-fold: show
+#| code-fold: true
 class Residual(Module):
     r"""A branch whose output is added to its input.
 
@@ -848,7 +907,7 @@ class Residual(Module):
         return around + (y if self.scale is None else y * self.scale)
 
 # %% ../nbs/06_layers.ipynb #ce28ea36
-#| code-fold: show
+#| code-fold: true
 class Embedding(Module):
     r"""A table of learned vectors, one per symbol.
 
@@ -859,7 +918,7 @@ class Embedding(Module):
     embedding_dim : int
         Length of the vectors.
     padding_idx : int or None
-        A symbol that stands for nothing: its vector starts at zero and gets no gradient.
+        A symbol that stands for nothing: its vector starts at zero and gets no gradient. Negative counts from the end.
     weight_init : callable or None
         Start of the table, a standard normal distribution by default; called as ``init(shape, rng=rng, dtype=dtype)``.
     rng : Generator, int or None
@@ -888,16 +947,16 @@ class Embedding(Module):
 
     def __init__(self, num_embeddings, embedding_dim, padding_idx=None, weight_init=None, rng=None, dtype=np.float32):
         shape = _size("Embedding", "num_embeddings", num_embeddings), _size("Embedding", "embedding_dim", embedding_dim)
-        if padding_idx is not None and not -shape[0] <= padding_idx < shape[0]:
-            raise ValueError(f"Embedding: padding_idx must be one of the {shape[0]} symbols, got {padding_idx}. "
+        if padding_idx is not None and (isinstance(padding_idx, bool) or not isinstance(padding_idx, int | np.integer)
+                                        or not -shape[0] <= padding_idx < shape[0]):
+            raise ValueError(f"Embedding: padding_idx must be one of the {shape[0]} symbols, got {padding_idx!r}. "
                              "See the chapter Layers, section A table of vectors.")
         self.padding_idx = None if padding_idx is None else padding_idx % shape[0]
         rng = np.random.default_rng(rng)
         weight_init = weight_init or (lambda shape, **kw: initialization.normal(shape, 1.0, **kw))
-        table = weight_init(shape, rng=rng, dtype=dtype)
+        self.weight = _start("Embedding", "weight_init", weight_init, shape, rng, dtype)
         if padding_idx is not None:
-            table[self.padding_idx] = 0
-        self.weight = Parameter(table)
+            self.weight.data[self.padding_idx] = 0
 
     def forward(self, x):
         """The vectors of the symbols in `x`, integers of any shape: shape ``(*x.shape, embedding_dim)``."""
@@ -905,6 +964,9 @@ class Embedding(Module):
         if x.dtype.kind not in "iu":
             raise TypeError(f"Embedding: expected integers, got {x.dtype}. "
                             "See the chapter Layers, section A table of vectors.")
+        if x.size and x.data.min() < 0:
+            raise IndexError(f"Embedding: symbols are numbered from 0 to {self.weight.shape[0] - 1}, got {x.data.min()}. "
+                             "See the chapter Layers, section A table of vectors.")
         y = autograd.take(self.weight, x)
         if self.padding_idx is None:
             return y
@@ -916,8 +978,28 @@ class Embedding(Module):
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}{padding}"
 
 # %% ../nbs/06_layers.ipynb #493e2247
-#| code-fold: show
+#| code-fold: true
 _NORMS = {"batch": BatchNorm1d, "layer": LayerNorm, "rms": RMSNorm}
+
+
+def _name_of(kind, names, *otherwise):
+    "The name of a class in a table of them; what is in no table stays what it is."
+    return next((name for name, known in names.items() if known is kind), *(otherwise or (kind,)))
+
+
+def _made(name, make, *arguments):
+    "The Module that a class or function makes of the arguments, or an error that says what it was instead."
+    try:
+        inspect.signature(make).bind(*arguments)
+        fits = not isinstance(make, Module)
+    except TypeError:
+        fits = False
+    module = make(*arguments) if fits else None
+    if not isinstance(module, Module):
+        wanted = "of the width" if arguments else "without arguments"
+        raise TypeError(f"MLP: {name} must be a name, or a class or function that makes a Module {wanted}; got {make!r}. "
+                        "See the chapter Layers, section All of it by name.")
+    return module
 
 
 class MLP(Sequential):
@@ -932,7 +1014,8 @@ class MLP(Sequential):
     out_features : int
         Number of outputs.
     activation : str or callable
-        Name of an activation, such as "relu", "tanh" or "gelu", or a function without arguments that returns a Module.
+        Name of an activation, such as "relu", "tanh" or "gelu", or a class or function that gives a Module without
+        arguments.
     weight_init : callable or None
         Start of all weights, see `Linear`; None for the rule that suits the activation.
     rng : Generator, int or None
@@ -940,7 +1023,8 @@ class MLP(Sequential):
     dtype : dtype
         float32 (default) or float64.
     norm : {None, "batch", "layer", "rms"} or callable
-        Normalization between each hidden linear layer and its activation; or a function of the width that makes one.
+        Normalization between each hidden linear layer and its activation; or a class or function that makes one of a
+        width.
     dropout : float
         Probability of `Dropout` after each activation (`AlphaDropout` after SELU); 0 for none.
 
@@ -949,36 +1033,41 @@ class MLP(Sequential):
     ValueError
         If the activation or the normalization has no such name.
     TypeError
-        If `hidden_features` is not a sequence.
+        If `hidden_features` is not a sequence, or what should make a Module does not.
 
     Notes
     -----
     The same seed gives the same weights with and without dropout.
 
-    Chapter: Layers, section Stacking
+    Chapter: Layers, section All of it by name
     """
 
     def __init__(self, in_features, hidden_features, out_features, activation="relu", weight_init=None, rng=None,
                  dtype=np.float32, norm=None, dropout=0.0):
         if np.ndim(hidden_features) != 1:
             raise TypeError("MLP: hidden_features must be a list of widths such as [128], "
-                            f"got {hidden_features!r}. See the chapter Layers, section Stacking.")
-        if not callable(activation) and activation not in _ACTIVATIONS:
+                            f"got {hidden_features!r}. See the chapter Layers, section All of it by name.")
+        activation, norm = _name_of(activation, _ACTIVATIONS), _name_of(norm, _NORMS)
+        if not callable(activation) and activation not in [*_ACTIVATIONS]:
             raise ValueError(f"MLP: activation must be one of {', '.join(_ACTIVATIONS)}, or callable; "
                              f"got {activation!r}. See the chapter Activation functions.")
-        if norm is not None and not callable(norm) and norm not in _NORMS:
+        if norm is not None and not callable(norm) and norm not in [*_NORMS]:
             raise ValueError(f"MLP: norm must be one of {', '.join(_NORMS)}, callable, or None; got {norm!r}. "
                              "See the chapter Layers, section Batch normalization.")
         rng = np.random.default_rng(rng)
         widths = [in_features, *hidden_features]
         blocks = []
         for n, m in zip(widths, widths[1:], strict=False):
-            unit = activation() if callable(activation) else _ACTIVATIONS[activation]()
-            name = next((name for name, kind in _ACTIVATIONS.items() if type(unit) is kind), None)
-            layers = [Linear(n, m, bias=norm != "batch", activation=name, weight_init=weight_init, rng=rng,
-                             dtype=dtype)]
-            if norm is not None:
-                layers.append(norm(m) if callable(norm) else _NORMS[norm](m, dtype=dtype))
+            if activation == "prelu":
+                unit = PReLU(dtype=dtype)
+            else:
+                unit = _made("activation", _ACTIVATIONS[activation] if isinstance(activation, str) else activation)
+            layers = [Linear(n, m, bias=norm != "batch", activation=_name_of(type(unit), _ACTIVATIONS, None),
+                             weight_init=weight_init, rng=rng, dtype=dtype)]
+            if isinstance(norm, str):
+                layers.append(_NORMS[norm](m, dtype=dtype))
+            elif norm is not None:
+                layers.append(_made("norm", norm, m))
             blocks.append([*layers, unit])
         last = Linear(widths[-1], out_features, weight_init=weight_init, rng=rng, dtype=dtype)
         if dropout:

@@ -178,3 +178,80 @@ def test_errors_teach(call, error, words):
     with pytest.raises(error, match=words) as caught:
         call()
     assert "chapter" in str(caught.value)
+
+
+# What layers refuse, and what they take
+
+RNG = np.random.default_rng(0)
+REFUSED = {
+    "a weight that is no matrix": (lambda: layers.linear(np.zeros((2, 3)), np.zeros(3)), ValueError, r"linear: the weight has shape \(3,\)"),
+    "an initializer of another shape": (
+        lambda: layers.Linear(2, 3, weight_init=lambda shape, **k: np.zeros(shape[::-1])), ValueError,
+        r"Linear: weight_init gave shape \(3, 2\), expected \(2, 3\)"),
+    "a rule by name": (lambda: layers.Linear(2, 3, weight_init="he"), TypeError, "Linear: weight_init must be a function"),
+    "an activation that is a function": (
+        lambda: layers.MLP(2, [3], 1, activation=lambda x: x), TypeError, "MLP: activation must be a name, or a class"),
+    "a list for a norm": (lambda: layers.MLP(2, [3], 1, norm=["batch"]), (TypeError, ValueError), "norm"),
+    "a negative eps": (lambda: layers.BatchNorm1d(3, eps=-1), ValueError, "BatchNorm1d: eps must be a number, at least 0"),
+    "a text for an eps": (lambda: layers.LayerNorm(3, eps="small"), ValueError, "LayerNorm: eps must be a number"),
+    "a momentum above 1": (lambda: layers.BatchNorm1d(3, momentum=2), ValueError, "momentum must be a number, from 0 to 1"),
+    "half a feature": (lambda: layers.LayerNorm(2.5), ValueError, "LayerNorm: every size"),
+    "nothing to normalize over": (lambda: layers.LayerNorm(()), ValueError, "LayerNorm: every size"),
+    "one row without running averages": (
+        lambda: layers.BatchNorm1d(3, track_running_stats=False).eval()(np.zeros((1, 3), np.float32)), ValueError,
+        "expected more than 1 value per feature, got 1"),
+    "a negative symbol": (lambda: layers.Embedding(4, 2, rng=0)(np.array([0, -1])), IndexError, "numbered from 0 to 3, got -1"),
+    "half a padding symbol": (lambda: layers.Embedding(4, 2, padding_idx=1.5), ValueError, "padding_idx must be one of the 4"),
+    "a rate of True": (lambda: layers.Dropout(True), ValueError, "Dropout"),
+    "axes that are not there": (
+        lambda: layers.Flatten(3)(np.zeros((2, 3), np.float32)), ValueError, r"Flatten: cannot join the axes from 3 to -1"),
+    "no slopes": (lambda: layers.PReLU(0), ValueError, "PReLU: num_parameters"),
+    "an argument that a unit does not take": (lambda: layers.Softmax(dim=1), TypeError, "Softmax: .*signature"),
+    "a list for a state": (lambda: layers.Linear(2, 3).load_state_dict([1]), TypeError, "expected a dictionary of arrays by name, got list"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_bad_input_is_named(what):
+    call, error, words = REFUSED[what]
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_linear_takes_arrays_and_the_widest_dtype():
+    x, weight, bias = RNG.standard_normal((4, 2)).astype("f4"), RNG.standard_normal((2, 3)).astype("f4"), RNG.standard_normal(3)
+    y = layers.linear(x, weight, bias)
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(y.numpy(), x.astype(float) @ weight + bias, rtol=1e-6)
+    assert layers.linear(x, weight).dtype == np.float32
+
+
+def test_flatten_joins_the_axes_between():
+    x = RNG.standard_normal((2, 3, 4, 5)).astype("f4")
+    for start, end, shape in ((1, -1, (2, 60)), (0, 1, (6, 4, 5)), (1, 2, (2, 12, 5)), (-2, -1, (2, 3, 20)), (2, 2, x.shape)):
+        y = layers.Flatten(start, end)(x).numpy()
+        assert y.shape == shape
+        np.testing.assert_array_equal(y.reshape(-1), x.reshape(-1))
+
+
+def test_an_mlp_of_classes_is_the_one_of_names():
+    named = layers.MLP(4, [5, 6], 2, activation="prelu", norm="batch", rng=0, dtype="float64")
+    made = layers.MLP(4, [5, 6], 2, activation=layers.PReLU, norm=layers.BatchNorm1d, rng=0, dtype="float64")
+    assert [p.dtype for p in made.parameters()] == [np.float64] * len(named.parameters())
+    assert {k: v.shape for k, v in named.state_dict().items()} == {k: v.shape for k, v in made.state_dict().items()}
+
+
+def test_an_entry_of_a_sequence_can_be_replaced():
+    model = layers.Sequential(layers.Linear(2, 3, rng=0), layers.ReLU(), layers.Linear(3, 1, rng=1))
+    model[-2] = layers.Tanh()
+    assert [type(module).__name__ for module in model] == ["Linear", "Tanh", "Linear"]
+    with pytest.raises(TypeError, match="Sequential: entry 1 is a function"):
+        model[1] = lambda x: x
+
+
+def test_a_summary_leaves_buffers_as_they_were():
+    model = layers.Sequential(layers.Linear(3, 4, rng=0), layers.BatchNorm1d(4), layers.Dropout(0.5, rng=0))
+    before = {name: np.array(value) for name, value in model.state_dict().items()}
+    model.summary(3)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
