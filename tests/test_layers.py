@@ -184,7 +184,8 @@ def test_errors_teach(call, error, words):
 
 RNG = np.random.default_rng(0)
 REFUSED = {
-    "a weight that is no matrix": (lambda: layers.linear(np.zeros((2, 3)), np.zeros(3)), ValueError, r"linear: the weight has shape \(3,\)"),
+    "a weight that is no matrix": (
+        lambda: layers.linear(np.zeros((2, 3)), np.zeros(3)), ValueError, r"linear: the weight has shape \(3,\)"),
     "an initializer of another shape": (
         lambda: layers.Linear(2, 3, weight_init=lambda shape, **k: np.zeros(shape[::-1])), ValueError,
         r"Linear: weight_init gave shape \(3, 2\), expected \(2, 3\)"),
@@ -206,8 +207,10 @@ REFUSED = {
     "axes that are not there": (
         lambda: layers.Flatten(3)(np.zeros((2, 3), np.float32)), ValueError, r"Flatten: cannot join the axes from 3 to -1"),
     "no slopes": (lambda: layers.PReLU(0), ValueError, "PReLU: num_parameters"),
-    "an argument that a unit does not take": (lambda: layers.Softmax(dim=1), TypeError, "Softmax: .*signature"),
-    "a list for a state": (lambda: layers.Linear(2, 3).load_state_dict([1]), TypeError, "expected a dictionary of arrays by name, got list"),
+    "an argument that a unit does not take": (
+        lambda: layers.Softmax(dim=1), TypeError, "Softmax: .*signature"),
+    "a list for a state": (
+        lambda: layers.Linear(2, 3).load_state_dict([1]), TypeError, "expected a dictionary of arrays by name, got list"),
 }
 
 
