@@ -35,8 +35,8 @@ FLOORS = [
     {"capture", "checkpoints"},
     {"training"},
 ]
-# The front door names everything lazily, and nbdev's index is data.
-OUTSIDE = {"__init__", "_modidx"}
+# The front door names everything lazily.
+OUTSIDE = {"__init__"}
 
 
 def sha(text):
@@ -50,7 +50,8 @@ def export_to(folder):
     done = subprocess.run([TOOLS / "nbdev_export"], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}\nError: nbdev_export failed; deepnotes/ is as it was.")
-    modules = {p.name: p.read_text(encoding="utf-8") for p in sorted((folder / "deepnotes").glob("*.py"))}
+    # nbdev's index of symbols is read by nothing here, and every merge would meet in it.
+    modules = {p.name: p.read_text(encoding="utf-8") for p in sorted((folder / "deepnotes").glob("*.py")) if p.stem != "_modidx"}
     for text in modules.values():  # nbdev writes what stands in the cells, Python or not
         try:
             ast.parse(text)

@@ -98,7 +98,7 @@ def library_modules(library: Path, start: Iterable[str]) -> list[Path]:
     start : iterable of str
         What :func:`imports` found in the chapter.
     """
-    files = {path.stem: path for path in library.glob("*.py") if path.stem not in ("__init__", "_modidx")}
+    files = {path.stem: path for path in library.glob("*.py") if path.stem != "__init__"}
     todo, seen = list(start), set()
     if not todo:
         return []
