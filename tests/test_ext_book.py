@@ -372,7 +372,7 @@ def test_mistakes_in_a_chapter_are_named(tmp_path):
         "no entry for deepnotes.units.unknown: run nbdev_export",
         "cell 7 (`import matplotlib.pyplot as plt`): a figure has no text",
         "holds, holds if",
-        "exercise ex-behind is called '(Twice ★)': write its stars first",
+        "exercise ex-behind is called 'Twice ★': write its stars first",
         "exercise ex-behind has no solution",
         "deepnotes.units.nothing",
         "nowhere",

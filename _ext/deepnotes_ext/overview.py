@@ -149,7 +149,9 @@ class FillIndexes(SphinxPostTransform):
         rows = []
         for docname, number, label, node in sorted(found, key=lambda item: item[:3]):
             subtitle = next((child.astext() for child in node.findall() if "subtitle" in type(child).__name__), "")
-            parts = read_exercise_title(subtitle.removeprefix("(").removesuffix(")"))
+            if subtitle.startswith("("):  # sphinx_exercise puts parentheses around a title when it has resolved it
+                subtitle = subtitle[1:-1]
+            parts = read_exercise_title(subtitle)
             if parts is None:
                 message = "exercise %s is called %r: write its stars first, as in `★★ What is asked`"
                 logger.warning(message, label, subtitle, location=docname, type="deepnotes", subtype="exercise")
