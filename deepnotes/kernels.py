@@ -35,6 +35,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._life import compiling
+
 # %% ../nbs/09_kernels.ipynb #b039e290
 #| code-fold: true
 class Kernel:
@@ -69,11 +71,12 @@ class Kernel:
 
     def loops(self):
         "The compiled form, made now if no launch has asked for it yet."
-        if isinstance(self.compiled, partial):
-            self.compiled = self._compiled(*self.compiled.args)
-            if default_backend() == "numba":
-                self._face(self.compiled)
-        return self.compiled
+        with compiling:                 # two threads may come at once
+            if isinstance(self.compiled, partial):
+                self.compiled = self._compiled(*self.compiled.args)
+                if default_backend() == "numba":
+                    self._face(self.compiled)
+            return self.compiled
 
     def _first_compiled(self, runner, out, *operands):
         self.loops()(out, *operands)
@@ -1056,9 +1059,10 @@ def split(loop, n, size, args, whole=None):
         _measured(loop, size, args)
         return
     if pays:
-        from deepnotes import _workers
         if _pool is None:
-            _pool = _workers.Pool(importlib.import_module("deepnotes.kernels"))
+            with compiling:             # a fork in the middle of the import would leave it locked in the child
+                from deepnotes import _workers
+                _pool = _pool or _workers.Pool(importlib.import_module("deepnotes.kernels"))
         unit = 1024 if size == n else 1
         chunk = -(-n // (2 * cores * unit)) * unit
         if _pool.run(loop, n, chunk, args, whole, cores):
