@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['exp', 'log', 'plus', 'larger', 'small_square', 'address_of', 'fetch_add', 'exchange', 'replace', 'call', 'relax',
-           'STAMPED', 'STAMP', 'LIMIT', 'LARGEST', 'STALE', 'ENTRY', 'NATIVE', 'native', 'INDEX', 'stand_in',
-           'fingerprint', 'cache_folder', 'sealed', 'unsealed', 'Folder', 'target_machine', 'packed', 'unpacked',
+           'STAMPED', 'LIMIT', 'LARGEST', 'STALE', 'ENTRY', 'NATIVE', 'native', 'INDEX', 'stand_in', 'fingerprint',
+           'stamp', 'cache_folder', 'sealed', 'unsealed', 'Folder', 'target_machine', 'packed', 'unpacked',
            'engine_for', 'python_function', 'load', 'kept', 'machine_code', 'compiled_function', 'array_type',
            'assembled']
 
@@ -13,6 +13,7 @@ __all__ = ['exp', 'log', 'plus', 'larger', 'small_square', 'address_of', 'fetch_
 import contextlib
 import ctypes
 import dis
+import functools
 import hashlib
 import importlib.util
 import json
@@ -23,8 +24,6 @@ import sys
 import time
 import types as pytypes
 
-import llvmlite
-import llvmlite.binding as llvm
 import numpy as np
 
 from ._life import Interrupts, compiling, forever, guarded
@@ -96,21 +95,33 @@ def _described(value, seen):
 STAMPED = ("_life", "_cache", "_machine", "_loops", "_rows", "_product", "_workers")
 
 
+def _llvm():
+    "LLVM as numba brings it along; imported when the first loop is needed, for where there is none all else must work."
+    import llvmlite.binding
+    return llvmlite.binding
+
+
+def _text(module, file=None):
+    "The text of a module, or of a file beside it, without importing it; also out of a zip archive."
+    spec = importlib.util.find_spec(module)
+    path = spec.origin if file is None else os.path.join(os.path.dirname(spec.origin), file)
+    return spec.loader.get_data(path)
+
+
 def _stamp():
     "What all compiled loops depend on: the modules that write and make them, the compiler, and the processor."
-    numba = os.path.dirname(importlib.util.find_spec("numba").origin)
-    text = b""
-    for path in (*[importlib.util.find_spec(f"deepnotes.{name}").origin for name in STAMPED],
-                 os.path.join(numba, "_version.py")):
-        with open(path, "rb") as file:
-            text += file.read()
+    llvm = _llvm()
+    text = b"".join([*[_text(f"deepnotes.{name}") for name in STAMPED], _text("numba", "_version.py")])
     target = (platform.machine(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(),
               [os.environ.get("NUMBA_" + name) for name in ("CPU_NAME", "CPU_FEATURES", "OPT", "ENABLE_AVX")])
-    versions = (llvmlite.__version__, np.__version__, sys.version, sys.platform)
+    versions = (sys.modules["llvmlite"].__version__, np.__version__, sys.version, sys.platform)
     return hashlib.sha256(text + repr((target, versions)).encode()).digest()
 
 
-STAMP = _stamp()
+@functools.cache
+def stamp():
+    "The stamp of this process, made when the first loop is looked for."
+    return _stamp()
 
 # %% ../nbs/09c_cache.ipynb #506fa208
 def cache_folder():
@@ -259,7 +270,7 @@ class _CallLock:
     "LLVM's own lock, which each call takes: destructors call, too, in any thread."
 
     def __init__(self):
-        self.lock = getattr(getattr(llvm.ffi, "lib", None), "_lock", None) or contextlib.nullcontext()
+        self.lock = getattr(getattr(_llvm().ffi, "lib", None), "_lock", None) or contextlib.nullcontext()
 
     def acquire(self):
         self.lock.__enter__()
@@ -272,6 +283,7 @@ def target_machine():
     "The processor at hand, as LLVM sees it."
     global _target
     if _target is None:
+        llvm = _llvm()
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         target = llvm.Target.from_triple(llvm.get_process_triple())
@@ -296,6 +308,7 @@ def unpacked(content):
 
 def engine_for(code, needs):
     "Object code, ready to be called. Raises if this process lacks a symbol that it needs."
+    llvm = _llvm()
     # Forever: it owns the target machine, which all engines share, and it shows LLVM the symbols of this process.
     engine = forever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine()))
     missing = [name for name in needs if llvm.address_of_symbol(name) is None]
@@ -326,8 +339,8 @@ def kept(key, make, use):
 
     If `make` returns no bytes, that is the result, and nothing is kept.
     """
-    name = hashlib.sha256(STAMP + key.encode()).hexdigest()[:40] + ".loop"
     with Interrupts(patient=True), compiling, Folder() as folder:
+        name = hashlib.sha256(stamp() + key.encode()).hexdigest()[:40] + ".loop"
         content = folder.read(name)
         result = None if content is None else _usable(content, use)
         if result is None:
@@ -401,6 +414,7 @@ def array_type(dtype, ndim=1):
 def assembled(key, write):
     "The engine for what `write` returns: a module in LLVM's own language, for what no loop over arrays can say."
     def make():
+        llvm = _llvm()
         module, machine = llvm.parse_assembly(write()), target_machine()
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
         builder.getModulePassManager().run(module, builder)
