@@ -295,7 +295,7 @@ def test_what_killed_processes_left_is_swept_away(folder, monkeypatch):
 
 def test_the_oldest_entries_make_room(folder, monkeypatch):
     now = time.time()
-    for age, key in enumerate(("one", "two")):
+    for age in range(2):
         os.utime(entries(folder)[age], (now - 1000 + age, now - 1000 + age))
     size = entries(folder)[0].stat().st_size
     monkeypatch.setattr(_cache, "LIMIT", 2 * size + 10)
