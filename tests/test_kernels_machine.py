@@ -234,14 +234,12 @@ def test_a_change_in_any_module_that_writes_loops_renames_all_files(tmp_path, mo
     check = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(check)
     below = check.FLOORS[:check.FLOORS.index({"kernels"})]
-    assert set(_cache.STAMPED) == {n for n in set().union(*below) if (ROOT / "deepnotes" / f"{n}.py").exists()}
+    assert set(_cache.STAMPED) == {name for name in set().union(*below) if (ROOT / "deepnotes" / f"{name}.py").exists()}
     find = importlib.util.find_spec
 
     def find_copy(name):
         module = name.removeprefix("deepnotes.")
-        if module not in _cache.STAMPED:
-            return find(name)
-        return types.SimpleNamespace(origin=tmp_path / f"{module}.py", loader=find(name).loader)
+        return types.SimpleNamespace(origin=tmp_path / f"{module}.py", loader=find(name).loader) if module in _cache.STAMPED else find(name)
 
     for name in _cache.STAMPED:
         shutil.copy(find(f"deepnotes.{name}").origin, tmp_path)
