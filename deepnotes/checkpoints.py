@@ -7,55 +7,102 @@ __all__ = ['FORMAT', 'VERSION', 'CheckpointError', 'save', 'load', 'describe', '
            'build_optimizer', 'build_scheduler']
 
 # %% ../nbs/08b_checkpoints.ipynb #35de7d30
+import contextlib
 import hashlib
 import inspect
 import json
 import math
 import os
+import platform
+import re
+import secrets
+import stat
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from . import layers, optimizers, schedules
+from . import kernels, layers, optimizers, schedules
 
 _PAGE = "See the chapter Checkpoints"
 
 # %% ../nbs/08b_checkpoints.ipynb #ad11d37d
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"                      # a process number means something on one machine only
+
+
 def _alive(pid):
     "Whether a process of this number runs; where that cannot be asked safely, yes."
     if os.name != "posix":
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True
     return True
 
 
-def _write(path, data):
-    "Replace the file at `path` by `data`: all of it or, whatever happens, nothing."
-    path = Path(os.path.realpath(path))
-    if path.is_dir():
-        raise IsADirectoryError(f"checkpoints.save: {path} is a folder; name a file in it. {_PAGE}.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"checkpoints.save: there is no folder {path.parent}; make it first. {_PAGE}.")
-    for left in path.parent.glob(f".{path.name}.*.part"):               # what a killed process left behind
-        pid = left.name.rsplit(".", 2)[1]
-        if pid.isdigit() and not _alive(int(pid)):
-            left.unlink(missing_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def _place(op, path):
+    "The regular file that a path stands for, links followed, and what is known about it if it is there."
+    given = os.fsdecode(path)
     try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        now = os.stat(given)                                                # a link that leads in a circle ends here
+    except FileNotFoundError:
+        now = None
+    path = Path(os.path.realpath(given))
+    if now is not None and stat.S_ISDIR(now.st_mode) or given.endswith(os.sep) or not given:
+        raise IsADirectoryError(f"{op}: {given or path} is a folder; name a file in it. {_PAGE}.")
+    if now is not None and not stat.S_ISREG(now.st_mode):
+        raise OSError(f"{op}: {given} is a device, a pipe or the like; only a regular file can be replaced. {_PAGE}.")
+    if now is None and not path.parent.is_dir():
+        raise FileNotFoundError(f"{op}: there is no folder {path.parent}; make it first. {_PAGE}.")
+    return path, now
+
+
+def _tidy(folder, prefix):
+    "Remove what killed processes of this machine left behind; whatever stands in the way of that may stay."
+    form = re.compile(re.escape(prefix) + rf"\.(\d+)(?:\.{_HOST}\w*)?\.part")
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = form.fullmatch(entry.name)
+            if found and entry.is_file(follow_symlinks=False) and not _alive(int(found[1][:30])):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _fill(part, data, now):
+    "A new file on the disk, seen by no more people than the one that it will replace."
+    mode = 0o666 if now is None else 0o600
+    file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    with open(file, "wb") as file:
+        file.write(data)
+        file.flush()
+        if now is not None and hasattr(os, "fchmod"):
+            with contextlib.suppress(OSError):                              # only root can give a file away
+                os.fchown(file.fileno(), now.st_uid, now.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(now.st_mode))
+        os.fsync(file.fileno())
+
+
+def _write(path, data, op="checkpoints.save"):
+    "Replace the file at `path` by `data`: all of it or, whatever happens, nothing."
+    path, now = _place(op, path)
+    long = len(os.fsencode(path.name)) > 200                                # with what is added, names must stay below 255 bytes
+    prefix = "." + (hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32] if long else path.name)
+    _tidy(path.parent, prefix)
+    part = path.with_name(f"{prefix}.{os.getpid()}.{_HOST}{secrets.token_hex(6)}.part")     # threads save at the same time
+    try:
+        _fill(part, data, now)
         os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        if isinstance(error, OSError):
+            why = f"{op}: {path} was not written ({error.strerror or error}); what was there before still is. {_PAGE}."
+            raise (OSError(why) if error.errno is None else OSError(error.errno, why, str(path))) from error
         raise
-    if os.name == "posix":
+    with contextlib.suppress(OSError):          # the file is there; a folder that cannot be synced makes that no failure
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -134,27 +181,19 @@ def _digest(text, arrays):
 
 # %% ../nbs/08b_checkpoints.ipynb #5e223df9
 #| code-fold: show
-def save(tree, path):
-    """Store a tree of dicts, lists, tuples, numbers, strings and arrays in one safetensors file, atomically.
+@contextlib.contextmanager
+def _believing_nothing(op, what, where="Read without trust"):
+    "The one place that turns whatever goes wrong while something is rebuilt from a file into a CheckpointError."
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{op}: {what} ({type(error).__name__}: {str(error)[:300]}). {_PAGE}, section {where}.") from error
 
-    Parameters
-    ----------
-    tree : dict
-        What to store. Arrays keep dtype and shape, floats all their digits.
-    path : str or path
-        The file. If it exists, it is replaced in one stroke: whenever the process is killed, the old or the new one is there.
 
-    Raises
-    ------
-    TypeError
-        If something else is in the tree, or the tree in itself.
-    OSError
-        If there is no such folder, the path is one, or the file cannot be written; an older one is still there then.
-
-    Notes
-    -----
-    Chapter: Checkpoints, section Written in one stroke
-    """
+def _packed(tree):
+    "The bytes of a checkpoint."
     import safetensors.numpy
 
     arrays = {}
@@ -163,7 +202,94 @@ def save(tree, path):
     except RecursionError:
         raise TypeError(f"checkpoints.save: the tree is nested too deeply, or holds itself. {_PAGE}.") from None
     metadata = {"format": FORMAT, "version": str(VERSION), "tree": text, "sha256": _digest(text, arrays)}
-    _write(path, safetensors.numpy.save(arrays, metadata))
+    return safetensors.numpy.save(arrays, metadata)
+
+
+def _deliver(op, data, path):
+    "Bytes into a file: one that is open is written to as it is, one with a name is replaced in one stroke."
+    if not hasattr(path, "write"):
+        if not isinstance(path, str | bytes | os.PathLike):
+            raise TypeError(f"{op}: expected a path or an open file, got {type(path).__name__}. {_PAGE}.")
+        return _write(path, data, op)
+    rest = memoryview(data)
+    while len(rest):
+        try:
+            done = path.write(rest)
+        except TypeError as error:
+            raise TypeError(f"{op}: the open file takes no bytes ({error}); open it with mode 'wb'. {_PAGE}.") from error
+        rest = rest[len(rest) if done is None else done:]                   # a raw file may take a part at a time
+
+
+def _said(data):
+    "The header of a safetensors file, from its first bytes or from all of them."
+    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    return header, header.get("__metadata__") or {}
+
+
+def _wanted(metadata):
+    "Why a header is none of a checkpoint that this version reads, or None."
+    if metadata.get("format") != FORMAT:
+        return "is a safetensors file, but not a checkpoint of this library"
+    if metadata.get("version") != str(VERSION):
+        return f"is a checkpoint of version {metadata.get('version')!r}; this library reads version {VERSION}"
+    return None
+
+
+def _fetch(op, path, wanted):
+    "The arrays, the metadata and a name of a safetensors file; all of it is read only once its header makes sense."
+    import safetensors.numpy
+
+    if hasattr(path, "read"):
+        name, file = getattr(path, "name", "the open file"), contextlib.nullcontext(path)
+    elif isinstance(path, str | bytes | os.PathLike):
+        name, file = os.fsdecode(path), os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise CheckpointError(f"{op}: {name} is a folder, a device, a pipe or the like, not a file. {_PAGE}.")
+        file = open(file, "rb")
+    else:
+        raise TypeError(f"{op}: expected a path or an open file, got {type(path).__name__}. {_PAGE}.")
+    with file as file, _believing_nothing(op, f"{name} is not a whole safetensors file"):
+        data = file.read(8)
+        if isinstance(data, str):
+            raise TypeError("opened for text; open it with mode 'rb'")
+        length = int.from_bytes(data, "little")
+        if len(data) < 8 or length > 100_000_000:
+            raise ValueError(f"a header of {length} bytes")
+        data += file.read(length)
+        why = wanted(_said(data)[1])
+        if why is None:
+            data += file.read()
+            return safetensors.numpy.load(data), _said(data)[1], name
+    raise CheckpointError(f"{op}: {name} {why}. {_PAGE}, section Read without trust.")
+
+
+def save(tree, path):
+    """Store a tree of dicts, lists, tuples, numbers, strings and arrays in one safetensors file, atomically.
+
+    Parameters
+    ----------
+    tree : dict
+        What to store. Arrays keep dtype and shape, floats all their digits.
+    path : str, bytes, path or binary file
+        The file. If it exists, it is replaced in one stroke: whenever the process is killed, the old or the new one is there,
+        with the old one's mode. A link stays one; what it leads to is replaced. An open file is written to where it stands.
+
+    Raises
+    ------
+    TypeError
+        If something else is in the tree, or the tree in itself.
+    OSError
+        If there is no such folder, the path is one, or a device, a pipe, a link that leads nowhere, or the file cannot be
+        written; an older one is still there then.
+
+    Notes
+    -----
+    Threads and processes may save to one path at the same time: one of them is the last.
+
+    Chapter: Checkpoints, section Written in one stroke
+    """
+    _deliver("checkpoints.save", _packed(tree), path)
 
 
 def load(path):
@@ -171,8 +297,8 @@ def load(path):
 
     Parameters
     ----------
-    path : str or path
-        The file.
+    path : str, bytes, path or binary file
+        The file, or one that is open; bytes are a path: wrap contents in `io.BytesIO`.
 
     Returns
     -------
@@ -182,9 +308,9 @@ def load(path):
     Raises
     ------
     CheckpointError
-        If the file is no safetensors file, none that `save` wrote, of an unknown version, truncated or altered.
-    FileNotFoundError
-        If there is no such file.
+        If the file is no regular one, no safetensors file, none that `save` wrote, of an unknown version, truncated or altered.
+    OSError
+        If there is no such file, or it cannot be read.
 
     Notes
     -----
@@ -192,30 +318,81 @@ def load(path):
 
     Chapter: Checkpoints, section Read without trust
     """
-    import safetensors.numpy
-
-    data = Path(path).read_bytes()
-
-    def refuse(why, cause=None):
-        raise CheckpointError(f"checkpoints.load: {os.fspath(path)} {why}. {_PAGE}, section Read without trust.") from cause
-
-    try:
-        arrays = safetensors.numpy.load(data)
-        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
-        metadata = header.get("__metadata__") or {}
-    except Exception as error:
-        refuse(f"is not a whole safetensors file ({type(error).__name__}: {str(error)[:200]})", error)
-    if metadata.get("format") != FORMAT:
-        refuse("is a safetensors file, but not a checkpoint of this library")
-    if metadata.get("version") != str(VERSION):
-        refuse(f"is a checkpoint of version {metadata.get('version')!r}; this library reads version {VERSION}")
+    arrays, metadata, name = _fetch("checkpoints.load", path, _wanted)
     text = metadata.get("tree", "")
     if metadata.get("sha256") != _digest(text, arrays):
-        refuse("was altered after it was written: its SHA-256 sum does not fit its content")
-    try:
+        raise CheckpointError(f"checkpoints.load: {name} was altered after it was written: its SHA-256 sum does not fit its "
+                              f"content. {_PAGE}, section Read without trust.")
+    with _believing_nothing("checkpoints.load", f"{name} has a description that makes no sense"):
         return _unpack(json.loads(text), {name: a.copy() for name, a in arrays.items()})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        refuse(f"has a description that makes no sense ({type(error).__name__}: {error})", error)
+
+
+def save_weights(state, path):
+    """Store arrays by name as a plain safetensors file, which other libraries read.
+
+    Parameters
+    ----------
+    state : Module, or dict of str to array_like
+        A model, or what its `state_dict` returns.
+    path : str, bytes, path or binary file
+        As in `save`.
+
+    Raises
+    ------
+    TypeError
+        If a name is no string, or a value holds no numbers.
+    OSError
+        As in `save`.
+
+    Notes
+    -----
+    Nothing but arrays is stored: no optimizer, no position, no description of the model. A Linear's weight has the shape
+    (in_features, out_features) here and (out_features, in_features) in PyTorch.
+
+    Chapter: Checkpoints, section Weights alone
+    """
+    import safetensors.numpy
+
+    arrays = {}
+    for name, value in (state.state_dict() if isinstance(state, layers.Module) else state).items():
+        if not isinstance(name, str) or name == "__metadata__":
+            raise TypeError(f"checkpoints.save_weights: {name!r} is no name for an array. {_PAGE}, section Weights alone.")
+        value = value.data if isinstance(value, layers.Parameter) else value
+        _pack(np.asarray(value), name, arrays)
+    _deliver("checkpoints.save_weights", safetensors.numpy.save(arrays), path)
+
+
+def load_weights(path):
+    """The arrays of a plain safetensors file, by name.
+
+    Parameters
+    ----------
+    path : str, bytes, path or binary file
+        As in `load`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        What `Module.load_state_dict` takes, where names and shapes fit.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no whole safetensors file, or a checkpoint, which `load` reads.
+    OSError
+        If there is no such file, or it cannot be read.
+
+    Notes
+    -----
+    Chapter: Checkpoints, section Weights alone
+    """
+    def plain(metadata):
+        return "is a checkpoint of a whole run; read it with Trainer.load or checkpoints.load" if metadata.get(
+            "format") == FORMAT else None
+
+    arrays, _, name = _fetch("checkpoints.load_weights", path, plain)
+    with _believing_nothing("checkpoints.load_weights", f"{name} holds arrays that numpy does not know"):
+        return {name: a.copy() for name, a in arrays.items()}
 
 # %% ../nbs/08b_checkpoints.ipynb #f18ee310
 #| code-fold: show
@@ -319,13 +496,16 @@ def _places(module):
     return [module, *(inner for child in module.children() for inner in _places(child))]
 
 
-def build(description):
+def build(description, state=None):
     """The model that `describe` described, with fresh weights.
 
     Parameters
     ----------
     description : dict
         What `describe` returned.
+    state : dict of str to ndarray, optional
+        The arrays that the model will get. With them, a description that speaks of others is refused before it costs
+        any memory.
 
     Returns
     -------
@@ -334,19 +514,67 @@ def build(description):
     Raises
     ------
     CheckpointError
-        If a class is not in the list of layers, or its arguments are none.
+        If a class is not in the list of layers, its arguments are none, or `state` holds other arrays.
 
     Notes
     -----
     Chapter: Checkpoints, section A model from a description
     """
-    try:
+    with _believing_nothing("build", "the description makes no model", "A model from a description"):
+        if state is not None:
+            described = dict(_described(description))
+            held = {name: np.shape(array) for name, array in state.items()}
+            if described != held:
+                name = next(name for name in [*described, *held] if described.get(name) != held.get(name))
+                _refuse("build", f"the description says {described.get(name, 'nothing')} where the array {name} has the shape "
+                                 f"{held.get(name, 'of nothing')}")
         return _build(description)
-    except CheckpointError:
-        raise
-    except (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError) as error:
-        raise CheckpointError(f"build: the description makes no model ({type(error).__name__}: {error}). "
-                              f"{_PAGE}, section A model from a description.") from error
+
+
+_DTYPES = {"float32", "float64"}
+
+
+def _affine(a, scale="affine", shape="num_features", bias=True):
+    "Weight and bias of a normalization."
+    shape = a[shape] if isinstance(a[shape], list) else [a[shape]]
+    return {"weight": shape if a[scale] else None, "bias": shape if a[scale] and bias else None}
+
+
+_SHAPES = {                                                             # the arrays that a layer owns, from its arguments
+    "Linear": lambda a: {"weight": [a["in_features"], a["out_features"]], "bias": [a["out_features"]] if a["bias"] else None},
+    "Maxout": lambda a: {"linear.weight": [a["in_features"], a["out_features"] * a["pieces"]],
+                         "linear.bias": [a["out_features"] * a["pieces"]] if a["bias"] else None},
+    "PReLU": lambda a: {"weight": [a["num_parameters"]]},
+    "Dropout": lambda a: {"state": _KEY},
+    "AlphaDropout": lambda a: {"state": _KEY},
+    "BatchNorm1d": lambda a: _affine(a) | ({"running_mean": [a["num_features"]], "running_var": [a["num_features"]],
+                                            "num_batches_tracked": []} if a["track_running_stats"] else {}),
+    "LayerNorm": lambda a: _affine(a, "elementwise_affine", "normalized_shape", a["bias"]),
+    "RMSNorm": lambda a: _affine(a, "elementwise_affine", "normalized_shape", False),
+    "Embedding": lambda a: {"weight": [a["num_embeddings"], a["embedding_dim"]]},
+    "Residual": lambda a: {"scale": None if a["scale"] is None else [1]},
+}
+_KEY = [len(kernels.random_state(0))]
+
+
+def _described(entry, path=""):
+    "The names and shapes of the arrays that a described model has, found without making it."
+    kind, arguments = entry["class"], entry["arguments"]
+    cls = _known(layers, layers.Module).get(kind)
+    if cls is None:
+        _refuse("build", f"{kind!r} is not a layer of this library")
+    if arguments.get("dtype", "float32") not in _DTYPES:
+        _refuse("build", f"{arguments['dtype']!r} is no dtype of a layer")
+    given = {p.name: p.default for p in inspect.signature(cls.__init__).parameters.values()} | arguments
+    for name, shape in _SHAPES.get(kind, lambda a: {})(given).items():
+        if shape is not None:
+            yield path + name, tuple(shape)
+    inside = path if issubclass(cls, layers.Sequential) else f"{path}branch."
+    for i, child in enumerate(entry["modules"]):
+        yield from _described(child, f"{inside}{i}.")
+    for name, value in arguments.items():
+        if isinstance(value, dict):
+            yield from _described(value["module"], f"{path}{name}.")
 
 
 def _build(entry):
@@ -445,18 +673,17 @@ def build_optimizer(entry, model):
     -----
     Chapter: Checkpoints, section A model from a description
     """
-    cls = _known(optimizers, optimizers.Optimizer).get(entry["class"]) if isinstance(entry, dict) else None
+    kind = entry.get("class") if isinstance(entry, dict) else None
+    cls = _known(optimizers, optimizers.Optimizer).get(kind) if isinstance(kind, str) else None
     if cls is None:
         _refuse("build_optimizer", "this optimizer is not one of this library; pass optimizer= when you load")
     parameters = dict(model.named_parameters())
-    try:
+    with _believing_nothing("build_optimizer", f"the stored {cls.__name__} does not fit this model"):
         settings = entry["state"]["param_groups"]
         optimizer = cls([{**values, "params": [parameters[name] for name in group]}
                          for values, group in zip(settings, entry["groups"], strict=True)])
         optimizer.load_state_dict(entry["state"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"build_optimizer: the stored {cls.__name__} does not fit this model ({error}). {_PAGE}.") from error
-    return optimizer
+        return optimizer
 
 
 def build_scheduler(state, optimizer):
@@ -481,17 +708,17 @@ def build_scheduler(state, optimizer):
     -----
     Chapter: Checkpoints, section A model from a description
     """
-    cls = _known(schedules, schedules.LRScheduler).get(state.get("schedule")) if isinstance(state, dict) else None
+    kind = state.get("schedule") if isinstance(state, dict) else None
+    cls = _known(schedules, schedules.LRScheduler).get(kind) if isinstance(kind, str) else None
     if cls is None or cls is schedules.LambdaLR:
         _refuse("build_scheduler", "this schedule cannot be made from a file; pass scheduler= when you load")
     scheduler = cls.__new__(cls)
     scheduler.optimizer = optimizer
-    try:
+    with _believing_nothing("build_scheduler", f"the stored {cls.__name__} makes no sense"):
         if cls is schedules.SequentialLR:
             scheduler.schedulers = [build_scheduler(inner, optimizer) for inner in state["schedulers"]]
         for name in (*cls.settings, "last_epoch", "base_lrs"):
             setattr(scheduler, name, state[name])
         scheduler.load_state_dict(state)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"build_scheduler: the stored {cls.__name__} makes no sense ({error}). {_PAGE}.") from error
-    return scheduler
+        scheduler.rates(1)                                                  # a schedule without sense says so now
+        return scheduler
