@@ -12,6 +12,7 @@ from deepnotes_ext.ahead import Ended, Turns, timed_cells
 from deepnotes_ext.api import CHAPTER, plain
 from deepnotes_ext.execution import chapter_key, describe_failure, imports, library_modules
 from deepnotes_ext.figures import dark_svg
+from deepnotes_ext.formulas import fault
 from deepnotes_ext.notebooks import convert_notebook, exported_names, first_line, split_directives
 from deepnotes_ext.offline import remote_loads
 from deepnotes_ext.settings import read_settings
@@ -117,6 +118,46 @@ def test_figure_directives_become_mystnb_metadata():
     }
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r"Waves $\sin x$: two", r"Waves $\sin x$: two"),
+        (r'"Waves $\\sin x$: two"', r"Waves $\sin x$: two"),
+        (r"'Waves $\sin x$: two'", r"Waves $\sin x$: two"),
+        ("'It''s one'", "It's one"),
+        ('"Slow", they said', '"Slow", they said'),
+        ('"1.0"', "1.0"),
+    ],
+)
+def test_options_in_quotes_are_yaml(written, read):
+    (cell,), said = converted(f"#| fig-cap: {written}\nplot()")
+    assert cell["metadata"]["mystnb"]["figure"]["caption"] == read
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("tex", "why"),
+    [
+        (r"\\sin x", "doubled backslash before sin"),
+        (r"2/\\lambda_{\\max}", "doubled backslash before lambda"),
+        (r"h^{\star", "braces"),
+        (r"h}{", "braces"),
+        (r"\sin x^{2}", ""),
+        (r"\{1, 2\}", ""),
+        ("\\begin{aligned} a \\\\ b \\end{aligned}", ""),
+        (r"\begin{cases} 0 \\x \end{cases}", ""),
+    ],
+)
+def test_formulas_that_no_page_can_set_are_found(tex, why):
+    assert why in fault(tex) and bool(why) == bool(fault(tex))
+
+
+def test_a_quoted_option_that_is_no_yaml_is_reported():
+    _, (message,) = converted('#| fig-cap: "$\\sin x$"\nplot()')
+    assert "cell 1 (`plot()`): `#| fig-cap`" in message
+    assert "written twice" in message
+
+
 def test_cell_without_directives_is_untouched():
     before = notebook(markdown("#| hide is only text here"), code("\n%%time\nx = 1  #| hide"))
     after = convert_notebook(json.loads(json.dumps(before)), pytest.fail)
@@ -185,6 +226,26 @@ def test_modules_a_chapter_depends_on(library, source, expected):
     found = {path.stem for path in library_modules(library, imports(source, "deepnotes"))}
     assert found - {"__init__"} == expected
     assert ("__init__" in found) == bool(expected)
+
+
+def test_modules_of_packages_that_a_chapter_depends_on(library):
+    for name, text in {
+        "training/__init__": "from .trainer import Trainer",
+        "training/trainer": "from ..layers import Module\nfrom . import steps",
+        "training/steps": "from deepnotes.kernels import launch",
+        "training/history": "",
+    }.items():
+        (library / name).parent.mkdir(exist_ok=True)
+        (library / f"{name}.py").write_text(text)
+
+    def depends(source):
+        found = library_modules(library, imports(source, "deepnotes"))
+        return {path.relative_to(library).with_suffix("").as_posix() for path in found} - {"__init__"}
+
+    assert depends("from deepnotes.training.history import History") == {"training/__init__", "training/trainer",
+        "training/steps", "training/history", "layers", "autograd", "outputs", "kernels"}  # its package runs first
+    assert depends("from deepnotes import training") >= {"training/history", "training/steps", "kernels"}
+    assert depends("import deepnotes.datasets") == {"datasets"}
 
 
 def test_key_changes_with_what_is_imported_and_with_nothing_else(library):

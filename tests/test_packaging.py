@@ -4,6 +4,7 @@ import configparser
 import importlib.metadata as metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +19,7 @@ from conftest import ROOT
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("dist")
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools packs what an earlier build left there
     # --no-isolation: the environment has setuptools, and a test should need no network
     done = subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT],
                           capture_output=True, text=True)
@@ -30,8 +32,8 @@ def test_the_wheel_is_pure_and_holds_the_library_alone(wheel):
     assert wheel.name.endswith("-py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {n.split("/")[0] for n in names} == {"deepnotes", wheel.name.rsplit("-", 3)[0] + ".dist-info"}
-    modules = {p.name for p in (ROOT / "deepnotes").glob("*.py")}
-    assert {n.split("/")[1] for n in names if n.startswith("deepnotes/")} == modules
+    modules = {p.relative_to(ROOT / "deepnotes").as_posix() for p in (ROOT / "deepnotes").rglob("*.py")}
+    assert {n.removeprefix("deepnotes/") for n in names if n.startswith("deepnotes/") and n.endswith(".py")} == modules
 
 
 def test_the_version_has_one_source(wheel):
