@@ -625,7 +625,7 @@ class _Plan:
                 with Interrupts(patient=True):          # it puts memory back as it was
                     self.build(trial)
                 self.recordings = []
-            except Uncapturable as reason:
+            except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
                 del self.recordings[0]              # the first step of all may have made what later ones find
                 if not self.tries:
@@ -933,8 +933,11 @@ class _Run:
                 if self.done < whole:
                     plan = self.captured._plan(samples)
                     if plan.program is not None and all(x.flags.c_contiguous for x in self.arrays):
-                        self.natively(plan, min(whole, self.steps) - self.done, ctrl_c)
-                        continue
+                        try:
+                            self.natively(plan, min(whole, self.steps) - self.done, ctrl_c)
+                            continue
+                        except kernels.CompilerFailed as failure:       # the loops around the step could not be made
+                            plan.program, plan.reason = None, str(failure)
                 self.one()
                 ctrl_c.check()
         return self.out if self.out is not None else []
