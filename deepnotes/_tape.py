@@ -17,6 +17,7 @@ import threading
 import types
 import weakref
 from contextlib import ContextDecorator
+from copy import deepcopy
 from functools import lru_cache
 from heapq import heappop, heappush
 from html import escape
@@ -24,11 +25,12 @@ from html import escape
 import numpy as np
 
 from . import kernels
-from .kernels import launch
+from .kernels import fitted, launch
 
 float32, float64 = np.dtype("float32"), np.dtype("float64")
 _FLOATS = {float32, float64}
 _PLAIN = {builtins.float, builtins.int}
+_INT64_MAX = np.iinfo(np.int64).max
 look = None  # while a step is captured: what to show in place of an array, so that the recording learns who reads it
 
 # %% ../nbs/02_backprop.ipynb #76a755ce
@@ -84,6 +86,22 @@ def is_grad_enabled():
 
 # %% ../nbs/02_backprop.ipynb #8c649723
 #| code-fold: true
+def _from_python(data, dtype, what):
+    "Numbers and nested lists as an array; whole numbers go straight to a dtype of whole numbers, which may refuse them"
+    try:
+        array = np.array(data)
+        if dtype is not None and dtype.kind in "iu" and array.dtype.kind in "iuO":
+            array = np.array(data, dtype)
+        return array
+    except ValueError as error:
+        raise ValueError(f"{what}: the nested lists do not form a rectangular array ({error})") from None
+    except OverflowError:
+        raise OverflowError(
+            f"{what}: a number is out of the range of {dtype}, which holds {np.iinfo(dtype).min} to "
+            f"{np.iinfo(dtype).max} (chapter Backpropagation, section The Tensor)"
+        ) from None
+
+
 def _as_array(data, dtype=None, what="Tensor"):
     "An ndarray of a dtype that the library computes with; shares memory whenever that is possible"
     if dtype is not None:
@@ -98,10 +116,7 @@ def _as_array(data, dtype=None, what="Tensor"):
                 f"{what}: got a list of Tensors; stack(list) joins them and keeps their gradients "
                 "(chapter Backpropagation, section The Tensor)"
             )
-        try:
-            array = np.array(data)
-        except ValueError as error:
-            raise ValueError(f"{what}: the nested lists do not form a rectangular array ({error})") from None
+        array = _from_python(data, dtype, what)
         if array.dtype == float64 and dtype is None:
             dtype = float32  # Python numbers carry no precision of their own: they take the library's default
     if not array.dtype.isnative:
@@ -381,18 +396,31 @@ class Tensor:
             text += f", grad_fn=<{self._node.name}>"
         return f"Tensor({text})"
 
+    # Copies hold numbers, gradient and hooks; never a graph, whose rules are code and whose arrays belong to others.
+
     def __reduce__(self):
         if not self.is_leaf:
             raise RuntimeError("copy or pickle: a computed tensor cannot be copied with its graph; use .detach() first")
-        return Tensor, (self._data, self.requires_grad)
+        grad = None if self.grad is None else self.grad._data
+        more = grad, self._hooks, getattr(self, "__dict__", None)           # a subclass may have attributes
+        return _remade, (type(self), self._data, self.requires_grad), more if any(x is not None for x in more) else None
+
+    def __setstate__(self, state):
+        grad, self._hooks, attributes = state
+        self.grad = None if grad is None else _wrap(_writable(grad))
+        for name, value in (attributes or {}).items():
+            setattr(self, name, value)
 
     def __deepcopy__(self, memo):
-        if not self.is_leaf:
-            raise RuntimeError("deepcopy: a computed tensor cannot be copied with its graph; use .detach() first")
-        memo[id(self)] = twin = Tensor(self._data.copy(), self.requires_grad)
-        if self.grad is not None:
-            twin.grad = Tensor(self.grad._data.copy())
+        remade, (cls, data, requires_grad), state = self.__reduce__()
+        memo[id(self)] = twin = remade(cls, deepcopy(data, memo), requires_grad)
+        if state is not None:
+            grad, hooks, attributes = state
+            twin.__setstate__((deepcopy(grad, memo), hooks and dict(hooks), deepcopy(attributes, memo)))
         return twin
+
+    def __copy__(self):
+        return deepcopy(self)               # as with numpy's arrays: a copy has numbers of its own
 
 
 OPS = {}  # name -> function on Tensors: how formulas and numpy's ufuncs find the recorded operation
@@ -452,6 +480,18 @@ def _wrap(array, node=None):
     t = Tensor.__new__(Tensor)
     t._data, t._node, t._version = array, node, [0, False]
     t.grad = t._hooks = None
+    return t
+
+
+def _writable(array):
+    "An array that can be changed: between processes numbers may arrive as a file, or a buffer, that is only read"
+    return np.array(array) if isinstance(array, np.memmap) or not array.flags.writeable else array
+
+
+def _remade(cls, data, requires_grad):
+    "A leaf of any class, without its constructor, which may ask for something else"
+    t = cls.__new__(cls)
+    Tensor.__init__(t, _writable(data), requires_grad)
     return t
 
 
@@ -697,26 +737,69 @@ def as_tensor(x, name="Tensor"):
     return x if isinstance(x, Tensor) else Tensor(_as_array(x, what=name))
 
 
-def _promote(name, operands, result):
-    """Operands as Tensors of one dtype (numbers stay numbers), and the dtype of the result.
-
-    Floats win over integers, wider wins over narrower, Python and numpy scalars adapt to the tensors they meet.
-    """
-    operands = [_number(x, name) if _is_number(x) else as_tensor(x, name) for x in operands]
+def _common_dtype(operands, result):
+    "The dtype in which Tensors and numbers meet, and the result has where it is no comparison"
     dtypes = [x._data.dtype for x in operands if isinstance(x, Tensor)]
     floats = [d for d in dtypes if d.kind == "f"]
     if floats:
-        dtype = floats[0] if len(floats) == 1 else np.result_type(*floats)
+        return floats[0] if len(floats) == 1 else np.result_type(*floats)
+    numbers = {type(x) for x in operands if not isinstance(x, Tensor)}
+    if result == "float" or result != "bool" and builtins.float in numbers:
+        return float32
+    dtype = np.result_type(*dtypes) if dtypes else np.dtype(bool)
+    if dtype.kind == "b" and (result == "arithmetic" or numbers & _PLAIN):
+        dtype = np.dtype("int64")
+    return dtype
+
+
+def _promote(name, operands, result):
+    """Operands as Tensors of one dtype (numbers stay numbers), and the dtype of the result.
+
+    Floats win over integers, wider wins over narrower, Python and numpy scalars adapt to the tensors they meet, or are
+    refused where they do not fit. Comparisons take every number, and answer exactly.
+    """
+    operands = [_number(x, name) if _is_number(x) else as_tensor(x, name) for x in operands]
+    dtype = _common_dtype(operands, result)
+    if result == "bool":
+        operands, dtype = _comparable_numbers(name, operands, dtype)
     else:
-        dtype = np.result_type(*dtypes) if dtypes else float32
-        if result == "float" or builtins.any(isinstance(x, builtins.float) for x in operands):
-            dtype = float32
-        elif dtype.kind == "b" and (result == "arithmetic" or builtins.any(type(x) in _PLAIN for x in operands)):
-            dtype = np.dtype("int64")
-    operands = [x.astype(dtype) if isinstance(x, Tensor) and x._data.dtype != dtype else x for x in operands]
-    if not dtypes:
-        operands = [Tensor(x, dtype=dtype) for x in operands]
+        operands = [x if isinstance(x, Tensor) else fitted(x, dtype, name) for x in operands]
+    tensors = [x for x in operands if isinstance(x, Tensor)]
+    for i, x in enumerate(operands):
+        if isinstance(x, Tensor):
+            operands[i] = x.astype(dtype) if x._data.dtype != dtype else x
+        elif not tensors:
+            operands[i] = Tensor(x, dtype=dtype)
+        elif dtype == np.uint64 and x > _INT64_MAX:  # compiled loops take whole numbers as int64
+            operands[i] = Tensor(np.full(np.broadcast_shapes(*[t.shape for t in tensors]), x, dtype))
     return operands, dtype
+
+
+def _comparable_numbers(name, operands, dtype):
+    """Operands whose numbers stand for themselves in a comparison, and the dtype to compare in.
+
+    What `dtype` cannot hold is compared in float64, a number beyond all integers of a dtype as an infinity. That is exact:
+    an integer that float64 rounds lies far from every fraction.
+    """
+    numbers = [x for x in operands if not isinstance(x, Tensor)]
+    if dtype.kind == "f":
+        if dtype == float32 and builtins.any(_beyond(x, float32) for x in numbers):
+            dtype = float64
+        return [x if isinstance(x, Tensor) else fitted(x, dtype, name) for x in operands], dtype
+    least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    whole = [not isinstance(x, builtins.float) or x.is_integer() for x in numbers]
+    if builtins.all(whole) and builtins.all(least <= x <= most for x in numbers):
+        return [x if isinstance(x, Tensor) else fitted(x, dtype, name) for x in operands], dtype
+    if len(numbers) == len(operands):
+        return [fitted(x, float64, name) for x in operands], float64
+    ends = [x if isinstance(x, Tensor) else -np.inf if x < least else np.inf if x > most else builtins.float(x)
+            for x in operands]
+    return ends, float64
+
+
+def _beyond(x, dtype):
+    "Whether a finite number is larger than all finite numbers of a float dtype"
+    return builtins.abs(x) != np.inf and builtins.abs(x) > builtins.float(np.finfo(dtype).max)
 
 
 def _broadcast(name, shapes):
@@ -843,6 +926,14 @@ class _Elementwise:
             return derivative(g, *operands)
         return g * derivative(*operands)
 
+    def without_gradient(self, i):
+        "The error for an operand that asks for a gradient where no formula gives one"
+        word = list(self.signature.parameters)[i]
+        return TypeError(
+            f"{self.name}: no gradient is known with respect to {word}, and this one requires a gradient; pass "
+            ".detach() to treat it as a constant (chapter Operations and their gradients, section Formulas)"
+        )
+
     def __call__(self, *operands):
         if len(operands) != self.arity:
             raise TypeError(f"{self.name}: expected {self.arity} arguments, got {len(operands)}")
@@ -886,7 +977,9 @@ class _Elementwise:
             edges, read = [], ()
             for x, derivative, (_, picks) in zip(operands, self.derivatives, self.pulls, strict=True):
                 edge = None
-                if derivative is not None and isinstance(x, Tensor) and x._node is not None:
+                if isinstance(x, Tensor) and x._node is not None:
+                    if derivative is None:
+                        raise self.without_gradient(len(edges))
                     edge = x if x._node is LEAF else x._node
                     read += picks
                 edges.append(edge)
@@ -971,7 +1064,7 @@ def _binary(op):
         (),
         (),
     ]  # what the gradients of x and of y need: 0 is x, 1 is y, 2 the result
-    simple = op.differentiable and 2 not in reads[0] + reads[1]
+    simple = op.differentiable and None not in op.derivatives and 2 not in reads[0] + reads[1]
     x_for, y_for = ((0 in reads[0], 0 in reads[1]), (1 in reads[0], 1 in reads[1]))
 
     def binary(x, y):
@@ -989,6 +1082,8 @@ def _binary(op):
                 shapes = (shape, b.shape)
                 shape = _broadcast_arrays(op.name, a, b)
         elif type(y) in _PLAIN:
+            if type(y) is int:
+                y = fitted(y, dtype, op.name)
             out = np.empty(shape, dtype)
             launch(kernel, out, a, y)
             return op.record(out, (x, y), (a, y), None)
@@ -1041,7 +1136,8 @@ def elementwise_op(formula, *derivatives, name=None, result="float", doc=None):
         Name in errors, drawings and for formulas that call the operation; the formula's own by default.
     result : {"float", "arithmetic", "same", "bool"}
         "float": integers become float32 first. "arithmetic" and "same": integers stay integers (bools become int64 in
-        "arithmetic"). "bool": a comparison.
+        "arithmetic"). "bool": a comparison. A whole number that the integers' dtype cannot hold is an OverflowError, as in
+        numpy; comparisons take it, exactly.
     doc : str, optional
         One sentence that opens the operation's docstring.
 

@@ -13,9 +13,9 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'put_along_axis_add', 'index_get', 'index_add', 'uniform', 'descent', 'sgd', 'sgd_dampened', 'adagrad',
            'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad', 'add_squares', 'GRAIN', 'WORTH', 'Kernel', 'formula_text',
            'loop_source', 'Recording', 'peeked', 'Launch', 'launch', 'can_compile', 'compiler', 'default_backend',
-           'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'elementwise', 'pullback', 'normalized_axes',
-           'sum_to_axes', 'random_state', 'number', 'update', 'get_num_threads', 'set_num_threads', 'split',
-           'cache_folder', 'show_config']
+           'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'fitted', 'elementwise', 'pullback',
+           'normalized_axes', 'sum_to_axes', 'random_state', 'number', 'update', 'get_num_threads', 'set_num_threads',
+           'split', 'cache_folder', 'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
 import ast
@@ -265,9 +265,9 @@ def _check_backend(name):
 
 
 def can_compile():
-    "Whether numba is installed and `NUMBA_DISABLE_JIT` does not forbid it to compile."
+    "Whether numba and llvmlite are installed and `NUMBA_DISABLE_JIT` does not forbid to compile."
     try:
-        found = importlib.util.find_spec("numba") is not None
+        found = all(importlib.util.find_spec(name) is not None for name in ("numba", "llvmlite"))
     except ValueError:              # sys.modules["numba"] is None: hidden on purpose
         found = False
     return found and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
@@ -399,9 +399,48 @@ def compute_dtype(out, operands):
     return out.dtype
 
 
-def _typed(operands, dtype):
+def fitted(x, dtype, name):
+    """A Python number as one that arrays of a dtype compute with.
+
+    Parameters
+    ----------
+    x : bool, int or float
+        A fraction loses what is behind the point where the dtype holds whole numbers.
+    dtype : numpy dtype
+    name : str
+        The operation, for the error.
+
+    Returns
+    -------
+    bool, int or float
+
+    Raises
+    ------
+    OverflowError
+        If a whole number is out of the dtype's range, as in numpy 2. (A float too large for float32 becomes infinite there.)
+
+    Notes
+    -----
+    Chapter: The engine room, section One formula, two speeds
+    """
+    if dtype.kind == "b":
+        return builtins.bool(x)
+    if dtype.kind == "f":
+        exact = not isinstance(x, builtins.int) or -(2**53) <= x <= 2**53
+        if exact or builtins.abs(x) < 2**1023:
+            return x if exact else builtins.float(x)
+    elif builtins.abs(x) < np.inf:
+        limits = np.iinfo(dtype)
+        if limits.min <= x <= limits.max:
+            return builtins.int(x)
+    raise OverflowError(f"{name}: the number {x} is out of the range of {dtype}; convert the tensor first, for example by "
+                        ".astype('int64') or .astype('float64') (see the chapter Backpropagation, section The Tensor)")
+
+
+def _typed(operands, dtype, name="formula"):
     "Operands with Python scalars turned into scalars of `dtype`, so that none of them widens the computation."
-    return [x if isinstance(x, np.ndarray | np.bool_ | builtins.bool) else dtype.type(x) for x in operands]
+    return [x if isinstance(x, np.ndarray | np.bool_ | builtins.bool)
+            else dtype.type(fitted(x.item() if isinstance(x, np.generic) else x, dtype, name)) for x in operands]
 
 
 def _formula_reference(formula):
@@ -504,6 +543,18 @@ def _sigmoid(x):
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
+def _power_reference(ufunc_reference):
+    def reference(out, *operands):
+        try:
+            ufunc_reference(out, *operands)
+        except ValueError as error:
+            if "negative integer powers" not in str(error):
+                raise
+            raise ValueError("power: whole numbers have no whole negative powers; convert first, for example by "
+                             ".astype('float32') (see the chapter Operations and their gradients, section Formulas)") from None
+    return reference
+
+
 def _special(name, x):
     from scipy import special
     return getattr(special, name)(x)
@@ -528,6 +579,7 @@ ceil = _vocabulary("ceil", np.ceil, np.ceil)
 round = _vocabulary("round", np.rint, np.rint)
 reciprocal = _vocabulary("reciprocal", np.reciprocal, np.reciprocal)
 power = _vocabulary("power", np.power, np.power, compiled="_loops.power_runner")
+power.kernel.reference = _power_reference(power.kernel.reference)
 maximum = _vocabulary("maximum", np.maximum, np.maximum)
 minimum = _vocabulary("minimum", np.minimum, np.minimum)
 where = _vocabulary("where", lambda c, x, y: np.where(c, x, y))
