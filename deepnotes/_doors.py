@@ -9,6 +9,7 @@ __all__ = ['shown', 'is_missing', 'column_names', 'as_array', 'as_numbers', 'che
 import contextlib
 import decimal
 import numbers
+import sys
 import warnings
 
 import numpy as np
@@ -33,6 +34,8 @@ def _cure(data):
         return f"{kind} is sparse; use toarray()"
     if hasattr(data, "collect"):
         return f"{kind} has not been computed yet; use collect()"
+    if isinstance(data, numbers.Number):
+        return "that number fits no dtype"
     if isinstance(data, dict):
         return "a dict has no rows; use np.column_stack(list(d.values()))"
     if isinstance(data, str | bytes):
@@ -59,8 +62,8 @@ def is_missing(value):
 
 def column_names(data):
     "Names of the columns of a table, if all are text; else None."
-    names = getattr(data, "columns", None)
-    if names is None or callable(names) or not hasattr(data, "__array__"):
+    names = getattr(data, "columns", None) if hasattr(data, "__array__") else None
+    if names is None or callable(names):
         return None
     names = tuple(names)
     return names if names and all(isinstance(name, str) for name in names) else None
@@ -115,9 +118,11 @@ def as_array(op, name, data, see):
     if isinstance(data, np.ma.MaskedArray):
         hidden = int(np.ma.count_masked(data))
         if hidden:
-            raise ValueError(f"{op}: {hidden} entries of {name} are masked, so their values are missing; use "
+            raise ValueError(f"{op}: {name} holds masked entries ({hidden} of {data.size}), whose values are missing; use "
                              f".filled(value) or drop those rows. {see}.")
         data = data.data
+    if isinstance(data, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in data):
+        return as_array(op, name, np.ma.array(data), see)               # numpy's own conversion forgets the rows' masks
     names = column_names(data)
     try:
         with warnings.catch_warnings():
@@ -133,7 +138,7 @@ def as_array(op, name, data, see):
     if array.dtype.kind == "O":
         array = _from_objects(op, name, array, names, see)
     if array.dtype.kind in "Mm" and np.isnat(array).any():
-        at = _place([k[0] for k in np.nonzero(np.isnat(array))], names)
+        at = _place(np.argwhere(np.isnat(array))[0].tolist(), names)
         raise ValueError(f"{op}: {name} holds a missing value (NaT){at}; fill it or drop the row. {see}.")
     return array
 
@@ -152,7 +157,7 @@ def check_finite(op, name, array, see, names=None, rows=None):
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return
     bad = ~np.isfinite(array)
-    index = [int(k[0]) for k in np.nonzero(bad)]
+    index = np.argwhere(bad)[0].tolist()
     value = "missing (nan)" if np.isnan(array[tuple(index)]) else "infinite"
     if rows is not None:
         index[0] = int(rows[index[0]])
@@ -173,13 +178,21 @@ def cast(op, name, array, dtype, see, names=None):
     if array.dtype.kind == "f" and dtype.kind == "f" and dtype.itemsize < array.dtype.itemsize:
         lost = np.isinf(out)
         if lost.any() and (lost := lost & np.isfinite(array)).any():
-            index = tuple(int(k[0]) for k in np.nonzero(lost))
+            index = tuple(np.argwhere(lost)[0].tolist())
             raise ValueError(f"{op}: {name} holds {float(array[index]):.6g}{_place(index, names)}, which does not fit {dtype} (largest "
                              f"{float(np.finfo(dtype).max):.2g}); scale the column first, or use float64 throughout. {see}.")
     return out
 
 # %% ../nbs/01c_doors.ipynb #1c74849a
-def column_order(op, known, names, see, level=3):
+def _level():
+    "How far up the stack the user's line is, for a warning."
+    frame, level = sys._getframe(2), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "deepnotes":
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def column_order(op, known, names, see):
     "The order that gives columns called `names` the order `known`; None if it is theirs, or one of the two has no names."
     if known is None or names is None or known == names:
         return None
@@ -189,11 +202,11 @@ def column_order(op, known, names, see, level=3):
                 for what, some in (("missing", missing), ("not seen in fit", new)) if some]
         raise ValueError(f"{op}: the columns are not those of fit ({'; '.join(told) or 'a name stands twice'}). {see}.")
     warnings.warn(f"{op}: the columns stand in another order than in fit; they are put in that order. {see}.", UserWarning,
-                  stacklevel=level + 1)
+                  stacklevel=_level())
     return [names.index(name) for name in known]
 
 
-def in_order(op, known, data, array, see, level=3):
+def in_order(op, known, data, array, see):
     "The array of a table's numbers, its columns in the order `known`."
-    order = column_order(op, known, column_names(data), see, level + 1) if array.ndim == 2 else None
+    order = column_order(op, known, column_names(data), see) if array.ndim == 2 else None
     return array if order is None else array[:, order]

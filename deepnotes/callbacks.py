@@ -12,7 +12,7 @@ from copy import deepcopy
 
 import numpy as np
 
-from ._doors import shown
+from ._doors import as_numbers, shown
 
 _PAGE = "See the chapter Callbacks"
 
@@ -72,7 +72,7 @@ class Callback:
 def _value(op, row, monitor):
     "The monitored column of an epoch's row."
     if monitor not in row:
-        raise ValueError(f"{op}: there is no column {monitor!r} in this run's history; columns: {', '.join(row)}. A val_ column "
+        raise ValueError(f"{op}: there is no column {shown(monitor)} in this run's history; columns: {', '.join(row)}. A val_ column "
                          f"needs fit(..., validation=(X, y)). {_PAGE}.")
     return float(row[monitor])
 
@@ -96,7 +96,7 @@ class _Best:
         sign = {"loss": -1.0, "error": -1.0, "accuracy": 1.0, "score": 1.0}.get(monitor.removeprefix("val_").split("_")[-1])
         if sign is None:
             raise ValueError(f"{op}: mode='auto' knows losses, errors, accuracies and scores by the last word of their names, and "
-                             f"{monitor!r} is none of them; say mode='min' or mode='max'. {_PAGE}.")
+                             f"{shown(monitor)} is none of them; say mode='min' or mode='max'. {_PAGE}.")
         return sign
 
     def improves(self, value):
@@ -278,7 +278,7 @@ class Diagnostics(Callback):
 
     def __init__(self, X, y, bins=None):
         self.X, self.y = X, y
-        self.bins = np.linspace(-4.0, 4.0, 41) if bins is None else np.asarray(bins, float)
+        self.bins = np.linspace(-4.0, 4.0, 41) if bins is None else as_numbers("Diagnostics", "bins", bins, _PAGE).astype(float)
         if self.bins.ndim != 1 or len(self.bins) < 2 or not np.all(np.diff(self.bins) > 0):
             raise ValueError(f"Diagnostics: bins must be two or more edges in rising order, got {shown(bins)}. {_PAGE}.")
         self.epochs, self.gradient_norm, self.update_ratio, self.dead, self.histograms = [], {}, {}, {}, {}

@@ -17,7 +17,7 @@ import io
 import math
 import os
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -440,8 +440,11 @@ def _take(data, rows):
 
 def _of_anything(op, name, data):
     "An array whose entries may be text, or objects of several kinds: they are carried along, not computed with."
-    array = np.asarray(data)
-    return array if array.dtype.kind == "O" and array.ndim else as_array(op, name, data, _ARRAYS)
+    with suppress(ValueError):                  # rows of different lengths, which as_array refuses
+        array = np.asarray(data)
+        if array.dtype.kind == "O" and array.ndim:
+            return array
+    return as_array(op, name, data, _ARRAYS)
 
 
 def _classes_of(op, labels):

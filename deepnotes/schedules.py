@@ -769,7 +769,8 @@ class ReduceLROnPlateau(LRScheduler):
         self.last_epoch += 1
         if metrics is None and self.last_epoch == 0:
             return
-        value = metrics.item() if isinstance(metrics, (Tensor, np.ndarray)) and metrics.size == 1 else metrics
+        one = isinstance(metrics, (Tensor, np.ndarray)) and metrics.size == 1 and not np.ma.is_masked(metrics)
+        value = metrics.item() if one else metrics
         if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
             self.last_epoch -= 1
             raise TypeError("ReduceLROnPlateau.step: pass the measurement, one number, got "

@@ -805,7 +805,7 @@ class Trainer:
         arrays, features = loader.arrays, self.features or loader.features
         if loader.in_memory:
             X, y = arrays
-            order = column_order("Trainer.fit", features, loader.features, _CHAPTER, 5)
+            order = column_order("Trainer.fit", features, loader.features, _CHAPTER)
             arrays = self._data("fit", X if order is None else X[:, order], y, known=features)
         if validation is not None:
             if not isinstance(validation, tuple | list) or len(validation) != 2:
