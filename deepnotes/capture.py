@@ -622,7 +622,7 @@ class _Plan:
             try:
                 self.build(trial)
                 self.recordings = []
-            except Uncapturable as reason:
+            except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
                 del self.recordings[0]              # the first step of all may have made what later ones find
                 if not self.tries:
@@ -925,8 +925,11 @@ class _Run:
             if self.done < whole:
                 plan = self.captured._plan(samples)
                 if plan.program is not None and all(x.flags.c_contiguous for x in self.arrays):
-                    self.natively(plan, min(whole, self.steps) - self.done)
-                    continue
+                    try:
+                        self.natively(plan, min(whole, self.steps) - self.done)
+                        continue
+                    except kernels.CompilerFailed as failure:       # the loops around the step could not be made
+                        plan.program, plan.reason = None, str(failure)
             self.one()
         return self.out if self.out is not None else []
 

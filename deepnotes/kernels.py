@@ -29,11 +29,14 @@ import os
 import textwrap
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+
+from ._cache import CompilerFailed, first_line
+from ._life import compiling
 
 # %% ../nbs/09_kernels.ipynb #b039e290
 #| code-fold: true
@@ -69,11 +72,12 @@ class Kernel:
 
     def loops(self):
         "The compiled form, made now if no launch has asked for it yet."
-        if isinstance(self.compiled, partial):
-            self.compiled = self._compiled(*self.compiled.args)
-            if default_backend() == "numba":
-                self._face(self.compiled)
-        return self.compiled
+        with compiling:                 # two threads may come at once
+            if isinstance(self.compiled, partial):
+                self.compiled = self._compiled(*self.compiled.args)
+                if default_backend() == "numba":
+                    self._face(self.compiled)
+            return self.compiled
 
     def _first_compiled(self, runner, out, *operands):
         self.loops()(out, *operands)
@@ -243,18 +247,34 @@ def launch(kernel, out, *operands):
     Chapter: The engine room, section Launch
     """
     context = _context.get()
-    if context is None:
-        kernel.run(out, *operands)
-        return out
-    backend, launches = context
-    kernel = getattr(kernel, "kernel", kernel)
-    if launches is not None:
-        launches.append(Launch(kernel, out, operands))
-    if (backend or default_backend()) == "numba":
-        kernel.compiled(out, *operands)
-    else:
+    try:
+        if context is None:
+            kernel.run(out, *operands)
+            return out
+        backend, launches = context
+        kernel = getattr(kernel, "kernel", kernel)
+        if launches is not None:
+            launches.append(Launch(kernel, out, operands))
+        if (backend or default_backend()) == "numba":
+            kernel.compiled(out, *operands)
+        else:
+            kernel.reference(out, *operands)
+    except CompilerFailed as failure:           # before any loop has run: they are made first
+        _on_numpy(getattr(kernel, "kernel", kernel), failure)
         kernel.reference(out, *operands)
     return out
+
+
+def _on_numpy(kernel, failure):
+    "From now on a kernel runs its numpy form; why is said once."
+    kernel.compiled = kernel.reference
+    kernel._face(kernel.reference)
+    if _tested is None:
+        with suppress(CompilerFailed):
+            compiler()
+    if not isinstance(_tested, CompilerFailed):         # of a compiler that does not work at all `compiler` has told
+        warnings.warn(f"deepnotes: {failure} ({_compiler_versions()}): `{kernel.name}` runs on numpy", RuntimeWarning,
+                      stacklevel=4)
 
 
 def _check_backend(name):
@@ -270,13 +290,35 @@ def can_compile():
         found = all(importlib.util.find_spec(name) is not None for name in ("numba", "llvmlite"))
     except ValueError:              # sys.modules["numba"] is None: hidden on purpose
         found = False
-    return found and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+    return found and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0") and not isinstance(_tested, CompilerFailed)
+
+
+_tested = None              # the compiler once it has compiled a first loop, or CompilerFailed
 
 
 def compiler():
-    "The part of the library that needs numba; loops that are found in the cache do without it."
-    from deepnotes import _machine
-    return _machine
+    """The part of the library that needs numba; loops that are found in the cache do without it.
+
+    Where numba cannot be imported, has changed what it is made of, or compiles a first loop wrongly, one warning says so
+    and the process runs on numpy from then on.
+    """
+    global _default, _tested
+    with compiling:
+        if _tested is None:
+            try:
+                from deepnotes import _machine
+                _machine.self_test()
+                _tested = _machine
+            except Exception as error:
+                _tested, _default = CompilerFailed(f"{_compiler_versions()} failed with {first_line(error)}"), "numpy"
+                warnings.warn(f"deepnotes: {_tested}: running on numpy", RuntimeWarning, stacklevel=2)
+    if isinstance(_tested, CompilerFailed):
+        raise CompilerFailed(*_tested.args)
+    return _tested
+
+
+def _compiler_versions():
+    return " with ".join(f"{name} {_version(name)}" for name in ("numba", "llvmlite"))
 
 
 def default_backend():
@@ -1108,9 +1150,10 @@ def split(loop, n, size, args, whole=None):
         _measured(loop, size, args)
         return
     if pays:
-        from deepnotes import _workers
         if _pool is None:
-            _pool = _workers.Pool(importlib.import_module("deepnotes.kernels"))
+            with compiling:             # a fork in the middle of the import would leave it locked in the child
+                from deepnotes import _workers
+                _pool = _pool or _workers.Pool(importlib.import_module("deepnotes.kernels"))
         unit = 1024 if size == n else 1
         chunk = -(-n // (2 * cores * unit)) * unit
         if _pool.run(loop, n, chunk, args, whole, cores):

@@ -12,6 +12,7 @@ import copy
 import csv
 import html
 import inspect
+import io
 import math
 import os
 import signal
@@ -102,17 +103,18 @@ class History:
 
         Parameters
         ----------
-        path : str or path
-            File to write; numbers are written with all their digits, missing values as nothing.
+        path : str, bytes, path or binary file
+            File to write, replaced in one stroke; numbers are written with all their digits, missing values as nothing.
 
         Notes
         -----
         Chapter: The training procedure, section History: what happened on the way
         """
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(self.columns)
-            writer.writerows(zip(*self.columns.values(), strict=True))
+        file = io.StringIO(newline="")
+        writer = csv.writer(file)
+        writer.writerow(self.columns)
+        writer.writerows(zip(*self.columns.values(), strict=True))
+        checkpoints._deliver("History.to_csv", file.getvalue().encode(), path)
 
     def plot(self):
         """Draw loss, accuracy and all other columns against the epoch, training beside validation.
@@ -857,7 +859,8 @@ class Trainer:
             entry = next((entry for entry in states if entry[0] == type(callback).__name__), None)
             if entry is not None:
                 states.remove(entry)
-                callback.load_state_dict(entry[1])
+                with checkpoints._believing_nothing("Trainer.fit", f"the checkpoint's state of {entry[0]} makes no sense"):
+                    callback.load_state_dict(entry[1])
                 callback.on_resume(self)
         return callbacks
 
@@ -1089,8 +1092,8 @@ class Trainer:
 
         Parameters
         ----------
-        path : str or path
-            The file; an older one is replaced in one stroke.
+        path : str, bytes, path or binary file
+            The file; an older one is replaced in one stroke. `io.BytesIO` gives bytes.
 
         Notes
         -----
@@ -1146,22 +1149,21 @@ class Trainer:
         """
         before = self._snapshot()
         try:
-            self.model.load_state_dict(state["model"]["state"])
-            self.optimizer.load_state_dict(state["optimizer"]["state"])
-            if (self.scheduler is None) != (state["scheduler"] is None):
-                raise ValueError("one of the two runs has a schedule, the other has none")
-            if self.scheduler is not None:
-                self.scheduler.load_state_dict(state["scheduler"]["state"])
-            history = History()
-            history.columns = {name: list(column) for name, column in state["history"].items()}
-            if len({len(column) for column in history.columns.values()}) != 1 or "epoch" not in history.columns:
-                raise ValueError("the columns of the history differ in length")
-            sums = {name: type(zero)(state["sums"][name]) for name, zero in self._no_sums().items()}
-            position, states = state["position"], [list(entry) for entry in state["callbacks"]]
-            training, seed = bool(state["settings"]["training"]), int(state["settings"]["seed"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            with checkpoints._believing_nothing("Trainer.load", "the checkpoint does not fit; nothing was changed"):
+                self.model.load_state_dict(state["model"]["state"])
+                self.optimizer.load_state_dict(state["optimizer"]["state"])
+                if (self.scheduler is None) != (state["scheduler"] is None):
+                    raise ValueError("one of the two runs has a schedule, the other has none")
+                if self.scheduler is not None:
+                    self.scheduler.load_state_dict(state["scheduler"]["state"])
+                history, sums = _told_history(state["history"]), _told_sums(state["sums"], self._no_sums())
+                position, states = _told_position(state["position"]), [_told_callback(*entry) for entry in state["callbacks"]]
+                training, seed = state["settings"]["training"], state["settings"]["seed"]
+                if not (isinstance(training, bool) and isinstance(seed, int) and seed >= 0):
+                    raise ValueError(f"training is {training!r} and the seed {seed!r}")
+        except BaseException:
             self._restore(before)
-            raise checkpoints.CheckpointError(f"Trainer.load: the checkpoint does not fit; nothing was changed. {error}") from error
+            raise
         self.history, self._sums, self._position, self._callback_states, self.seed = history, sums, position, states, seed
         self.model.train(training)
 
@@ -1171,8 +1173,8 @@ class Trainer:
 
         Parameters
         ----------
-        path : str or path
-            The file.
+        path : str, bytes, path or binary file
+            The file, or an open one.
         model : Module or None
             Needed if the model holds modules of your own; gets the stored weights. None builds the stored model, with the
             same parameters frozen.
@@ -1205,21 +1207,23 @@ class Trainer:
         for name, given, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
             if given is not None and not isinstance(given, kind):
                 raise TypeError(f"Trainer.load: {name} must be of the class {kind.__name__}, got {type(given).__name__}. {_CHAPTER}.")
+        if loss is not None and not callable(loss) and loss not in _LOSSES:
+            raise ValueError(f"Trainer.load: loss must be callable or one of {', '.join(_LOSSES)}; got {loss!r}. {_CHAPTER}.")
         metrics, state = _listed(metrics), checkpoints.load(path)
+        name = path if isinstance(path, str) else os.fsdecode(path) if isinstance(path, bytes | os.PathLike) else "the open file"
 
-        def refuse(why, error=None):
-            raise checkpoints.CheckpointError(f"Trainer.load: {os.fspath(path)} {why}. {_CHAPTER}, "
-                                              "section Stopped and continued.") from error
+        def refuse(why):
+            raise checkpoints.CheckpointError(f"Trainer.load: {name} {why}. {_CHAPTER}, section Stopped and continued.")
 
-        try:
-            settings = state["settings"]
+        with checkpoints._believing_nothing("Trainer.load", f"{name} is a checkpoint, but not of a Trainer"):
+            settings, told = state["settings"], state["model"]
             if model is None:
-                if state["model"]["description"] is None:
-                    refuse(f"holds a model that cannot be rebuilt from it ({state['model']['reason']}); pass model=")
-                model = checkpoints.build(state["model"]["description"])
+                if told["description"] is None:
+                    refuse(f"holds a model that cannot be rebuilt from it ({told['reason']}); pass model=")
+                model = checkpoints.build(told["description"], told["state"])
                 parameters = dict(model.named_parameters())
-                for name in state["model"]["frozen"]:
-                    parameters[name].requires_grad = False
+                for frozen in told["frozen"]:
+                    parameters[frozen].requires_grad = False
             if loss is None:
                 if settings["loss"] is None:
                     refuse("was trained with a loss of its own; pass loss=")
@@ -1236,8 +1240,6 @@ class Trainer:
                           scheduler=scheduler, scheduler_interval=settings["scheduler_interval"],
                           clip_grad_norm=settings["clip_grad_norm"], clip_grad_value=settings["clip_grad_value"],
                           capture=capture)
-        except (KeyError, TypeError) as error:
-            refuse(f"is a checkpoint, but not of a Trainer ({type(error).__name__}: {error})", error)
         trainer.load_state_dict(state)
         return trainer
 
@@ -1401,6 +1403,42 @@ def _listed(metrics):
     if metrics is not None and not isinstance(metrics, str | tuple | list) and not callable(metrics):
         raise TypeError(f"Trainer: metrics must be names or functions (outputs, targets), got {shown(metrics)}. {_CHAPTER}.")
     return [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics or ())
+
+
+def _told_history(columns):
+    "The history that a file tells of, if it is one: columns of one length, of numbers and of values that are missing."
+    history = History()
+    history.columns = {name: list(column) for name, column in columns.items()}
+    if list(columns.get("epoch", [None])) != list(range(1, len(history) + 1)):
+        raise ValueError("the history does not count its epochs")
+    for name, column in history.columns.items():
+        if not isinstance(name, str) or len(column) != len(history) or not all(
+                value is None or isinstance(value, int | float) and not isinstance(value, bool) for value in column):
+            raise ValueError(f"the column {name!r} of the history is no number for each epoch")
+    return history
+
+
+def _told_sums(sums, zeros):
+    if not all(isinstance(sums[name], int | type(zero)) and not isinstance(sums[name], bool) for name, zero in zeros.items()):
+        raise ValueError(f"the sums of the epoch are {sums!r:.80}")
+    return {name: type(zero)(sums[name]) for name, zero in zeros.items()}
+
+
+def _told_position(position):
+    "Where in an epoch a file says that a run stands: what a Loader can be asked to take, of whatever rows."
+    if position is not None:
+        loader = Loader(np.zeros(1), np.zeros(1))
+        loader.load_state_dict({**loader.state_dict(), **position, "step": 0})
+        loader.load_state_dict({**position, "step": 0})
+        if isinstance(position["step"], bool) or not isinstance(position["step"], int) or position["step"] < 0:
+            raise ValueError(f"the position is {position!r:.80}")
+    return position
+
+
+def _told_callback(name, state):
+    if not isinstance(name, str) or not isinstance(state, dict):
+        raise ValueError(f"a callback's state is {state!r:.80}")
+    return [name, state]
 
 
 def _name(metric):
