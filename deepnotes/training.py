@@ -349,18 +349,28 @@ class _Interrupts:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _listener():
+    "Where to tell how it goes: stderr, or None where there is none (no console), it is closed, or it takes no text."
+    try:
+        sys.stderr.write("")
+    except (AttributeError, ValueError, OSError):
+        return None
+    return sys.stderr
+
+
 class _Progress:
     "A bar where someone looks (a terminal, a notebook), a line per epoch in a log that asked for it, or nothing."
 
     def __init__(self, progress, epochs, steps):
-        looked_at = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self.file = _listener()
+        looked_at = self.file is not None and ("ipykernel" in sys.modules or getattr(self.file, "isatty", bool)())
         self.epochs, self.epoch, self.steps, self.bar = epochs, 0, steps, None
-        self.lines = bool(progress) and not looked_at
+        self.lines = bool(progress) and not looked_at and self.file is not None
         if looked_at and (progress is None or progress):
             from tqdm import tqdm
 
             total = None if steps is None else steps * epochs
-            self.bar = tqdm(total=total, unit="step", file=sys.stderr, dynamic_ncols=True, mininterval=0.2)
+            self.bar = tqdm(total=total, unit="step", file=self.file, dynamic_ncols=True, mininterval=0.2)
             self.bar.set_description(f"epoch 1/{epochs}", refresh=False)
 
     def advance(self, steps):
@@ -374,7 +384,7 @@ class _Progress:
             self.bar.set_description(f"epoch {min(self.epoch + 1, self.epochs)}/{self.epochs}", refresh=False)
             self.bar.set_postfix(told, refresh=False)
         elif self.lines:
-            print(f"epoch {self.epoch}/{self.epochs}: " + ", ".join(f"{k} {v}" for k, v in told.items()), file=sys.stderr)
+            print(f"epoch {self.epoch}/{self.epochs}: " + ", ".join(f"{k} {v}" for k, v in told.items()), file=self.file)
 
     def close(self):
         if self.bar is not None:
