@@ -219,7 +219,7 @@ def test(arguments):
 # Tests of the book and the tool-chain, which need what only developers install.
 AROUND = ("book", "ext", "gate", "readme", "tasks", "packaging", "widgets", "benchmarks", "page", "student")
 # What a library of numpy alone has to do; the rest of the tests compare with what is not there.
-BARE = ("user", "test_kernels.py", "test_autograd.py", "test_activations.py", "test_layers.py", "test_optimizers.py",
+BARE = ("user", "test_kernels.py", "test_autograd.py", "test_layers.py", "test_optimizers.py",
         "test_schedules.py", "test_training_loop.py")
 
 
@@ -265,7 +265,8 @@ def test_bare(arguments):
     """Programs of users, and the tests of what they use, where nothing can be compiled: no numba, no llvmlite, no scipy,
     no matplotlib, no safetensors, no scikit-learn."""
     inside = elsewhere("bare", find_python(), pinned("numpy", "tqdm", "pytest", "hypothesis", "mpmath"))
-    files = [] if any(not a.startswith("-") for a in arguments) else [ROOT / "tests" / name for name in BARE]
+    named = any((ROOT / a.partition("::")[0]).exists() for a in arguments)
+    files = [] if named else [ROOT / "tests" / name for name in BARE]
     # The one warning that numba is missing has tests of its own; here it is chosen.
     run(inside, "-m", "pytest", *files, *arguments, env={**os.environ, "PYTHONPATH": str(ROOT), "DEEPNOTES_BACKEND": "numpy"})
 
