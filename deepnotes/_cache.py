@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['exp', 'log', 'plus', 'larger', 'small_square', 'address_of', 'fetch_add', 'exchange', 'replace', 'call', 'relax',
-           'STAMPED', 'LIMIT', 'LARGEST', 'STALE', 'ENTRY', 'NATIVE', 'native', 'INDEX', 'stand_in', 'fingerprint',
-           'stamp', 'cache_folder', 'sealed', 'unsealed', 'Folder', 'target_machine', 'packed', 'unpacked',
-           'engine_for', 'python_function', 'load', 'kept', 'machine_code', 'compiled_function', 'array_type',
-           'assembled']
+           'STAMPED', 'LIMIT', 'LARGEST', 'STALE', 'ENTRY', 'NATIVE', 'native', 'INDEX', 'stand_in', 'CompilerFailed',
+           'FormulaError', 'answering_for', 'first_line', 'fingerprint', 'stamp', 'cache_folder', 'sealed', 'unsealed',
+           'Folder', 'target_machine', 'packed', 'unpacked', 'engine_for', 'python_function', 'load', 'kept',
+           'machine_code', 'compiled_function', 'array_type', 'assembled']
 
 # %% ../nbs/09c_cache.ipynb #8f7b404d
 import contextlib
@@ -55,11 +55,37 @@ def _loaded(code):
 
 # %% ../nbs/09c_cache.ipynb #0446fce8
 #| code-fold: true
+class CompilerFailed(Exception):
+    "Why a loop could not be made, in one sentence; whoever wanted it runs on numpy instead."
+
+
+class FormulaError(TypeError):
+    "What a formula does that no loop can."
+
+
+@contextlib.contextmanager
+def answering_for(what):
+    "Whatever goes wrong inside the compiler is CompilerFailed; what a formula does wrong stays its author's."
+    try:
+        yield
+    except (CompilerFailed, FormulaError):
+        raise
+    except Exception as error:
+        raise CompilerFailed(f"{what} failed with {first_line(error)}") from error
+
+
+def first_line(error):
+    "An exception as `Kind: the first line of what it says`."
+    said = str(error).strip().splitlines() or ["no word"]
+    return f"{type(error).__name__}: {said[0]}"
+
+
 def fingerprint(function):
     "A text that changes whenever what `function` computes changes."
     if hasattr(function, "kernel") or hasattr(function, "word"):
         return function.__name__
-    return repr(_described(function, set()))
+    with answering_for("reading a formula"):
+        return repr(_described(function, set()))
 
 
 def _described(value, seen):
@@ -87,8 +113,8 @@ def _described(value, seen):
         return value
     if isinstance(value, np.ufunc):
         return value.__name__
-    raise TypeError(f"elementwise: a formula may refer to numbers and functions, but this one refers to {value!r} "
-                    "(see the chapter The engine room, section One formula, two speeds)")
+    raise FormulaError(f"elementwise: a formula may refer to numbers and functions, but this one refers to {value!r} "
+                       "(see the chapter The engine room, section One formula, two speeds)")
 
 # %% ../nbs/09c_cache.ipynb #8a896b69
 #| code-fold: true
@@ -381,7 +407,9 @@ def machine_code(build, signature, text, machine, apart=False):
     callable
         Takes exactly such arguments, unchecked, and releases the GIL while it runs.
     """
-    return kept(text + repr((signature, apart)), lambda: machine().compile_loop(build(machine()), signature, apart), load)
+    with answering_for("compiling a loop"):
+        return kept(text + repr((signature, apart)), lambda: machine().compile_loop(build(machine()), signature, apart),
+                    load)
 
 
 def compiled_function(ground, function, dtype, signature, apart=False):
@@ -419,4 +447,5 @@ def assembled(key, write):
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
         builder.getModulePassManager().run(module, builder)
         return packed(machine.emit_object(module), [])
-    return kept(key, make, lambda content: engine_for(*unpacked(content)[:2]))
+    with answering_for("compiling what is written for LLVM"):
+        return kept(key, make, lambda content: engine_for(*unpacked(content)[:2]))

@@ -6,7 +6,8 @@
 __all__ = ['LOOP', 'inlined', 'TANH_TAIL', 'ERF_NEAR', 'ERF_FAR', 'QUICK', 'SINGLE', 'DOUBLE', 'SCALARS', 'WORDS', 'QUICK_WORDS',
            'reinterpret', 'plus', 'small_square', 'fetch_add', 'exchange', 'replace', 'address_of', 'call', 'relax',
            'larger', 'polynomial', 'exponentials', 'logarithms', 'error_function', 'two_pi', 'two_parts',
-           'trigonometry', 'quick_trigonometry', 'retype', 'scalar_form', 'array_type', 'compile_loop', 'machine_code']
+           'trigonometry', 'quick_trigonometry', 'retype', 'scalar_form', 'array_type', 'compile_loop', 'self_test',
+           'machine_code']
 
 # %% ../nbs/09b_machine.ipynb #048c9c07
 import dis
@@ -28,7 +29,7 @@ from numba.extending import intrinsic, overload, register_jitable
 from numba.np.arrayobj import populate_array
 
 from . import _cache
-from ._cache import _loaded, stand_in
+from ._cache import FormulaError, _loaded, stand_in
 from ._life import forever, guarded
 
 guarded(global_compiler_lock)
@@ -437,12 +438,12 @@ def retype(function, dtype, integers=True, around=(), quick=False):
         return WORDS[function.word]
     if hasattr(function, "kernel"):
         if function.kernel.name not in WORDS:
-            raise TypeError(f"{function.kernel.name}: has no form for compiled loops, so a formula cannot use it "
-                            "(see the chapter The engine room, section One formula, two speeds)")
+            raise FormulaError(f"{function.kernel.name}: has no form for compiled loops, so a formula cannot use it "
+                               "(see the chapter The engine room, section One formula, two speeds)")
         return quick and QUICK_WORDS.get(function.kernel.name) or WORDS[function.kernel.name]
     if function in around:
-        raise TypeError(f"{function.__name__}: a formula may not call itself "
-                        "(see the chapter The engine room, section One formula, two speeds)")
+        raise FormulaError(f"{function.__name__}: a formula may not call itself "
+                           "(see the chapter The engine room, section One formula, two speeds)")
 
     def typed(value, attributes=(), integers=integers):
         if isinstance(value, float | np.floating) or integers and type(value) is int:
@@ -625,6 +626,22 @@ def compile_loop(function, signature, apart=False):
         return forever(dispatcher).overloads[signature].entry_point
     kinds = [kind.ndim if isinstance(kind, types.Array) else str(kind) for kind in signature]
     return _cache.packed(*native, kinds)
+
+
+def self_test():
+    "Compile one loop, load it and run it; raises if any of that fails, or if what comes out is wrong."
+    def probe(out, x):
+        for i in range(out.size):
+            out[i] = math.sqrt(x[i]) + 0.25
+
+    _cache.stamp()
+    vector = np.dtype(np.float32)
+    made = compile_loop(probe, (_cache.array_type(vector),) * 2)
+    loop = _cache.load(made) if isinstance(made, bytes) else made
+    x, out = np.arange(37, dtype=vector) ** 2, np.zeros(37, vector)
+    loop(out, x)
+    if out.tolist() != [i + 0.25 for i in range(37)]:
+        raise ArithmeticError(f"a first loop gave {out[:3].tolist()} where [0.25, 1.25, 2.25] was expected")
 
 
 def machine_code(build, signature, text):

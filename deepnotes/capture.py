@@ -13,7 +13,6 @@ import linecache
 import math
 import re
 import sys
-import threading
 import time
 import types
 import zlib
@@ -22,7 +21,9 @@ import numpy as np
 
 from . import _cache, _loops, _tape, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, writes_of
-from ._program import (Program, advance_call, copy_call, feed_call, gather_call, store_call)
+from ._life import Interrupts, own_lock
+
+from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
 from ._tape import Tensor
 
 # %% ../nbs/10_capture.ipynb #47400a72
@@ -277,48 +278,51 @@ def lowered(kernel, out, operands):
 
 
 def _straightened(kernel, run, out, operands):
-    "The calls for operands that lie in memory as no loop can read them: copied first, and the result copied back."
+    "The calls for operands that lie in memory as no loop can read them: copied first, and what is written copied back."
     if kernel.name == "matmul":
-        return _batched(kernel, run, out, *operands)
-    before, straight = [], []
-    target = out if out.flags.carray else np.empty(out.shape, out.dtype)
-    for x in operands:
-        if isinstance(x, np.ndarray) and x is out:
-            x = target
-        elif isinstance(x, np.ndarray) and x.size == out.size == 1:
-            x = x.reshape(out.shape)
-        elif isinstance(x, np.ndarray) and kernel.formula is not None and x.size > 1 and not (
-                x.flags.c_contiguous and x.shape == out.shape) and _loops.classify(out, [x])[0] == "f":
-            x, source = np.empty(out.shape, x.dtype), x
-            before.append(copy_call(x, source))
-        elif isinstance(x, np.ndarray) and not x.flags.c_contiguous:
-            x, source = np.empty(x.shape, x.dtype), x
-            before.append(copy_call(x, source))
-        straight.append(x)
-    after = [] if target is out else [copy_call(out, target)]
-    if target is not out and reads_out(kernel):
-        before.append(copy_call(target, out))
-    calls = run(target, *straight)
-    return None if calls is None or None in before or None in after else [*before, *calls, *after]
+        return _products(run, out, *operands)
+    fitted = [_fitted(x, out) if kernel.formula is not None else x for x in operands]
+    spread = [(x, y) for x, y in zip(fitted, operands, strict=True) if x is not y and x.base is not y]
+    straight = _loops.straightened(kernel, out, fitted)
+    if straight is None:
+        straight = _loops.Straight(out, fitted, [], [])
+    elif not reads_out(kernel):
+        straight = straight._replace(before=[pair for pair in straight.before if pair[1] is not out])
+    return _between(run(straight.out, *straight.operands), [*spread, *straight.before], straight.behind)
 
 
-def _batched(kernel, run, out, a, b):
-    "A product of stacks of matrices, one after the other."
-    if out.ndim < 2 or out.ndim == 2 or a.ndim < 2 or b.ndim < 2 or math.prod(out.shape[:-2]) > 256:
-        if out.ndim == 2 == a.ndim == b.ndim:
-            before = [(np.ascontiguousarray(np.empty(x.shape, x.dtype)), x) for x in (a, b)]
-            calls = run(out, *[straight for straight, _ in before])
-            copies = [copy_call(*pair) for pair in before]
-            return None if calls is None or None in copies else [*copies, *calls]
+def _fitted(x, out):
+    "An operand of a formula, in a shape that its loop can read: spread over the result if it is neither row nor column."
+    if not isinstance(x, np.ndarray) or x is out:
+        return x
+    if x.size == out.size == 1:
+        return x.reshape(out.shape)
+    lies_badly = not (x.flags.c_contiguous and x.shape == out.shape)
+    return np.empty(out.shape, x.dtype) if x.size > 1 and lies_badly and _loops.classify(out, [x])[0] == "f" else x
+
+
+def _between(calls, before, behind):
+    "Calls with copies (to, from) before and behind them; None if one of them cannot be."
+    copies = [copy_call(*pair) for pair in before], [copy_call(*pair) for pair in behind]
+    return None if calls is None or None in copies[0] or None in copies[1] else [*copies[0], *calls, *copies[1]]
+
+
+def _products(run, out, a, b):
+    "A product of matrices, or of stacks of matrices one after the other; what BLAS cannot read is copied."
+    from deepnotes._product import made_readable         # written for LLVM, which is not there where nothing is captured
+
+    if out.ndim < 2 or a.ndim < 2 or b.ndim < 2 or math.prod(out.shape[:-2]) > 256:
         return None
-    stack = out.shape[:-2]
+    stack, calls = out.shape[:-2], []
     a, b = np.broadcast_to(a, stack + a.shape[-2:]), np.broadcast_to(b, stack + b.shape[-2:])
-    calls = []
     for i in np.ndindex(stack):
-        part = run(out[i], a[i], b[i])
-        if part is None:
+        part = out[i], a[i], b[i]
+        made = made_readable(*part)
+        before = [(x, y) for x, y in zip(made[1:], part[1:], strict=True) if x is not y]
+        some = _between(run(*made), before, [] if made[0] is part[0] else [(part[0], made[0])])
+        if some is None:
             return None
-        calls += part
+        calls += some
     return calls
 
 # %% ../nbs/10_capture.ipynb #51ab0f78
@@ -575,7 +579,9 @@ def _is_constant(x):
 
 class _Looking:
     "While it is entered, in any thread, `.data` and `.numpy()` show arrays that tell who looks."
-    entered, lock = 0, threading.Lock()
+
+    def __init__(self):
+        self.entered, self._lock = 0, own_lock(self)
 
     def __enter__(self):
         self.move(1)
@@ -584,7 +590,7 @@ class _Looking:
         self.move(-1)
 
     def move(self, step):
-        with self.lock:
+        with self._lock:
             self.entered += step
             _tape.look = _look if self.entered else None
 
@@ -620,9 +626,10 @@ class _Plan:
         self.recordings.append((launches, parts, before, after))
         if len(self.recordings) == 2:
             try:
-                self.build(trial)
+                with Interrupts(patient=True):          # it puts memory back as it was
+                    self.build(trial)
                 self.recordings = []
-            except Uncapturable as reason:
+            except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
                 del self.recordings[0]              # the first step of all may have made what later ones find
                 if not self.tries:
@@ -746,7 +753,7 @@ class Captured:
             self.parameters = list(inspect.signature(step).parameters.values())
         except (TypeError, ValueError):
             self.parameters = []
-        self._plans, self._last, self._lock = {}, None, threading.RLock()
+        self._plans, self._last, self._lock = {}, None, own_lock(self)
 
     @property
     def captured(self):
@@ -835,7 +842,11 @@ class Captured:
             if failed >= 0:
                 plan.failed(failed)
             return plan.returned()
-        result = plan.eager() if plan.reason is not None else plan.record()
+        if plan.reason is None:
+            with Interrupts():
+                result = plan.record()
+        else:
+            result = plan.eager()
         if isinstance(result, Tensor):
             return Tensor(result._data.copy())
         return tuple(Tensor(x._data.copy()) if isinstance(x, Tensor) else x for x in result) if isinstance(
@@ -921,13 +932,18 @@ class _Run:
     def go(self):
         whole = len(self.order) // self.batch_size - self.start      # batches of full size that are left
         samples = [np.empty((self.batch_size, *x.shape[1:]), x.dtype) for x in self.arrays]
-        while self.done < self.steps:
-            if self.done < whole:
-                plan = self.captured._plan(samples)
-                if plan.program is not None and all(x.flags.c_contiguous for x in self.arrays):
-                    self.natively(plan, min(whole, self.steps) - self.done)
-                    continue
-            self.one()
+        with Interrupts() as ctrl_c:
+            while self.done < self.steps:
+                if self.done < whole:
+                    plan = self.captured._plan(samples)
+                    if plan.program is not None and all(x.flags.c_contiguous for x in self.arrays):
+                        try:
+                            self.natively(plan, min(whole, self.steps) - self.done, ctrl_c)
+                            continue
+                        except kernels.CompilerFailed as failure:       # the loops around the step could not be made
+                            plan.program, plan.reason = None, str(failure)
+                self.one()
+                ctrl_c.check()
         return self.out if self.out is not None else []
 
     def rows(self):
@@ -960,7 +976,7 @@ class _Run:
             raise ValueError(f"run: the step returns {len(outputs)} arrays, but out holds {len(self.out)} (see the chapter From "
                              "Python to machine code, section Capture)")
 
-    def natively(self, plan, steps):
+    def natively(self, plan, steps, ctrl_c):
         self.histories(plan.outputs)
         for history, x in zip(self.out, plan.outputs, strict=True):
             if history.shape[1:] != x.shape or history.dtype != x.dtype or not history.flags.carray:
@@ -989,6 +1005,7 @@ class _Run:
             chunk = max(1, min(8 * chunk, int(0.05 * now / max(spent, 1e-9))))
             if self.progress is not None:
                 self.progress(self.done)
+            ctrl_c.check()
 
 
 def capture(step, fuse=True):
