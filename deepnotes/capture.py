@@ -22,7 +22,7 @@ import numpy as np
 from . import _cache, _loops, _tape, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, writes_of
 from ._life import Interrupts, own_lock
-from ._product import made_readable
+
 from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
 from ._tape import Tensor
 
@@ -309,6 +309,8 @@ def _between(calls, before, behind):
 
 def _products(run, out, a, b):
     "A product of matrices, or of stacks of matrices one after the other; what BLAS cannot read is copied."
+    from deepnotes._product import made_readable         # written for LLVM, which is not there where nothing is captured
+
     if out.ndim < 2 or a.ndim < 2 or b.ndim < 2 or math.prod(out.shape[:-2]) > 256:
         return None
     stack, calls = out.shape[:-2], []

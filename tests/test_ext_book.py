@@ -228,9 +228,10 @@ def test_buttons_follow_settings(book):
     values = read_settings(book.root)
     page = book.read("01_units")
     repository = values["git_url"].removeprefix("https://github.com/")
-    branch = values["branch"]
-    assert f'"https://mybinder.org/v2/gh/{repository}/{branch}?urlpath=lab/tree/nbs/01_units.ipynb"' in page
-    assert f'"https://colab.research.google.com/github/{repository}/blob/{branch}/nbs/01_units.ipynb"' in page
+    assert f'"https://mybinder.org/v2/gh/{repository}/student?urlpath=lab/tree/01_units.ipynb"' in page
+    assert f'"https://colab.research.google.com/github/{repository}/blob/student/01_units.ipynb"' in page
+    assert '"../student/01_units.ipynb"' in page  # what the download button offers
+    assert (book.html / "student" / "01_units.ipynb").exists() and (book.html / "student" / "binder" / "requirements.txt").exists()
     assert f'href="{values["git_url"]}"' in page
     assert "example.invalid" not in page
 
