@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['exp', 'log', 'plus', 'larger', 'small_square', 'address_of', 'fetch_add', 'exchange', 'replace', 'call', 'relax',
-           'STAMPED', 'STAMP', 'ENTRY', 'NATIVE', 'native', 'compiling', 'INDEX', 'stand_in', 'fingerprint',
+           'STAMPED', 'ENTRY', 'NATIVE', 'native', 'compiling', 'INDEX', 'stand_in', 'fingerprint', 'stamp',
            'cache_folder', 'safe_folder', 'target_machine', 'packed', 'unpacked', 'engine_for', 'python_function',
            'load', 'save', 'kept', 'machine_code', 'compiled_function', 'array_type', 'assembled']
 
 # %% ../nbs/09c_cache.ipynb #8f7b404d
 import ctypes
 import dis
+import functools
 import hashlib
 import importlib.util
 import json
@@ -22,8 +23,6 @@ import tempfile
 import threading
 import types as pytypes
 
-import llvmlite
-import llvmlite.binding as llvm
 import numpy as np
 
 # %% ../nbs/09c_cache.ipynb #89b8df63
@@ -93,21 +92,33 @@ def _described(value, seen):
 STAMPED = ("_cache", "_machine", "_loops", "_rows", "_product", "_workers")
 
 
+def _llvm():
+    "LLVM as numba brings it along; imported when the first loop is needed, for where there is none all else must work."
+    import llvmlite.binding
+    return llvmlite.binding
+
+
+def _text(module, file=None):
+    "The text of a module, or of a file beside it, without importing it; also out of a zip archive."
+    spec = importlib.util.find_spec(module)
+    path = spec.origin if file is None else os.path.join(os.path.dirname(spec.origin), file)
+    return spec.loader.get_data(path)
+
+
 def _stamp():
     "What all compiled loops depend on: the modules that write and make them, the compiler, and the processor."
-    numba = os.path.dirname(importlib.util.find_spec("numba").origin)
-    text = b""
-    for path in (*[importlib.util.find_spec(f"deepnotes.{name}").origin for name in STAMPED],
-                 os.path.join(numba, "_version.py")):
-        with open(path, "rb") as file:
-            text += file.read()
+    llvm = _llvm()
+    text = b"".join([*[_text(f"deepnotes.{name}") for name in STAMPED], _text("numba", "_version.py")])
     target = (platform.machine(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(),
               [os.environ.get("NUMBA_" + name) for name in ("CPU_NAME", "CPU_FEATURES", "OPT", "ENABLE_AVX")])
-    versions = (llvmlite.__version__, np.__version__, sys.version, sys.platform)
+    versions = (sys.modules["llvmlite"].__version__, np.__version__, sys.version, sys.platform)
     return hashlib.sha256(text + repr((target, versions)).encode()).digest()
 
 
-STAMP = _stamp()
+@functools.cache
+def stamp():
+    "The stamp of this process, made when the first loop is looked for."
+    return _stamp()
 
 # %% ../nbs/09c_cache.ipynb #506fa208
 def cache_folder():
@@ -158,6 +169,7 @@ def target_machine():
     "The processor at hand, as LLVM sees it."
     global _target
     if _target is None:
+        llvm = _llvm()
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         target = llvm.Target.from_triple(llvm.get_process_triple())
@@ -184,6 +196,7 @@ def unpacked(content):
 
 def engine_for(code, needs):
     "Object code, ready to be called. Raises if this process lacks a symbol that it needs."
+    llvm = _llvm()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
     missing = [name for name in needs if llvm.address_of_symbol(name) is None]
     if missing:
@@ -228,7 +241,7 @@ def save(path, content):
 def kept(key, make, use):
     "What `use` makes of the bytes kept under a key; where there are none, of those that `make` returns, kept from now on."
     folder = safe_folder()
-    path = folder and os.path.join(folder, hashlib.sha256(STAMP + key.encode()).hexdigest()[:40] + ".loop")
+    path = folder and os.path.join(folder, hashlib.sha256(stamp() + key.encode()).hexdigest()[:40] + ".loop")
     try:
         with open(path or os.devnull, "rb") as file:
             return use(file.read())
@@ -296,6 +309,7 @@ def array_type(dtype, ndim=1):
 def assembled(key, write):
     "The engine for what `write` returns: a module in LLVM's own language, for what no loop over arrays can say."
     def make():
+        llvm = _llvm()
         module, machine = llvm.parse_assembly(write()), target_machine()
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
         builder.getModulePassManager().run(module, builder)

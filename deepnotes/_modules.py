@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import kernels
+from ._tape import _writable
 from .autograd import Tensor, no_grad
 from .kernels import launch
 
@@ -37,15 +38,6 @@ class Parameter(Tensor):
 
     def __init__(self, data, requires_grad=True):
         super().__init__(data, requires_grad=requires_grad)
-
-    def __deepcopy__(self, memo):
-        memo[id(self)] = twin = Parameter(self.data.copy(), self.requires_grad)
-        if self.grad is not None:
-            twin.grad = Tensor(self.grad.data.copy())
-        return twin
-
-    def __reduce__(self):
-        return Parameter, (self.data, self.requires_grad)
 
 # %% ../nbs/06b_modules.ipynb #26d01a41
 #| code-fold: true
@@ -134,6 +126,19 @@ class Module:
                 changed = hook(self, args, y)
                 y = y if changed is None else changed
         return y
+
+    def __copy__(self):
+        return deepcopy(self)               # one that shared its parameters would train those of the original
+
+    def __setstate__(self, state):
+        attributes, slots = state if isinstance(state, tuple) else (state, None)
+        vars(self).update(attributes or {})
+        for name, value in (slots or {}).items():
+            setattr(self, name, value)
+        for name in self._buffers:
+            array = getattr(self, name, None)
+            if array is not None:
+                setattr(self, name, _writable(array))
 
     def register_buffer(self, name, value, persistent=True):
         """Give the module an array that is part of its state and does not learn.

@@ -17,6 +17,7 @@ import threading
 import types
 import weakref
 from contextlib import ContextDecorator
+from copy import deepcopy
 from functools import lru_cache
 from heapq import heappop, heappush
 from html import escape
@@ -381,18 +382,31 @@ class Tensor:
             text += f", grad_fn=<{self._node.name}>"
         return f"Tensor({text})"
 
+    # Copies hold numbers, gradient and hooks; never a graph, whose rules are code and whose arrays belong to others.
+
     def __reduce__(self):
         if not self.is_leaf:
             raise RuntimeError("copy or pickle: a computed tensor cannot be copied with its graph; use .detach() first")
-        return Tensor, (self._data, self.requires_grad)
+        grad = None if self.grad is None else self.grad._data
+        more = grad, self._hooks, getattr(self, "__dict__", None)           # a subclass may have attributes
+        return _remade, (type(self), self._data, self.requires_grad), more if any(x is not None for x in more) else None
+
+    def __setstate__(self, state):
+        grad, self._hooks, attributes = state
+        self.grad = None if grad is None else _wrap(_writable(grad))
+        for name, value in (attributes or {}).items():
+            setattr(self, name, value)
 
     def __deepcopy__(self, memo):
-        if not self.is_leaf:
-            raise RuntimeError("deepcopy: a computed tensor cannot be copied with its graph; use .detach() first")
-        memo[id(self)] = twin = Tensor(self._data.copy(), self.requires_grad)
-        if self.grad is not None:
-            twin.grad = Tensor(self.grad._data.copy())
+        remade, (cls, data, requires_grad), state = self.__reduce__()
+        memo[id(self)] = twin = remade(cls, deepcopy(data, memo), requires_grad)
+        if state is not None:
+            grad, hooks, attributes = state
+            twin.__setstate__((deepcopy(grad, memo), hooks and dict(hooks), deepcopy(attributes, memo)))
         return twin
+
+    def __copy__(self):
+        return deepcopy(self)               # as with numpy's arrays: a copy has numbers of its own
 
 
 OPS = {}  # name -> function on Tensors: how formulas and numpy's ufuncs find the recorded operation
@@ -452,6 +466,18 @@ def _wrap(array, node=None):
     t = Tensor.__new__(Tensor)
     t._data, t._node, t._version = array, node, [0, False]
     t.grad = t._hooks = None
+    return t
+
+
+def _writable(array):
+    "An array that can be changed: between processes numbers may arrive as a file, or a buffer, that is only read"
+    return np.array(array) if isinstance(array, np.memmap) or not array.flags.writeable else array
+
+
+def _remade(cls, data, requires_grad):
+    "A leaf of any class, without its constructor, which may ask for something else"
+    t = cls.__new__(cls)
+    Tensor.__init__(t, _writable(data), requires_grad)
     return t
 
 

@@ -8,6 +8,7 @@ __all__ = ['Callback', 'EarlyStopping', 'Checkpoint', 'Diagnostics']
 # %% ../nbs/08d_callbacks.ipynb #b359e43e
 import math
 import os
+from copy import deepcopy
 
 import numpy as np
 
@@ -52,6 +53,9 @@ class Callback:
 
     def on_train_end(self, trainer):
         """Called by `fit` after the last epoch; not after Ctrl-C or an error."""
+
+    def __copy__(self):
+        return deepcopy(self)               # what it has counted and kept is its own
 
     def state_dict(self):
         """What must survive a checkpoint: arrays, numbers, strings, lists and dicts of them."""

@@ -6,7 +6,11 @@
 __all__ = ['Uncapturable', 'lowered', 'Line', 'Joined', 'step_source', 'Captured', 'capture']
 
 # %% ../nbs/10_capture.ipynb #7c1c2e44
+<<<<<<< HEAD
 import collections
+=======
+import copy
+>>>>>>> main
 import functools
 import inspect
 import linecache
@@ -902,6 +906,31 @@ class _Plan:
         raise RuntimeError(f"capture: `{line.name}` failed in the captured step")
 
 
+def _own_step(step, memo):
+    """A step with a model of its own: Python copies a function as itself, and the copy would train the original's model.
+
+    What a function holds in its cells is copied, functions in there too; what it finds among the globals it goes on to find there.
+    """
+    if isinstance(step, functools.partial):
+        args, keywords = copy.deepcopy((step.args, step.keywords), memo)
+        return functools.partial(_own_step(step.func, memo), *args, **keywords)
+    if not isinstance(step, types.FunctionType):
+        return copy.deepcopy(step, memo)
+    if id(step) in memo or not step.__closure__:
+        return memo.get(id(step), step)
+    cells = tuple(types.CellType() for _ in step.__closure__)
+    memo[id(step)] = twin = types.FunctionType(step.__code__, step.__globals__, step.__name__, None, cells)
+    for name in ("__module__", "__qualname__", "__doc__"):
+        setattr(twin, name, getattr(step, name))
+    for name in ("__defaults__", "__kwdefaults__", "__dict__"):
+        setattr(twin, name, copy.deepcopy(getattr(step, name), memo))
+    for cell, old in zip(cells, step.__closure__, strict=True):
+        value = _found(old, None)
+        if value is not _gone:
+            cell.cell_contents = _own_step(value, memo)
+    return twin
+
+
 class Captured:
     """A training step that runs as machine code once it has been seen twice; made by `capture`.
 
@@ -958,6 +987,17 @@ class Captured:
             raise RuntimeError(f"capture: there is no program to show, because {self.reason} (see the chapter From Python to "
                                "machine code, section Capture)")
         return self._last.text()
+
+    def __reduce__(self):
+        return type(self), (self.step, self.fuse)           # recordings and machine code are made anew
+
+    def __deepcopy__(self, memo):
+        memo[id(self)] = twin = type(self).__new__(type(self))
+        twin.__init__(_own_step(self.step, memo), self.fuse)
+        return twin
+
+    def __copy__(self):
+        return copy.deepcopy(self)
 
     def __repr__(self):
         name = getattr(self.step, "__name__", repr(self.step))

@@ -18,6 +18,7 @@ import math
 import os
 import zlib
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +107,9 @@ class Dataset:
 
     def __iter__(self):
         return iter((self.X, self.y))
+
+    def __copy__(self):
+        return deepcopy(self)
 
     def __repr__(self):
         shapes = f"X {self.X.shape} {self.X.dtype}, y {self.y.shape} {self.y.dtype}"
@@ -453,6 +457,9 @@ class StandardScaler:
 
     Chapter: Representation learning, section What a layer knows
     """
+
+    def __copy__(self):
+        return deepcopy(self)
 
     def fit(self, X):
         """Measure mean and standard deviation of each column.

@@ -265,9 +265,9 @@ def _check_backend(name):
 
 
 def can_compile():
-    "Whether numba is installed and `NUMBA_DISABLE_JIT` does not forbid it to compile."
+    "Whether numba and llvmlite are installed and `NUMBA_DISABLE_JIT` does not forbid to compile."
     try:
-        found = importlib.util.find_spec("numba") is not None
+        found = all(importlib.util.find_spec(name) is not None for name in ("numba", "llvmlite"))
     except ValueError:              # sys.modules["numba"] is None: hidden on purpose
         found = False
     return found and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")

@@ -6,8 +6,11 @@
 __all__ = ['Loader']
 
 # %% ../nbs/08c_loader.ipynb #729c9051
+import mmap
 import os
 from collections.abc import Iterable
+from copy import deepcopy
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,6 +83,20 @@ class Loader:
             raise ValueError(f"Loader: X and y need the same number of examples, at least one; got shapes {shapes}. {_PAGE}.")
         if self.drop_last and n < self.batch_size:
             raise ValueError(f"Loader: drop_last leaves no batch of {self.batch_size} of {n} examples. {_PAGE}.")
+
+    def __getstate__(self):
+        "Where it stands; a mapped file travels by its name, an order is made anew."
+        arrays = self.arrays and tuple(_Mapped.of(a) or a for a in self.arrays)
+        return {**vars(self), "arrays": arrays, "_order": None}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        if self.arrays is not None:
+            self.arrays = tuple(a.open() if isinstance(a, _Mapped) else a for a in self.arrays)
+            self.in_memory = not any(isinstance(a, np.memmap) for a in self.arrays)
+
+    def __copy__(self):
+        return deepcopy(self)
 
     @property
     def examples(self):
@@ -252,6 +269,26 @@ class Loader:
     def __repr__(self):
         what = "an iterable" if self.arrays is None else " and ".join(str(a.shape) for a in self.arrays)
         return f"Loader({what}, batch_size={self.batch_size}, at epoch {self.epoch}, step {self.step})"
+
+
+class _Mapped(NamedTuple):
+    "A file mapped to be read, as a copy holds it: by its name, since it may be larger than memory."
+    filename: str
+    dtype: np.dtype
+    offset: int
+    shape: tuple
+    order: str
+
+    @classmethod
+    def of(cls, a):
+        "None for what is no whole file that is only read: numpy says of a slice that it starts where the file does."
+        if isinstance(a, np.memmap) and a.mode == "r" and isinstance(a.base, mmap.mmap) and a.filename is not None:
+            order = "F" if a.flags.f_contiguous and not a.flags.c_contiguous else "C"
+            return cls(os.fspath(a.filename), a.dtype, a.offset, a.shape, order)
+        return None
+
+    def open(self):
+        return np.memmap(self.filename, self.dtype, "r", self.offset, self.shape, self.order)
 
 
 def _rows(name, data):

@@ -9,10 +9,12 @@ __all__ = ['ParamGroup', 'Optimizer', 'SGD', 'Adagrad', 'RMSprop', 'Adam', 'Adam
 #| code-fold: true
 import math
 from collections.abc import MutableMapping
+from copy import deepcopy
 
 import numpy as np
 
 from . import kernels
+from ._tape import _writable
 from .autograd import Tensor, enable_grad
 from .kernels import launch, minimum
 
@@ -83,6 +85,8 @@ class ParamGroup(MutableMapping):
     ----------
     numbers : ndarray, shape (k,), float64
         All numbers that the step reads.
+    rule : dict
+        The hyperparameters as they were given: they chose the rule, which stays when one of them becomes 0.
 
     Raises
     ------
@@ -97,7 +101,7 @@ class ParamGroup(MutableMapping):
     """
 
     def __init__(self, owner, params, values, names, fixed=()):
-        self._owner, self._fixed = owner, fixed
+        self._owner, self._fixed, self.rule = owner, fixed, dict(values)
         self._parts, at = {}, 0
         for name in names:
             width = 2 if name == "betas" else 1
@@ -129,6 +133,13 @@ class ParamGroup(MutableMapping):
         if name not in self._parts:
             raise KeyError(f"{self._owner}: there is no number {name!r}; there are {', '.join(self._parts)}")
         return self.numbers[self._parts[name]]
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self.numbers = _writable(self.numbers)
+
+    def __copy__(self):
+        return deepcopy(self)
 
     def __getitem__(self, name):
         if name in self._fixed or name not in self._parts:
@@ -261,12 +272,29 @@ class Optimizer:
         if len(set(params)) != len(params) or any(p in self.state for p in params):
             raise ValueError(f"{name}: a parameter is listed twice and would take two steps. {_CHAPTER}.")
         given = {key: value for key, value in param_group.items() if key != "params"}
-        kernel, names, fixed, states = self._rule(values := {**self.defaults, **given})
+        _, names, fixed, states = self._rule(values := {**self.defaults, **given})
         group = ParamGroup(name, params, values, names, fixed)
         for p in params:
             self.state[p] = {state: self._start(state, p.data, group) for state in states}
         self.param_groups.append(group)
-        self._plan.append((kernel, group.numbers, [(p, tuple(self.state[p].values())) for p in params]))
+        self._plan.append(self._planned(group))
+
+    def _planned(self, group):
+        "What a step does for a group: its kernel, the numbers this reads, each parameter with what is remembered about it."
+        kernel, *_ = self._rule(group.rule)
+        return kernel, group.numbers, [(p, tuple(self.state[p].values())) for p in group["params"]]
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "_plan"}      # kernels are code
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        for arrays in self.state.values():
+            arrays.update({name: _writable(array) for name, array in arrays.items()})
+        self._plan = [self._planned(group) for group in self.param_groups]
+
+    def __copy__(self):
+        return deepcopy(self)               # with parameters of its own: two cannot remember steps for the same ones
 
     def _start(self, state, array, group):
         "What a state is before the first step."

@@ -10,6 +10,7 @@ __all__ = ['LRScheduler', 'LambdaLR', 'StepLR', 'MultiStepLR', 'ExponentialLR', 
 #| code-fold: true
 import math
 from bisect import bisect_right
+from copy import deepcopy
 
 import numpy as np
 
@@ -257,6 +258,9 @@ class LRScheduler:
         for name, value in state_dict.items():
             if name != "schedule":
                 setattr(self, name, list(value) if isinstance(value, (list, tuple)) else value)
+
+    def __copy__(self):
+        return deepcopy(self)               # with an optimizer of its own, whose rates it can set
 
     def __repr__(self):
         settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
@@ -803,6 +807,9 @@ class LRRangeTest:
             total = smoothing * total + (1 - smoothing) * loss
             mean.append(total / (1 - smoothing**k))
         self.smoothed = np.array(mean)
+
+    def __copy__(self):
+        return deepcopy(self)
 
     @property
     def suggestion(self):

@@ -8,6 +8,7 @@ __all__ = ['History', 'Trainer']
 # %% ../nbs/08_training.ipynb #23667eaa
 #| code-fold: true
 import contextlib
+import copy
 import csv
 import html
 import inspect
@@ -71,6 +72,9 @@ class History:
 
     def __len__(self):
         return len(self.columns["epoch"])
+
+    def __copy__(self):
+        return copy.deepcopy(self)
 
     def __repr__(self):
         if not len(self):
@@ -991,6 +995,22 @@ class Trainer:
         return {"loss": loss, "gradient_norm": norms, "update_ratio": ratios, "dead": dead,
                 "activations": {name: a for name, _, a in seen}}
 
+    # copies
+
+    def __getstate__(self):
+        "Model, optimizer and all else that a run is; its recorded step is code, which a copy makes anew."
+        state = {name: value for name, value in vars(self).items() if name not in ("_step", "_made_of", "_warm")}
+        if self._callbacks:                 # copied while it trains: the copy's first fit begins where these stand
+            state["_callback_states"] = self._told()
+        return state | {"_callbacks": (), "_step": None}
+
+    def __copy__(self):
+        return copy.deepcopy(self)          # two runs cannot train one model
+
+    def _told(self):
+        "What the callbacks of a fit that runs want to keep."
+        return [[type(c).__name__, c.state_dict()] for c in self._callbacks if c.state_dict()]
+
     # on disk
 
     def save(self, path):
@@ -1033,7 +1053,7 @@ class Trainer:
             "scheduler": None if self.scheduler is None else {"state": self.scheduler.state_dict()},
             "position": self._position, "sums": dict(self._sums),
             "history": {name: list(column) for name, column in self.history.columns.items()},
-            "callbacks": [[type(c).__name__, c.state_dict()] for c in self._callbacks if c.state_dict()],
+            "callbacks": self._told(),
         }
 
     def load_state_dict(self, state):

@@ -187,6 +187,26 @@ def test_modules_a_chapter_depends_on(library, source, expected):
     assert ("__init__" in found) == bool(expected)
 
 
+def test_modules_of_packages_that_a_chapter_depends_on(library):
+    for name, text in {
+        "training/__init__": "from .trainer import Trainer",
+        "training/trainer": "from ..layers import Module\nfrom . import steps",
+        "training/steps": "from deepnotes.kernels import launch",
+        "training/history": "",
+    }.items():
+        (library / name).parent.mkdir(exist_ok=True)
+        (library / f"{name}.py").write_text(text)
+
+    def depends(source):
+        found = library_modules(library, imports(source, "deepnotes"))
+        return {path.relative_to(library).with_suffix("").as_posix() for path in found} - {"__init__"}
+
+    assert depends("from deepnotes.training.history import History") == {"training/__init__", "training/trainer",
+        "training/steps", "training/history", "layers", "autograd", "outputs", "kernels"}  # its package runs first
+    assert depends("from deepnotes import training") >= {"training/history", "training/steps", "kernels"}
+    assert depends("import deepnotes.datasets") == {"datasets"}
+
+
 def test_key_changes_with_what_is_imported_and_with_nothing_else(library):
     chapter = notebook(code("from deepnotes.autograd import Tensor"))
     before = chapter_key(chapter, library)

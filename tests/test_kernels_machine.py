@@ -239,13 +239,13 @@ def test_a_change_in_any_module_that_writes_loops_renames_all_files(tmp_path, mo
 
     def find_copy(name):
         module = name.removeprefix("deepnotes.")
-        return types.SimpleNamespace(origin=tmp_path / f"{module}.py") if module in _cache.STAMPED else find(name)
+        return types.SimpleNamespace(origin=tmp_path / f"{module}.py", loader=find(name).loader) if module in _cache.STAMPED else find(name)
 
     for name in _cache.STAMPED:
         shutil.copy(find(f"deepnotes.{name}").origin, tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", find_copy)
-    assert _cache._stamp() == _cache.STAMP
-    seen = {_cache.STAMP}
+    assert _cache._stamp() == _cache.stamp()
+    seen = {_cache.stamp()}
     for name in _cache.STAMPED:
         with open(tmp_path / f"{name}.py", "a") as file:
             file.write("# changed")

@@ -30,8 +30,8 @@ def test_the_wheel_is_pure_and_holds_the_library_alone(wheel):
     assert wheel.name.endswith("-py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {n.split("/")[0] for n in names} == {"deepnotes", wheel.name.rsplit("-", 3)[0] + ".dist-info"}
-    modules = {p.name for p in (ROOT / "deepnotes").glob("*.py")}
-    assert {n.split("/")[1] for n in names if n.startswith("deepnotes/")} == modules
+    modules = {p.relative_to(ROOT / "deepnotes").as_posix() for p in (ROOT / "deepnotes").rglob("*.py")}
+    assert {n.removeprefix("deepnotes/") for n in names if n.startswith("deepnotes/") and n.endswith(".py")} == modules
 
 
 def test_the_version_has_one_source(wheel):

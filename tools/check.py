@@ -20,6 +20,7 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
+    {"compiler", "_checks"},
     {"_cache"},
     {"_machine", "_loops", "_product", "_workers"},
     {"_rows"},
@@ -28,19 +29,23 @@ FLOORS = [
     {"_tape"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
-    {"_modules"},
-    {"layers"},
+    {"modules", "_modules"},
+    {"layers", "data_start"},
     {"optimizers"},
     {"schedules", "loader", "callbacks"},
     {"capture", "checkpoints"},
     {"training"},
+    {"estimators", "exchange", "parallel"},
 ]
-# The front door names everything lazily.
-OUTSIDE = {"__init__"}
 
 
 def sha(text):
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def modules_in(library):
+    """The text of each module of a library, by its path within it (`training/trainer.py`)."""
+    return {p.relative_to(library).as_posix(): p.read_text(encoding="utf-8") for p in sorted(library.rglob("*.py"))}
 
 
 def export_to(folder):
@@ -51,7 +56,8 @@ def export_to(folder):
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}\nError: nbdev_export failed; deepnotes/ is as it was.")
     # nbdev's index of symbols is read by nothing here, and every merge would meet in it.
-    modules = {p.name: p.read_text(encoding="utf-8") for p in sorted((folder / "deepnotes").glob("*.py")) if p.stem != "_modidx"}
+    modules = modules_in(folder / "deepnotes")
+    modules.pop("_modidx.py", None)
     for text in modules.values():  # nbdev writes what stands in the cells, Python or not
         try:
             ast.parse(text)
@@ -62,7 +68,7 @@ def export_to(folder):
 
 
 def current_library():
-    return {p.name: p.read_text(encoding="utf-8") for p in sorted(LIBRARY.glob("*.py"))}
+    return modules_in(LIBRARY)
 
 
 def committed(name):
@@ -87,7 +93,7 @@ def update(name):
 
 
 def notebook_of(text):
-    found = re.search(r"File to edit: \.\./(nbs/[^\s]+\.ipynb)", text)
+    found = re.search(r"File to edit: (?:\.\./)+(nbs/[^\s]+\.ipynb)", text)
     return found.group(1) if found else "its notebook"
 
 
@@ -113,6 +119,7 @@ def write_export():
     LIBRARY.mkdir(exist_ok=True)
     for name, text in fresh.items():
         if now.get(name) != text:
+            (LIBRARY / name).parent.mkdir(parents=True, exist_ok=True)
             part = LIBRARY / (name + ".part")
             part.write_text(text, encoding="utf-8", newline="\n")
             part.replace(LIBRARY / name)
@@ -200,38 +207,82 @@ def check_toc():
             yield f"{name}.ipynb is in no place of _toc.yml: add a `- file: {name}` line where readers should meet it."
 
 
-def imports_of(path):
-    """Names of deepnotes modules that a module imports, wherever in the text the import stands."""
+def module_of(path, library):
+    """The dotted name of a module's file within the package: `training.trainer`; a package's own file is the package."""
+    parts = path.relative_to(library).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path, library):
+    """Dotted names of what a module imports from the package, wherever in the text the import stands, with the line."""
+    package = path.relative_to(library).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            if any(alias.name == "*" for alias in node.names):
-                yield "*", node.lineno
-            if node.level == 1 and node.module:
-                yield node.module.split(".")[0], node.lineno
-            elif node.level == 1 or node.module == "deepnotes":
-                yield from ((alias.name, node.lineno) for alias in node.names)
-            elif node.module and node.module.startswith("deepnotes."):
-                yield node.module.split(".")[1], node.lineno
+            if node.level:
+                base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            elif (node.module or "").split(".")[0] == "deepnotes":
+                base = node.module.split(".")[1:]
+            else:
+                continue
+            names = [alias.name for alias in node.names]
+            yield from ((".".join(filter(None, [*base, name])), node.lineno) for name in names)
         elif isinstance(node, ast.Import):
             names = (alias.name for alias in node.names if alias.name.startswith("deepnotes."))
-            yield from ((name.split(".")[1], node.lineno) for name in names)
+            yield from ((name.split(".", 1)[1], node.lineno) for name in names)
+
+
+def hidden_imports(path, tops):
+    """Names of modules that stand in strings handed to an importing function: a way round the floors."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not (isinstance(node, ast.Call) and "import" in ast.unparse(node.func)):
+            continue
+        for text in (n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)):
+            for name in re.findall(r"deepnotes\.(\w+)", text):
+                if name in tops:
+                    yield name, node.lineno
 
 
 def check_layering(library=LIBRARY):
     floor = {name: level for level, names in enumerate(FLOORS) for name in names}
-    for path in sorted(library.glob("*.py")):
-        module = path.stem
-        if module in OUTSIDE:
+    paths = {module_of(path, library): path for path in sorted(library.rglob("*.py"))}
+    siblings = {}  # within a package: module -> those of its own package that it imports
+    for module, path in paths.items():
+        if not module:  # the front door names everything, lazily
             continue
-        if module not in floor:
-            yield f"deepnotes/{path.name} has no floor: give it one in FLOORS of tools/check.py."
+        top, shown = module.split(".")[0], f"deepnotes/{path.relative_to(library).as_posix()}"
+        if top not in floor:
+            yield f"{shown} has no floor: give {top} one in FLOORS of tools/check.py."
             continue
-        for name, line in imports_of(path):
-            if name == "*":
-                yield f"deepnotes/{path.name}:{line}: `import *` hides where names come from; name them."
-            elif name in floor and floor[name] >= floor[module]:
-                yield (f"deepnotes/{path.name}:{line}: {module} imports {name}, which stands on the same floor or "
+        for name, line in [*imports_of(path, library), *hidden_imports(path, floor)]:
+            other = name.split(".")[0]
+            if name.endswith("*"):
+                yield f"{shown}:{line}: `import *` hides where names come from; name them."
+            elif other == top and "." in module:  # a package's own file hands on what its modules hold
+                inner = ".".join(name.split(".")[:2])
+                siblings.setdefault(module, {})[inner if inner in paths else top] = f"{shown}:{line}"
+            elif other in floor and other != top and floor[other] >= floor[top]:
+                yield (f"{shown}:{line}: {top} imports {other}, which stands on the same floor or "
                        "above; move what both need into a lower module.")
+    yield from circles(siblings)
+
+
+def circles(siblings):
+    """Complaints about modules of one package that import one another in a circle."""
+    def reached(start):
+        seen, todo = set(), list(siblings.get(start, ()))
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                todo += siblings.get(name, ())
+        return seen
+
+    for module, imported in siblings.items():
+        for name, place in imported.items():
+            if "." not in name:
+                yield f"{place}: {module} imports its own package {name}; name the module that it needs."
+            elif module in reached(name) or name == module:
+                yield f"{place}: {module} and {name} import each other; move what both need into a lower module."
 
 
 CHECKS = {

@@ -134,15 +134,20 @@ def jobs():
 def fingerprint(*paths):
     h = hashlib.sha256()
     for path in paths:
-        h.update(path.name.encode() + path.read_bytes())
+        h.update((path.parent.name + "/" + path.name).encode() + path.read_bytes())
     return h.hexdigest()
+
+
+def inside_nbs(path):
+    """A chapter's or library page's path within nbs/, its name in ledgers and messages."""
+    return path.relative_to(ROOT / "nbs").as_posix()
 
 
 def chapters():
     """For each chapter a key of all that decides whether its cells run: itself, the library, the pins, Python, the backend."""
-    library = sorted((ROOT / "deepnotes").glob("*.py"))
+    library = sorted((ROOT / "deepnotes").rglob("*.py"))
     around = sys.version.split()[0] + os.environ.get("DEEPNOTES_BACKEND", "")
-    found = sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if p.name[0] not in "_.")
+    found = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part[0] in "_." for part in inside_nbs(p).split("/")))
     return {p: fingerprint(p, *library, ROOT / "constraints.txt") + around for p in found}
 
 
@@ -168,8 +173,8 @@ def test_chapters(everything):
     As many at a time as there are cores; those that read the clock come last, one by one, as they measure.
     """
     keys = chapters()
-    passed = {} if everything else {p.name: key for p, key in keys.items() if passed_chapters().get(p.name) == key}
-    todo = [p for p in keys if p.name not in passed]
+    passed = {} if everything else {n: key for p, key in keys.items() if passed_chapters().get(n := inside_nbs(p)) == key}
+    todo = [p for p in keys if inside_nbs(p) not in passed]
     say(f"nbdev_test: {len(todo)} chapters to run, {len(passed)} unchanged since every cell of them last ran"
         + ("" if everything else " (`make test ALL=1` runs them all)"))
     failed = []
@@ -183,9 +188,9 @@ def test_chapters(everything):
         sys.stdout.buffer.write(output)
         sys.stdout.flush()
         if status:
-            failed.append(path.name)
+            failed.append(inside_nbs(path))
         else:
-            passed[path.name] = keys[path]
+            passed[inside_nbs(path)] = keys[path]
             remember(passed)
 
     measuring = [p for p in todo if re.search(rb"perf_counter|timeit", p.read_bytes())]
@@ -247,7 +252,7 @@ def remember_what_the_book_ran(before):
     names = (ROOT / "_build" / ".chapters-run").read_text(encoding="utf-8").split()
     ran = {ROOT / f"{name}.ipynb" for name in names}
     same = {p: key for p, key in chapters().items() if p in ran and before.get(p) == key}
-    whole = {p.name: key for p, key in same.items() if not re.search(rb"raises-exception|skip-execution", p.read_bytes())}
+    whole = {inside_nbs(p): key for p, key in same.items() if not re.search(rb"raises-exception|skip-execution", p.read_bytes())}
     remember({**passed_chapters(), **whole})
 
 

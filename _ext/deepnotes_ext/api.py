@@ -1,6 +1,6 @@
 """The API reference: one page per module of the library, and links between code and the chapters it was born in.
 
-- For each ``deepnotes/*.py`` a page ``nbs/api/<module>.rst`` is written at build time (git ignores them), so a new
+- For each public module or package of ``deepnotes/`` a page ``nbs/api/<module>.rst`` is written at build time (git ignores them), so a new
   module needs no edit anywhere: ``_toc.yml`` takes what is there.
 - A docstring ends with ``Chapter: <title>, section <heading>``. That line becomes a link to the section, and a
   warning when the book has no such chapter or heading.
@@ -35,6 +35,7 @@ PAGE = """\
 
 .. automodule:: {title}
 """
+INTERNAL = ("compiler",)  # read by maintainers, on its library pages; users never import it
 PROSE = ("attribute", "data", "property")
 HIDDEN_COLON = "\ue03a"
 CHAPTER = re.compile(r"^\s*Chapter: (?P<title>.+?)(?:, section (?P<section>.+?))?\.?\s*$")
@@ -43,11 +44,18 @@ CHAPTER = re.compile(r"^\s*Chapter: (?P<title>.+?)(?:, section (?P<section>.+?))
 # -- one page per module ------------------------------------------------------------------------------------------
 
 
+def public_modules(library: Path) -> list[str]:
+    """Modules and packages right below the library that users import; what a package is made of is its own affair."""
+    files = [path.stem for path in library.glob("*.py")]
+    packages = [path.parent.name for path in library.glob("*/__init__.py")]
+    return sorted(name for name in [*files, *packages] if not name.startswith("_") and name not in INTERNAL)
+
+
 def write_pages(app: Sphinx, config: Config) -> None:
     """Write what is missing, remove pages of modules that are gone (event ``config-inited``, before the contents)."""
     root = Path(app.srcdir)
     folder = root / config.deepnotes_nbs / "api"
-    modules = sorted(path.stem for path in (root / config.deepnotes_lib).glob("*.py") if not path.stem.startswith("_"))
+    modules = public_modules(root / config.deepnotes_lib)
     folder.mkdir(parents=True, exist_ok=True)
     for page in folder.glob("*.rst"):
         if page.stem not in [config.deepnotes_lib, *modules]:
@@ -259,8 +267,8 @@ class BornHereDirective(SphinxDirective):
 def public_home(module: str, name: str, library: str) -> str:
     """The full name under which a public module of the library hands on ``module.name``, or ""."""
     thing = getattr(importlib.import_module(module), name, None)
-    for path in sorted(Path(importlib.import_module(library).__file__).parent.glob("[!_]*.py")):
-        public = importlib.import_module(f"{library}.{path.stem}")
+    for path in public_modules(Path(importlib.import_module(library).__file__).parent):
+        public = importlib.import_module(f"{library}.{path}")
         if thing is not None and name in getattr(public, "__all__", ()) and getattr(public, name, None) is thing:
             return f"{public.__name__}.{name}"
     return ""
@@ -300,11 +308,12 @@ class MarkExports(SphinxPostTransform):
     def link(self, module: str, name: str, where: nodes.Element) -> nodes.Node:
         """A link to the entry of a name, or of the module when ``name`` is empty.
 
-        What a private module (``deepnotes._tape``) keeps to itself has no entry; what a public one hands on has it there.
+        What a private module (``deepnotes._modules``) or one inside a package (``deepnotes.autograd.tape``) keeps to
+        itself has no entry; what a public one hands on has it there.
         """
         objects = self.env.get_domain("py").objects
         full = f"{module}.{name}" if name else module
-        private = module.rpartition(".")[2].startswith("_")
+        private = module.rpartition(".")[2].startswith("_") or module.count(".") > 1 or module.endswith(INTERNAL)
         if private:
             full = public_home(module, name, self.app.config.deepnotes_lib) if name else ""
         text = nodes.literal("", name or module, classes=["xref", "py"])

@@ -45,7 +45,7 @@ SETUP = '%config InlineBackend.figure_formats = ["svg"]'
 # -- what a chapter depends on ------------------------------------------------------------------------------------
 
 
-def imports(code: str, package: str, *, inside: bool = False) -> set[str]:
+def imports(code: str, package: str, *, inside: tuple[str, ...] | None = None) -> set[str]:
     """Modules of ``package`` that a piece of Python imports, anywhere in it.
 
     Parameters
@@ -54,8 +54,8 @@ def imports(code: str, package: str, *, inside: bool = False) -> set[str]:
         Python source; lines of IPython magics are left out.
     package : str
         Name of the package, such as ``"deepnotes"``.
-    inside : bool
-        Whether the code belongs to the package, so that relative imports count.
+    inside : tuple of str, optional
+        The folders below the package that the code stands in (`()`: the package itself), so that relative imports count.
 
     Returns
     -------
@@ -74,9 +74,9 @@ def imports(code: str, package: str, *, inside: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                if not inside:
+                if inside is None:
                     continue
-                base = f"{package}.{base}".rstrip(".")
+                base = ".".join([package, *inside[: len(inside) - node.level + 1], base]).rstrip(".")
             # `from deepnotes import layers` may name a module or an object: the caller knows which
             paths = [f"{base}.{alias.name}" for alias in node.names] if base == package else [base]
         else:
@@ -98,21 +98,36 @@ def library_modules(library: Path, start: Iterable[str]) -> list[Path]:
     start : iterable of str
         What :func:`imports` found in the chapter.
     """
-    files = {path.stem: path for path in library.glob("*.py") if path.stem != "__init__"}
-    todo, seen = list(start), set()
+    files = {_dotted(path, library): path for path in library.rglob("*.py")}
+    todo, seen, chosen = list(start), set(), set()
     if not todo:
         return []
     while todo:
-        name = todo.pop().partition(".")[0]
+        name = todo.pop()
         if name in seen:
             continue
         seen.add(name)
-        if name in files:
-            todo += imports(files[name].read_text(encoding="utf-8"), library.name, inside=True)
-        else:  # "*", or an object that deepnotes/__init__.py hands on from some module
-            todo += files
-    chosen = [files[name] for name in seen if name in files]
-    return sorted([*chosen, *library.glob("__init__.py")])
+        # `autograd.tape.Tensor` is a name in a module of a package; whoever imports a package may use all of it
+        found = {part for part in _prefixes(name) if part in files}
+        if not found:  # "*", or an object that deepnotes/__init__.py hands on from some module
+            todo += [module for module in files if module]
+        if name in found:
+            todo += [module for module in files if module.startswith(name + ".")]
+        for part in found - chosen:
+            chosen.add(part)
+            inside = files[part].relative_to(library).parent.parts
+            todo += imports(files[part].read_text(encoding="utf-8"), library.name, inside=inside)
+    return sorted([*(files[name] for name in chosen if name), *library.glob("__init__.py")])
+
+
+def _dotted(path: Path, library: Path) -> str:
+    parts = path.relative_to(library).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _prefixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
 def versions() -> dict[str, str]:

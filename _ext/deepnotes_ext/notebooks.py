@@ -157,8 +157,8 @@ def convert_notebook(notebook: dict[str, Any], warn: Callable[[str], None], lib:
                     warn(f"{where}: `#| {name}` without a module: put `#| default_exp name` in the first code cell")
                     continue
                 # the front door (`__init__`) has a page of its own, without entries
-                names = [] if name == "exporti" or target == "__init__" else exported_names(code)
-                metadata["deepnotes"] = {"module": lib if target == "__init__" else f"{lib}.{target}", "names": names}
+                names = [] if name == "exporti" or target.endswith("__init__") else exported_names(code)
+                metadata["deepnotes"] = {"module": f"{lib}.{target}".removesuffix(".__init__"), "names": names}
             if name in FIGURE:
                 _figure(metadata.setdefault("mystnb", {}), name, _unquote(value))
             tags.extend(tag for tag in TAGS.get(name, lambda value: ())(value) if tag not in tags)

@@ -89,6 +89,27 @@
       }, 400);
     };
   };
+  /** Moves a figure by itself: `frame(t)` for t from 0 to 1 in `ms`, at once where motion is not wanted.
+      The time that a frame carries is when the frame began, which may lie before the click that asked for it. */
+  D.player = () => {
+    let timer = 0;
+    const stop = () => {
+      cancelAnimationFrame(timer);
+      timer = 0;
+    };
+    const play = (ms, frame) => {
+      stop();
+      if (D.still()) return frame(1);
+      const t0 = performance.now(),
+        tick = (now) => {
+          const t = Math.min(1, Math.max(0, (now - t0) / ms));
+          timer = t < 1 ? requestAnimationFrame(tick) : 0;
+          frame(t);
+        };
+      timer = requestAnimationFrame(tick);
+    };
+    return { play, stop };
+  };
   D.still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
   D.json = (root) => JSON.parse(root.querySelector('script[type="application/json"]').textContent);
 

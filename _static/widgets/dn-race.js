@@ -136,8 +136,8 @@
     const steps = +d.steps || 400,
       col = (i) => "dn-c" + i,
       dot = (i) => "dn-f" + i;
-    let start,
-      timer = 0;
+    const { play, stop } = D.player();
+    let start;
     for (const k in SURFACES) names[k] = SURFACES[k].label;
     D.set(stage, { "aria-label": "Optimizer race" });
     const bar = D.bar(stage);
@@ -159,21 +159,12 @@
       stop();
       draw();
     });
-    D.button(bar3, "race", () => {
-      stop();
-      if (D.still()) {
-        time.value = steps;
+    D.button(bar3, "race", () =>
+      play(15 * steps, (t) => {
+        time.value = Math.round(t * steps);
         draw();
-        return;
-      }
-      const t0 = performance.now(),
-        tick = (now) => {
-          time.value = Math.min(steps, Math.round((now - t0) / 15));
-          draw();
-          timer = time.value < steps ? requestAnimationFrame(tick) : 0;
-        };
-      timer = requestAnimationFrame(tick);
-    });
+      }),
+    );
     D.h("span", { class: "dn-count", text: "Click the map to start elsewhere." }, bar3);
     const row = D.row(stage);
     const P = D.plot(row, { label: "The surface from above, with the paths", square: true, ratio: 0.85 });
@@ -194,10 +185,6 @@
       },
       style: "cursor: crosshair",
     });
-    const stop = () => {
-      cancelAnimationFrame(timer);
-      timer = 0;
-    };
     function moved() {
       start = [sx.value, sy.value];
       draw();

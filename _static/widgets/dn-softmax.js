@@ -17,13 +17,16 @@
     { min: 0.1, max: 10, log: true, step: 0.02, value: +d.temperature || 1 },
     draw,
   );
-  D.button(bar, "add 1 to every logit", () => {
-    for (let i = 0; i < n; i++) z[i] = Math.min(lim, z[i] + 1);
+  // one shift for all, or (at the end of the range) none: clamping each by itself would change the probabilities
+  const plus = D.button(bar, "add 1 to every logit", () => shift(1)),
+    minus = D.button(bar, "subtract 1", () => shift(-1), "subtract 1 from every logit");
+  function shift(by) {
+    for (let i = 0; i < n; i++) z[i] = +(z[i] + by).toFixed(10);
     draw();
-  });
+  }
   D.button(bar, "reset", () => {
     (d.logits || "2,1,0,-1").split(",").forEach((v, i) => {
-      z[i] = +v;
+      z[i] = Math.max(-lim, Math.min(lim, +v));
     });
     temp.value = +d.temperature || 1;
     draw();
@@ -83,6 +86,8 @@
     const loss = logsumexp(zt) - zt[t],
       g = p.map((v, i) => (v - (i === t)) / T),
       col = (i) => (i === t ? "dn-f1" : "dn-f0");
+    plus.disabled = Math.max(...z) > lim - 1;
+    minus.disabled = Math.min(...z) < 1 - lim;
     A.begin();
     bars(A, z, col);
     A.end();

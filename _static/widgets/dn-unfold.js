@@ -64,28 +64,12 @@
         draw();
       },
     );
-    let timer = 0;
-    const stop = () => {
-      cancelAnimationFrame(timer);
-      timer = 0;
-    };
-    const run = (s, top, ms) => {
-      // reduced motion: go there at once
-      stop();
-      if (D.still()) {
-        s.value = top;
+    const { play, stop } = D.player();
+    const run = (s, top, ms) =>
+      play(ms, (t) => {
+        s.value = s === step ? Math.round(t * top) : t * top;
         draw();
-        return;
-      }
-      const t0 = performance.now(),
-        tick = (now) => {
-          const t = Math.min(1, (now - t0) / ms);
-          s.value = s === step ? Math.round(t * top) : t * top;
-          draw();
-          timer = t < 1 ? requestAnimationFrame(tick) : 0;
-        };
-      timer = requestAnimationFrame(tick);
-    };
+      });
     D.button(bar, "unfold", () => run(layer, last, 2500), "play through the layers");
     if (end) D.button(bar, "train", () => run(step, end, 4000), "play through training");
     const row = D.row(stage);

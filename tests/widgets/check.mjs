@@ -109,7 +109,10 @@ class Element {
 function page(width, still) {
   const roots = [],
     listeners = {},
-    frames = [];
+    frames = [],
+    asked = new Map();
+  let clock = 1000,
+    ids = 0;
   const win = {
     console,
     Math,
@@ -121,9 +124,12 @@ function page(width, still) {
     setInterval: () => 1,
     clearInterval() {},
     atob,
-    performance,
-    requestAnimationFrame: () => 1,
-    cancelAnimationFrame() {},
+    performance: { now: () => clock },
+    requestAnimationFrame: (f) => {
+      asked.set(++ids, f);
+      return ids;
+    },
+    cancelAnimationFrame: (id) => asked.delete(id),
     matchMedia: () => ({ matches: still }),
     document: {
       readyState: "loading",
@@ -140,7 +146,20 @@ function page(width, still) {
   };
   win.window = win;
   vm.createContext(win);
-  return { win, roots, listeners, width };
+  /* Runs the frames that were asked for, up to `most` of them. The first carries a time before the click that asked for
+     it, as browsers may do; returns how many ran. */
+  const animate = (most, seen) => {
+    let n = 0,
+      time = clock - 25;
+    for (; asked.size && n < most; n++, time += 90, clock = Math.max(clock, time))
+      for (const [id, f] of [...asked]) {
+        asked.delete(id);
+        f(time);
+        seen(n);
+      }
+    return n;
+  };
+  return { win, roots, listeners, width, animate };
 }
 const files = fs
   .readdirSync(dir)
@@ -233,6 +252,25 @@ for (const [width, still] of [
     for (const e of root.find((e) => e.tagName === "BUTTON")) {
       e.fire("click");
       whole("button " + e.text);
+      const n = P.animate(400, (i) => whole(`button ${e.text}, frame ${i}`));
+      if (n === 400) say(`button ${e.text}: its animation does not end`);
+      if (["race", "unfold", "train"].includes(e.text) && (still ? n > 0 : n < 3))
+        say(`button ${e.text}: ${n} frames${still ? " although motion is not wanted" : ""}`);
+    }
+    if (name === "softmax-explorer") {
+      // adding one number to all logits changes nothing, at the ends of the range too
+      const said = () => root.find((e) => e.attrs.class === "dn-say")[0].text,
+        by = (t) => root.find((e) => e.tagName === "BUTTON" && e.text.startsWith(t))[0];
+      by("reset").fire("click");
+      const before = said();
+      for (const [t, n] of [
+        ["add 1", 20],
+        ["subtract 1", 40],
+      ]) {
+        for (let i = 0; i < n; i++) if (!by(t).disabled) by(t).fire("click");
+        if (said() !== before) say(`"${t}" changed the probabilities: ${said()}`);
+        if (!by(t).disabled) say(`"${t}" is still offered at the end of the range`);
+      }
     }
     if (name === "graph-stepper") {
       // walk the whole way with the arrow keys, then back
