@@ -6,11 +6,8 @@
 __all__ = ['Uncapturable', 'lowered', 'Line', 'Joined', 'step_source', 'Captured', 'capture']
 
 # %% ../nbs/10_capture.ipynb #7c1c2e44
-<<<<<<< HEAD
 import collections
-=======
 import copy
->>>>>>> main
 import functools
 import inspect
 import linecache
