@@ -455,6 +455,8 @@ def _found(holder, key):
             return tuple(holder)
         if key is sum:                              # one that is too long to be kept: who is in it
             return hash(tuple(map(id, holder)))
+        if isinstance(holder, type):
+            return vars(holder)[key]                # not what it makes of itself: a method bound anew each time
         return holder[key] if isinstance(holder, dict | list) else getattr(holder, key)
     except (LookupError, AttributeError, ValueError):
         return _gone
@@ -608,9 +610,11 @@ class _Watch:
                     "only while it ran, so that what it changes cannot be known")
         if len(self.seen) > _MOST:
             return f"the step reaches more than {_MOST:,} Python objects, too many to see which of them it changes"
-        if listener.codes and before.iterators:
-            x, path = before.iterators[0]
-            return (f"the step can reach `{path}`, of type {type(x).__name__}, and what Python code does with that cannot be seen")
+        names = {n for c in listener.codes for n in (*c.co_names, *c.co_freevars, *c.co_consts) if isinstance(n, str)}
+        for x, path in before.iterators:
+            if any(("_" + re.sub(r"(_\d+)+$", "", path)).endswith("_" + n) for n in names):
+                return (f"the step can reach `{path}`, of type {type(x).__name__}, and what Python code does with that cannot "
+                        "be seen")
         found = [d for d in self.differences(before) if library or id(d[0]) not in self.library]
         return self.told(*min(found, key=lambda d: d[1] is len or d[1] is sum)) if found else None
 
