@@ -162,6 +162,9 @@ class _Seen(np.ndarray):
             _looked("an element")
         return found
 
+    def __reduce_ex__(self, protocol):
+        return self.view(np.ndarray).__reduce_ex__(protocol)        # who keeps one, keeps an array
+
     def __iter__(self):
         if self.ndim < 2:
             _looked("an element")
@@ -182,6 +185,7 @@ class _Seen(np.ndarray):
         return super().__array_function__(function, kinds, args, kwargs)
 
 
+_Seen.__name__ = "array"            # as an array shows itself
 for _name in ("bool", "float", "int", "index", "complex", "contains", "setitem"):
     setattr(_Seen, f"__{_name}__", _telling(f"__{_name}__"))
 
@@ -484,7 +488,8 @@ class _Watch:
         if isinstance(x, Tensor):
             self.tensors.append((x, x._data, x.requires_grad))
             self.name(x._data, path)
-            return [(hook, path) for hook in getattr(x, "_hooks", None) or ()]
+            self.enter(x, "_hooks", path)
+            return [(x._hooks, path + "_hooks")]
         if isinstance(x, np.ndarray):
             self.name(x, path)
             return []
@@ -558,7 +563,7 @@ class _Watch:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             value = _found(cell, None)
             if value is not _gone:
-                self.entries.append((cell, None, value))
+                self.enter(cell, None, name)
                 found.append((value, name))
         for module in [v for v, _ in found if isinstance(v, types.ModuleType) and not _foreign(v)]:
             found += self.of_places(module, [(n, vars(module)[n]) for n in names if n in vars(module)], "")
@@ -1262,7 +1267,9 @@ def capture(step, fuse=True):
     The first two calls for inputs of given shapes run in Python and are recorded; from the third on, machine code runs.
     Where the recordings differ, two more are tried. Where they still differ, or where a step needs a number in Python, lets
     numpy look into its arrays or changes memory by other means than launches, every call runs in Python, and `reason` says
-    why. Out of sight are a file or a clock that the step reads, and what `np.asarray` makes of an input array.
+    why. So it does where Python code, wherever the step reaches it, leaves something behind (an entry of a list, an attribute,
+    the place of an iterator or of random numbers) or calls what may reach beyond the process, such as `print`, a file or a
+    clock; and where something that the step reaches is changed so often that recording it anew would never pay.
 
     Chapter: From Python to machine code, section Capture
     """
