@@ -24,12 +24,13 @@ from html import escape
 
 import numpy as np
 
-from . import kernels
-from .kernels import launch
+from . import _doors, kernels
+from .kernels import fitted, launch
 
 float32, float64 = np.dtype("float32"), np.dtype("float64")
 _FLOATS = {float32, float64}
 _PLAIN = {builtins.float, builtins.int}
+_INT64_MAX = np.iinfo(np.int64).max
 look = None  # while a step is captured: what to show in place of an array, so that the recording learns who reads it
 
 # %% ../nbs/02_backprop.ipynb #76a755ce
@@ -85,6 +86,25 @@ def is_grad_enabled():
 
 # %% ../nbs/02_backprop.ipynb #8c649723
 #| code-fold: true
+def _from_python(data, dtype, what):
+    "Numbers and nested lists as an array; whole numbers go straight to a dtype of whole numbers, which may refuse them"
+    try:
+        array = np.array(data)
+        if dtype is not None and dtype.kind in "iu" and array.dtype.kind in "iuO":
+            array = np.array(data, dtype)
+        return array
+    except ValueError as error:
+        raise ValueError(f"{what}: the nested lists do not form a rectangular array ({error}). {_DATA}.") from None
+    except OverflowError:
+        raise OverflowError(
+            f"{what}: a number is out of the range of {dtype}, which holds {np.iinfo(dtype).min} to "
+            f"{np.iinfo(dtype).max} (chapter Backpropagation, section The Tensor)"
+        ) from None
+
+
+_DATA = "See the chapter Backpropagation, section The Tensor"
+
+
 def _as_array(data, dtype=None, what="Tensor"):
     "An ndarray of a dtype that the library computes with; shares memory whenever that is possible"
     if dtype is not None:
@@ -92,25 +112,26 @@ def _as_array(data, dtype=None, what="Tensor"):
     if isinstance(data, Tensor):
         array = data._data
     elif isinstance(data, np.ndarray | np.generic) or hasattr(data, "__array__"):
-        array = np.asarray(data)
+        array = _doors.as_array(what, "data", data, _DATA) if isinstance(data, np.ma.MaskedArray) else np.asarray(data)
     else:
         if isinstance(data, list | tuple) and any(isinstance(item, Tensor) for item in data):
             raise TypeError(
                 f"{what}: got a list of Tensors; stack(list) joins them and keeps their gradients "
                 "(chapter Backpropagation, section The Tensor)"
             )
-        try:
-            array = np.array(data)
-        except ValueError as error:
-            raise ValueError(f"{what}: the nested lists do not form a rectangular array ({error})") from None
+        masked = isinstance(data, list | tuple) and any(isinstance(item, np.ma.MaskedArray) for item in data)
+        array = _doors.as_array(what, "data", data, _DATA) if masked else _from_python(data, dtype, what)
         if array.dtype == float64 and dtype is None:
             dtype = float32  # Python numbers carry no precision of their own: they take the library's default
+    if array.dtype.kind == "O":
+        array = _doors.as_numbers(what, "data", data, _DATA)
+        dtype = float32 if dtype is None and array.dtype == float64 and isinstance(data, list | tuple) else dtype
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if dtype is None and array.dtype == np.float16:
         dtype = float32
     if dtype is not None and dtype != array.dtype and array.dtype.kind in "fiub":
-        array = array.astype(dtype)
+        array = _doors.cast(what, "data", array, dtype, _DATA) if dtype.kind == "f" else array.astype(dtype)
     if array.dtype.kind not in "fiub" or array.dtype.kind == "f" and array.dtype not in _FLOATS:
         raise TypeError(
             f"{what}: dtype {array.dtype} is not supported; expected float32, float64, an integer or bool "
@@ -723,26 +744,69 @@ def as_tensor(x, name="Tensor"):
     return x if isinstance(x, Tensor) else Tensor(_as_array(x, what=name))
 
 
-def _promote(name, operands, result):
-    """Operands as Tensors of one dtype (numbers stay numbers), and the dtype of the result.
-
-    Floats win over integers, wider wins over narrower, Python and numpy scalars adapt to the tensors they meet.
-    """
-    operands = [_number(x, name) if _is_number(x) else as_tensor(x, name) for x in operands]
+def _common_dtype(operands, result):
+    "The dtype in which Tensors and numbers meet, and the result has where it is no comparison"
     dtypes = [x._data.dtype for x in operands if isinstance(x, Tensor)]
     floats = [d for d in dtypes if d.kind == "f"]
     if floats:
-        dtype = floats[0] if len(floats) == 1 else np.result_type(*floats)
+        return floats[0] if len(floats) == 1 else np.result_type(*floats)
+    numbers = {type(x) for x in operands if not isinstance(x, Tensor)}
+    if result == "float" or result != "bool" and builtins.float in numbers:
+        return float32
+    dtype = np.result_type(*dtypes) if dtypes else np.dtype(bool)
+    if dtype.kind == "b" and (result == "arithmetic" or numbers & _PLAIN):
+        dtype = np.dtype("int64")
+    return dtype
+
+
+def _promote(name, operands, result):
+    """Operands as Tensors of one dtype (numbers stay numbers), and the dtype of the result.
+
+    Floats win over integers, wider wins over narrower, Python and numpy scalars adapt to the tensors they meet, or are
+    refused where they do not fit. Comparisons take every number, and answer exactly.
+    """
+    operands = [_number(x, name) if _is_number(x) else as_tensor(x, name) for x in operands]
+    dtype = _common_dtype(operands, result)
+    if result == "bool":
+        operands, dtype = _comparable_numbers(name, operands, dtype)
     else:
-        dtype = np.result_type(*dtypes) if dtypes else float32
-        if result == "float" or builtins.any(isinstance(x, builtins.float) for x in operands):
-            dtype = float32
-        elif dtype.kind == "b" and (result == "arithmetic" or builtins.any(type(x) in _PLAIN for x in operands)):
-            dtype = np.dtype("int64")
-    operands = [x.astype(dtype) if isinstance(x, Tensor) and x._data.dtype != dtype else x for x in operands]
-    if not dtypes:
-        operands = [Tensor(x, dtype=dtype) for x in operands]
+        operands = [x if isinstance(x, Tensor) else fitted(x, dtype, name) for x in operands]
+    tensors = [x for x in operands if isinstance(x, Tensor)]
+    for i, x in enumerate(operands):
+        if isinstance(x, Tensor):
+            operands[i] = x.astype(dtype) if x._data.dtype != dtype else x
+        elif not tensors:
+            operands[i] = Tensor(x, dtype=dtype)
+        elif dtype == np.uint64 and x > _INT64_MAX:  # compiled loops take whole numbers as int64
+            operands[i] = Tensor(np.full(np.broadcast_shapes(*[t.shape for t in tensors]), x, dtype))
     return operands, dtype
+
+
+def _comparable_numbers(name, operands, dtype):
+    """Operands whose numbers stand for themselves in a comparison, and the dtype to compare in.
+
+    What `dtype` cannot hold is compared in float64, a number beyond all integers of a dtype as an infinity. That is exact:
+    an integer that float64 rounds lies far from every fraction.
+    """
+    numbers = [x for x in operands if not isinstance(x, Tensor)]
+    if dtype.kind == "f":
+        if dtype == float32 and builtins.any(_beyond(x, float32) for x in numbers):
+            dtype = float64
+        return [x if isinstance(x, Tensor) else fitted(x, dtype, name) for x in operands], dtype
+    least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    whole = [not isinstance(x, builtins.float) or x.is_integer() for x in numbers]
+    if builtins.all(whole) and builtins.all(least <= x <= most for x in numbers):
+        return [x if isinstance(x, Tensor) else fitted(x, dtype, name) for x in operands], dtype
+    if len(numbers) == len(operands):
+        return [fitted(x, float64, name) for x in operands], float64
+    ends = [x if isinstance(x, Tensor) else -np.inf if x < least else np.inf if x > most else builtins.float(x)
+            for x in operands]
+    return ends, float64
+
+
+def _beyond(x, dtype):
+    "Whether a finite number is larger than all finite numbers of a float dtype"
+    return builtins.abs(x) != np.inf and builtins.abs(x) > builtins.float(np.finfo(dtype).max)
 
 
 def _broadcast(name, shapes):
@@ -869,6 +933,14 @@ class _Elementwise:
             return derivative(g, *operands)
         return g * derivative(*operands)
 
+    def without_gradient(self, i):
+        "The error for an operand that asks for a gradient where no formula gives one"
+        word = list(self.signature.parameters)[i]
+        return TypeError(
+            f"{self.name}: no gradient is known with respect to {word}, and this one requires a gradient; pass "
+            ".detach() to treat it as a constant (chapter Operations and their gradients, section Formulas)"
+        )
+
     def __call__(self, *operands):
         if len(operands) != self.arity:
             raise TypeError(f"{self.name}: expected {self.arity} arguments, got {len(operands)}")
@@ -912,7 +984,9 @@ class _Elementwise:
             edges, read = [], ()
             for x, derivative, (_, picks) in zip(operands, self.derivatives, self.pulls, strict=True):
                 edge = None
-                if derivative is not None and isinstance(x, Tensor) and x._node is not None:
+                if isinstance(x, Tensor) and x._node is not None:
+                    if derivative is None:
+                        raise self.without_gradient(len(edges))
                     edge = x if x._node is LEAF else x._node
                     read += picks
                 edges.append(edge)
@@ -997,7 +1071,7 @@ def _binary(op):
         (),
         (),
     ]  # what the gradients of x and of y need: 0 is x, 1 is y, 2 the result
-    simple = op.differentiable and 2 not in reads[0] + reads[1]
+    simple = op.differentiable and None not in op.derivatives and 2 not in reads[0] + reads[1]
     x_for, y_for = ((0 in reads[0], 0 in reads[1]), (1 in reads[0], 1 in reads[1]))
 
     def binary(x, y):
@@ -1015,6 +1089,8 @@ def _binary(op):
                 shapes = (shape, b.shape)
                 shape = _broadcast_arrays(op.name, a, b)
         elif type(y) in _PLAIN:
+            if type(y) is int:
+                y = fitted(y, dtype, op.name)
             out = np.empty(shape, dtype)
             launch(kernel, out, a, y)
             return op.record(out, (x, y), (a, y), None)
@@ -1067,7 +1143,8 @@ def elementwise_op(formula, *derivatives, name=None, result="float", doc=None):
         Name in errors, drawings and for formulas that call the operation; the formula's own by default.
     result : {"float", "arithmetic", "same", "bool"}
         "float": integers become float32 first. "arithmetic" and "same": integers stay integers (bools become int64 in
-        "arithmetic"). "bool": a comparison.
+        "arithmetic"). "bool": a comparison. A whole number that the integers' dtype cannot hold is an OverflowError, as in
+        numpy; comparisons take it, exactly.
     doc : str, optional
         One sentence that opens the operation's docstring.
 

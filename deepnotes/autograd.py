@@ -23,7 +23,7 @@ from . import kernels
 from ._tape import (LEAF, OPS, OUTPUT, Drawing, Node, Tensor, _broadcast, _is_number, _mode,
                              _number, _promote, _wrap, as_tensor, draw, elementwise_op, enable_grad, float32, float64,
                              grad, grad_check, is_grad_enabled, no_grad, record, tensor)
-from .kernels import launch
+from .kernels import fitted, launch
 
 _all_ = ["Tensor", "tensor", "as_tensor", "no_grad", "enable_grad", "is_grad_enabled", "grad", "grad_check", "draw",
          "Drawing", "record", "OUTPUT", "Node", "elementwise_op"]
@@ -97,24 +97,31 @@ maximum = elementwise_op(
     kernels.maximum,
     lambda g, x, y: kernels.where(x > y, g, kernels.where(x == y, 0.5 * g, 0.0)),
     lambda g, x, y: kernels.where(y > x, g, kernels.where(x == y, 0.5 * g, 0.0)),
-    result="arithmetic",
+    result="same",
     doc="The larger of x and y, nan if one is nan; at a tie each gets half of the gradient.",
 )
 minimum = elementwise_op(
     kernels.minimum,
     lambda g, x, y: kernels.where(x < y, g, kernels.where(x == y, 0.5 * g, 0.0)),
     lambda g, x, y: kernels.where(y < x, g, kernels.where(x == y, 0.5 * g, 0.0)),
-    result="arithmetic",
+    result="same",
     doc="The smaller of x and y, nan if one is nan; at a tie each gets half of the gradient.",
 )
 _clip = elementwise_op(
     kernels.clip,
     lambda g, x, y, z: kernels.where(x >= y, kernels.where(x <= z, g, 0.0), 0.0),
-    None,
-    None,
+    lambda g, x, y, z: kernels.where(x < y, kernels.where(y <= z, g, 0.0), 0.0),
+    lambda g, x, y, z: kernels.where(kernels.maximum(x, y) > z, g, 0.0),
     name="clip",
-    result="arithmetic",
+    result="same",
 )
+
+
+def _end(x, dtype, open_end):
+    "An end of clip: `open_end` for None, and for a number beyond all that the dtype holds on that side"
+    if x is None or dtype.kind in "iu" and _is_number(x) and (x < open_end if open_end <= 0 else x > open_end):
+        return open_end
+    return x
 
 
 def clip(x, min=None, max=None):
@@ -123,22 +130,28 @@ def clip(x, min=None, max=None):
     Parameters
     ----------
     x : Tensor or array_like
-    min, max : number or None
-        The ends; None leaves that side open.
+    min, max : number, Tensor, array_like or None
+        The ends; None leaves that side open, but not both. Where an end is the result, the gradient is the end's.
 
     Returns
     -------
     Tensor
-        Of the shape of `x`.
+        Of the shape of `x`, broadcast with those of the ends. Where min is above max, max is the result.
 
     Chapter: Operations and their gradients, section Ties and kinks
     """
+    if min is None and max is None:
+        raise ValueError(
+            "clip: expected min, max or both, got neither (chapter Operations and their gradients, section Ties and kinks)"
+        )
     x = as_tensor(x, "clip")
-    if x.dtype.kind == "f":
-        open_min, open_max = -math.inf, math.inf
+    ends = [type(_number(end, "clip"))() if _is_number(end) else end for end in (min, max) if end is not None]
+    _, dtype = _promote("clip", [x, *ends], "same")  # the number 0 of its type stands for each number
+    if dtype.kind == "f":
+        least, most = -math.inf, math.inf
     else:
-        open_min, open_max = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-    return _clip(x, open_min if min is None else min, open_max if max is None else max)
+        least, most = (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return _clip(x, _end(min, dtype, least), _end(max, dtype, most))
 
 
 clamp = clip
@@ -337,13 +350,17 @@ def _axes(name, axis, ndim):
         if not isinstance(a, int | np.integer) or isinstance(a, bool):
             raise TypeError(f"{name}: expected an int, a tuple of ints or None as axis, got {a!r}")
         if not -ndim <= a < ndim:
-            raise IndexError(
-                f"{name}: axis {a} is out of range for a tensor with {ndim} axes (allowed: {-ndim}..{ndim - 1})"
-            )
+            allowed = f"allowed: {-ndim}..{ndim - 1}" if ndim else "a number has none to reduce; leave axis out"
+            raise IndexError(f"{name}: axis {a} is out of range for a tensor with {ndim} axes ({allowed})")
         axes.append(int(a) % ndim)
     if len(set(axes)) < len(axes):
         raise ValueError(f"{name}: axis {axis} names the same axis twice")
     return tuple(sorted(axes))
+
+
+def _summed_axes(name, axis, ndim):
+    "Axes to reduce, where those of a single number may be called 0 or -1, as in numpy"
+    return () if not ndim and axis in (0, -1, (0,), (-1,)) else _axes(name, axis, ndim)
 
 
 def _kept(shape, axes):
@@ -519,6 +536,7 @@ def pad(x, widths, value=0.0):
     pairs = [(widths, widths)] * x.ndim if isinstance(widths, int) else [tuple(p) for p in widths]
     if len(pairs) != x.ndim or builtins.any(len(p) != 2 or builtins.min(p) < 0 for p in pairs):
         raise ValueError(f"pad: expected {x.ndim} pairs (before, after) of sizes >= 0, got {widths}")
+    value = fitted(_number(value, "pad"), x.dtype, "pad")
     out = np.empty(tuple(n + b + a for n, (b, a) in zip(x.shape, pairs, strict=True)), x.dtype)
     key = tuple(slice(b, b + n) for n, (b, _) in zip(x.shape, pairs, strict=True))
     launch(kernels.copy, out, value)
@@ -603,8 +621,8 @@ def _indices(name, indices, size):
     indices = indices._data if isinstance(indices, Tensor) else np.asarray(indices)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integer indices, got {indices.dtype}")
-    if indices.size and not (-size <= indices.min() and indices.max() < size):
-        raise IndexError(f"{name}: indices run from {indices.min()} to {indices.max()}, but the axis has size {size}")
+    kernels.check(kernels.within, indices, -size, size - 1, f"{name}: indices run from {{low}} to {{high}}, but the axis has "
+                  f"size {size}", IndexError)
     return indices
 
 
@@ -844,7 +862,7 @@ def sum(x, axis=None, keepdims=False):
     x = as_tensor(x, "sum")
     a = x._data
     shape = a.shape
-    axes = _axes("sum", axis, len(shape))
+    axes = _summed_axes("sum", axis, len(shape))
     kept = _kept(shape, axes)
     out = np.empty(kept if keepdims else _reduced(shape, axes, False), a.dtype if a.dtype.kind == "f" else np.int64)
     launch(kernels.sum, out, a, axes)
@@ -872,7 +890,7 @@ def mean(x, axis=None, keepdims=False):
     x = _floating(x, "mean")
     a = x._data
     shape = a.shape
-    axes = _axes("mean", axis, len(shape))
+    axes = _summed_axes("mean", axis, len(shape))
     kept = _kept(shape, axes)
     count = math.prod([shape[i] for i in axes])
     out = np.empty(kept if keepdims else _reduced(shape, axes, False), a.dtype)
@@ -904,7 +922,7 @@ def var(x, axis=None, correction=1, keepdims=False):
     Chapter: Operations and their gradients, section Sums
     """
     x = _floating(x, "var")
-    axes = _axes("var", axis, x.ndim)
+    axes = _summed_axes("var", axis, x.ndim)
     count = math.prod([x.shape[i] for i in axes])
     return sum(square(x - mean(x, axes, keepdims=True)), axes, keepdims) / float(
         count - correction if count > correction else 0
@@ -937,7 +955,7 @@ def std(x, axis=None, correction=1, keepdims=False):
 def _extreme(name, kernel, x, axis, keepdims):
     x = as_tensor(x, name)
     shape = x.shape
-    axes = _axes(name, axis, len(shape))
+    axes = _summed_axes(name, axis, len(shape))
     if not math.prod([shape[i] for i in axes]):
         raise ValueError(f"{name}: there is no {name} of no elements; shape {shape}, axis {axis}")
     kept = _kept(shape, axes)
@@ -1068,7 +1086,7 @@ def prod(x, axis=None, keepdims=False):
     """
     x = as_tensor(x, "prod")
     shape = x.shape
-    axes = _axes("prod", axis, len(shape))
+    axes = _summed_axes("prod", axis, len(shape))
     kept = _kept(shape, axes)
     out = np.empty(_reduced(shape, axes, keepdims), x.dtype if x.dtype.kind == "f" else np.int64)
     launch(kernels.prod, out, x._data, axes)
@@ -1114,7 +1132,7 @@ def logsumexp(x, axis=None, keepdims=False):
     """
     x = _floating(x, "logsumexp")
     shape = x.shape
-    axes = _axes("logsumexp", axis, len(shape))
+    axes = _summed_axes("logsumexp", axis, len(shape))
     kept = _kept(shape, axes)
     out = launch(kernels.logsumexp, np.empty(_reduced(shape, axes, keepdims), x.dtype), x._data, axes)
     return record(
@@ -1408,7 +1426,10 @@ def _setitem(self, key, value):
             "no_grad() (chapter Backpropagation, section Changes in place)"
         )
     key = _key(key)
-    value = Tensor(_number(value, "item assignment"), dtype=self.dtype) if _is_number(value) else as_tensor(value)
+    if _is_number(value):
+        value = Tensor(fitted(_number(value, "item assignment"), self.dtype, "item assignment"), dtype=self.dtype)
+    else:
+        value = as_tensor(value, "item assignment")
     if value.dtype != self.dtype:
         raise TypeError(
             f"item assignment: expected {self.dtype}, got {value.dtype}; convert with .astype({self.dtype})"

@@ -24,7 +24,8 @@ import numpy as np
 
 from . import _cache, _loops, _tape, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, writes_of
-from ._program import (Program, advance_call, copy_call, feed_call, gather_call, store_call)
+from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
+from ._product import made_readable
 from ._tape import Tensor
 
 # %% ../nbs/10_capture.ipynb #47400a72
@@ -283,48 +284,49 @@ def lowered(kernel, out, operands):
 
 
 def _straightened(kernel, run, out, operands):
-    "The calls for operands that lie in memory as no loop can read them: copied first, and the result copied back."
+    "The calls for operands that lie in memory as no loop can read them: copied first, and what is written copied back."
     if kernel.name == "matmul":
-        return _batched(kernel, run, out, *operands)
-    before, straight = [], []
-    target = out if out.flags.carray else np.empty(out.shape, out.dtype)
-    for x in operands:
-        if isinstance(x, np.ndarray) and x is out:
-            x = target
-        elif isinstance(x, np.ndarray) and x.size == out.size == 1:
-            x = x.reshape(out.shape)
-        elif isinstance(x, np.ndarray) and kernel.formula is not None and x.size > 1 and not (
-                x.flags.c_contiguous and x.shape == out.shape) and _loops.classify(out, [x])[0] == "f":
-            x, source = np.empty(out.shape, x.dtype), x
-            before.append(copy_call(x, source))
-        elif isinstance(x, np.ndarray) and not x.flags.c_contiguous:
-            x, source = np.empty(x.shape, x.dtype), x
-            before.append(copy_call(x, source))
-        straight.append(x)
-    after = [] if target is out else [copy_call(out, target)]
-    if target is not out and reads_out(kernel):
-        before.append(copy_call(target, out))
-    calls = run(target, *straight)
-    return None if calls is None or None in before or None in after else [*before, *calls, *after]
+        return _products(run, out, *operands)
+    fitted = [_fitted(x, out) if kernel.formula is not None else x for x in operands]
+    spread = [(x, y) for x, y in zip(fitted, operands, strict=True) if x is not y and x.base is not y]
+    straight = _loops.straightened(kernel, out, fitted)
+    if straight is None:
+        straight = _loops.Straight(out, fitted, [], [])
+    elif not reads_out(kernel):
+        straight = straight._replace(before=[pair for pair in straight.before if pair[1] is not out])
+    return _between(run(straight.out, *straight.operands), [*spread, *straight.before], straight.behind)
 
 
-def _batched(kernel, run, out, a, b):
-    "A product of stacks of matrices, one after the other."
-    if out.ndim < 2 or out.ndim == 2 or a.ndim < 2 or b.ndim < 2 or math.prod(out.shape[:-2]) > 256:
-        if out.ndim == 2 == a.ndim == b.ndim:
-            before = [(np.ascontiguousarray(np.empty(x.shape, x.dtype)), x) for x in (a, b)]
-            calls = run(out, *[straight for straight, _ in before])
-            copies = [copy_call(*pair) for pair in before]
-            return None if calls is None or None in copies else [*copies, *calls]
+def _fitted(x, out):
+    "An operand of a formula, in a shape that its loop can read: spread over the result if it is neither row nor column."
+    if not isinstance(x, np.ndarray) or x is out:
+        return x
+    if x.size == out.size == 1:
+        return x.reshape(out.shape)
+    lies_badly = not (x.flags.c_contiguous and x.shape == out.shape)
+    return np.empty(out.shape, x.dtype) if x.size > 1 and lies_badly and _loops.classify(out, [x])[0] == "f" else x
+
+
+def _between(calls, before, behind):
+    "Calls with copies (to, from) before and behind them; None if one of them cannot be."
+    copies = [copy_call(*pair) for pair in before], [copy_call(*pair) for pair in behind]
+    return None if calls is None or None in copies[0] or None in copies[1] else [*copies[0], *calls, *copies[1]]
+
+
+def _products(run, out, a, b):
+    "A product of matrices, or of stacks of matrices one after the other; what BLAS cannot read is copied."
+    if out.ndim < 2 or a.ndim < 2 or b.ndim < 2 or math.prod(out.shape[:-2]) > 256:
         return None
-    stack = out.shape[:-2]
+    stack, calls = out.shape[:-2], []
     a, b = np.broadcast_to(a, stack + a.shape[-2:]), np.broadcast_to(b, stack + b.shape[-2:])
-    calls = []
     for i in np.ndindex(stack):
-        part = run(out[i], a[i], b[i])
-        if part is None:
+        part = out[i], a[i], b[i]
+        made = made_readable(*part)
+        before = [(x, y) for x, y in zip(made[1:], part[1:], strict=True) if x is not y]
+        some = _between(run(*made), before, [] if made[0] is part[0] else [(part[0], made[0])])
+        if some is None:
             return None
-        calls += part
+        calls += some
     return calls
 
 # %% ../nbs/10_capture.ipynb #3b9d60e2
@@ -839,7 +841,7 @@ class _Plan:
             try:
                 self.build(trial)
                 self.recordings = []
-            except Uncapturable as reason:
+            except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
                 del self.recordings[0]              # the first step of all may have made what later ones find
                 if not self.tries:
@@ -1164,8 +1166,11 @@ class _Run:
             if self.done < whole:
                 plan = self.captured._plan(samples)
                 if plan.program is not None and all(x.flags.c_contiguous for x in self.arrays):
-                    self.natively(plan, min(whole, self.steps) - self.done)
-                    continue
+                    try:
+                        self.natively(plan, min(whole, self.steps) - self.done)
+                        continue
+                    except kernels.CompilerFailed as failure:       # the loops around the step could not be made
+                        plan.program, plan.reason = None, str(failure)
             self.one()
         return self.out if self.out is not None else []
 

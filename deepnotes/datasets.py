@@ -17,11 +17,15 @@ import io
 import math
 import os
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
+
+from ._doors import as_array, as_numbers, check_finite, column_names, in_order, is_missing, shown
+
+_ARRAYS = "See chapter 'Representation learning', section 'Data as arrays'"
 
 # %% ../nbs/01_representation.ipynb #fead6f88
 #| code-fold: true
@@ -31,7 +35,7 @@ def _generator(op, rng):
         return rng
     if rng is None or (isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0):
         return np.random.default_rng(rng)
-    raise TypeError(f"{op}: rng is a numpy Generator, a seed (an integer >= 0) or None for fresh entropy, got {rng!r}. "
+    raise TypeError(f"{op}: rng is a numpy Generator, a seed (an integer >= 0) or None for fresh entropy, got {shown(rng)}. "
                     "See chapter 'Representation learning', section 'Data as arrays'.")
 
 
@@ -39,7 +43,7 @@ def _count(op, name, value, least):
     "An integer of at least `least`, as int."
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least:
         return int(value)
-    raise ValueError(f"{op}: {name} must be an integer of at least {least}, got {value!r}.")
+    raise ValueError(f"{op}: {name} must be an integer of at least {least}, got {shown(value)}.")
 
 
 def _amount(op, name, value, least=0.0, most=math.inf):
@@ -51,7 +55,7 @@ def _amount(op, name, value, least=0.0, most=math.inf):
     if math.isfinite(number) and least <= number <= most:
         return number
     upper = "" if most == math.inf else f" and at most {most:g}"
-    raise ValueError(f"{op}: {name} must be a finite number of at least {least:g}{upper}, got {value!r}.")
+    raise ValueError(f"{op}: {name} must be a finite number of at least {least:g}{upper}, got {shown(value)}.")
 
 # %% ../nbs/01_representation.ipynb #7bdd0959
 #| code-fold: show
@@ -78,7 +82,9 @@ class Dataset:
     Raises
     ------
     ValueError
-        If `X` and `y` differ in length, or either has no rows at all (a single number).
+        If `X` and `y` differ in length, either has no rows at all (a single number), or entries are masked or None.
+    TypeError
+        If either is something that numpy makes no rows of; the message says how it becomes an array.
 
     Notes
     -----
@@ -95,7 +101,8 @@ class Dataset:
     name: str = "data"
 
     def __post_init__(self):
-        for name, value in (("X", np.asarray(self.X)), ("y", np.asarray(self.y)),
+        X, y = (as_array(f"Dataset {self.name!r}", name, getattr(self, name), _ARRAYS) for name in ("X", "y"))
+        for name, value in (("X", X), ("y", y),
                             ("classes", tuple(map(str, self.classes))), ("features", tuple(map(str, self.features)))):
             object.__setattr__(self, name, value)             # frozen: set once, here
         if not self.X.ndim or not self.y.ndim:
@@ -372,8 +379,8 @@ def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
 
     Parameters
     ----------
-    *arrays : ndarray, shape (n, ...)
-        One or more arrays with the same number of rows.
+    *arrays : array_like, shape (n, ...)
+        One or more arrays or tables with the same number of rows.
     test_size : float in (0, 1) or int
         Share or number of rows held out; a share is rounded up, as in scikit-learn.
     rng : Generator, int or None
@@ -384,12 +391,13 @@ def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
     Returns
     -------
     list of ndarray
-        train, test of the first array, train, test of the second, ... : scikit-learn's order. Copies.
+        train, test of the first array, train, test of the second, ... : scikit-learn's order. Copies. Tables of pandas
+        and polars stay tables, and masked arrays keep their masks.
 
     Raises
     ------
     ValueError
-        If lengths differ, a part would be empty, or a class has fewer than two rows to stratify.
+        If lengths differ, a part would be empty, or a class is missing or has fewer than two rows to stratify.
 
     Notes
     -----
@@ -400,8 +408,8 @@ def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
     op = "train_test_split"
     if not arrays:
         raise ValueError(f"{op}: needs at least one array.")
-    arrays = [np.asarray(a) for a in arrays]
-    if any(a.ndim == 0 for a in arrays):
+    arrays = [_rows_of(op, a) for a in arrays]
+    if any(np.ndim(a) == 0 for a in arrays):
         raise ValueError(f"{op}: arrays need rows to split, got a single number.")
     n = len(arrays[0])
     if any(len(a) != n for a in arrays):
@@ -411,13 +419,43 @@ def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
     else:
         n_test = math.ceil(_amount(op, "test_size", test_size, 0.0, 1.0) * n)
     if not 0 < n_test < n:
-        raise ValueError(f"{op}: test_size={test_size!r} of {n} rows would leave {n_test} rows for testing and "
+        raise ValueError(f"{op}: test_size={shown(test_size)} of {n} rows would leave {n_test} rows for testing and "
                          f"{n - n_test} for training; both parts need at least one.")
     order = _generator(op, rng).permutation(n)
     if stratify is not None:
-        order = _stratified(op, order, np.asarray(stratify), n_test)
+        order = _stratified(op, order, _classes_of(op, stratify), n_test)
     test, train = order[:n_test], order[n_test:]
-    return [part for a in arrays for part in (a[train], a[test])]
+    return [part for a in arrays for part in (_take(a, train), _take(a, test))]
+
+
+def _rows_of(op, data):
+    "What can be split as it is (a table, an array whose mask stays with it), else an array."
+    keeps = isinstance(data, np.ma.MaskedArray) or hasattr(data, "iloc") or column_names(data) is not None
+    return data if keeps else _of_anything(op, "an array", data)
+
+
+def _take(data, rows):
+    return data.iloc[rows] if hasattr(data, "iloc") else data[rows]
+
+
+def _of_anything(op, name, data):
+    "An array whose entries may be text, or objects of several kinds: they are carried along, not computed with."
+    with suppress(ValueError):                  # rows of different lengths, which as_array refuses
+        array = np.asarray(data)
+        if array.dtype.kind == "O" and array.ndim:
+            return array
+    return as_array(op, name, data, _ARRAYS)
+
+
+def _classes_of(op, labels):
+    "Labels to stratify by: what is missing is no class."
+    labels = _of_anything(op, "stratify", labels) if not isinstance(labels, np.ma.MaskedArray) else as_array(
+        op, "stratify", labels, _ARRAYS)
+    missing = np.array([is_missing(v) for v in labels.ravel()]) if labels.dtype.kind in "fO" else np.zeros(1, bool)
+    if missing.any():
+        raise ValueError(f"{op}: stratify holds no class in row {int(missing.argmax())} ({labels.ravel()[missing.argmax()]}); "
+                         f"{int(missing.sum())} are missing. Fill them or drop those rows.")
+    return labels.astype(str) if labels.dtype.kind == "O" else labels
 
 
 def _stratified(op, order, labels, n_test):
@@ -426,7 +464,7 @@ def _stratified(op, order, labels, n_test):
         raise ValueError(f"{op}: stratify must hold one class per row, shape {order.shape}, got {labels.shape}.")
     names, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if counts.min() < 2:
-        raise ValueError(f"{op}: class {names[counts.argmin()]!r} has a single row; stratify needs at least two.")
+        raise ValueError(f"{op}: class {shown(names[counts.argmin()])} has a single row; stratify needs at least two.")
     ideal = counts * n_test / len(order)
     quota = np.floor(ideal).astype(int)
     quota[np.argsort(quota - ideal, kind="stable")[: n_test - quota.sum()]] += 1
@@ -449,6 +487,9 @@ class StandardScaler:
     scale_ : ndarray of shape (features,), float64
         Standard deviation of each column. A constant column, and one whose squares underflow to zero, gets scale 1
         instead of a division by zero.
+    feature_names_ : tuple of str or None
+        Names of the columns, if a table brought them. `transform` puts the columns of a table in this order, with a warning,
+        and refuses a table of other columns.
 
     Notes
     -----
@@ -483,10 +524,10 @@ class StandardScaler:
         -----
         Chapter: Representation learning, section What a layer knows
         """
-        X = self._table(X)
-        if not len(X) or not np.isfinite(X).all():
-            raise ValueError("StandardScaler.fit: needs at least one row, and finite values only; "
-                             f"got {len(X)} rows with {int((~np.isfinite(X)).sum())} values that are nan or inf.")
+        names, X = column_names(X), self._table("fit", X)
+        if not len(X):
+            raise ValueError(f"StandardScaler.fit: needs at least one row, got shape {X.shape}. {_SCALER}.")
+        check_finite("StandardScaler.fit", "X", X, _SCALER, names)
         wide = X.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             mean, spread = wide.mean(axis=0), wide.std(axis=0)
@@ -495,6 +536,7 @@ class StandardScaler:
                              "float64; divide them by a constant first.")
         constant = wide.min(axis=0) == wide.max(axis=0)     # rounding can leave std at 1e-17 rather than 0
         self.mean_, self.scale_ = mean, np.where(constant | (spread == 0), 1.0, spread)
+        self.feature_names_ = names
         return self
 
     def transform(self, X):
@@ -507,19 +549,19 @@ class StandardScaler:
         Returns
         -------
         ndarray, shape (m, features)
-            float64 for float64 input, else float32.
+            float64 for float64 input, else float32. NaN and infinity stay what they are.
 
         Raises
         ------
         ValueError
-            Before `fit`, or for another number of columns.
+            Before `fit`, for another number of columns or other names of columns, or where a result does not fit the dtype.
 
         Notes
         -----
         Chapter: Representation learning, section What a layer knows
         """
         X = self._fitted("transform", X)
-        return ((X - self.mean_) / self.scale_).astype(np.float64 if X.dtype == np.float64 else np.float32)
+        return self._narrow("transform", X, lambda: (X - self.mean_) / self.scale_)
 
     def inverse_transform(self, Z):
         """Undo `transform`.
@@ -531,19 +573,19 @@ class StandardScaler:
         Returns
         -------
         ndarray, shape (m, features)
-            float64 for float64 input, else float32.
+            float64 for float64 input, else float32. NaN and infinity stay what they are.
 
         Raises
         ------
         ValueError
-            Before `fit`, or for another number of columns.
+            Before `fit`, for another number of columns or other names of columns, or where a result does not fit the dtype.
 
         Notes
         -----
         Chapter: Representation learning, section What a layer knows
         """
         Z = self._fitted("inverse_transform", Z)
-        return (Z * self.scale_ + self.mean_).astype(np.float64 if Z.dtype == np.float64 else np.float32)
+        return self._narrow("inverse_transform", Z, lambda: Z * self.scale_ + self.mean_)
 
     def fit_transform(self, X):
         """`fit(X).transform(X)`, for the training part.
@@ -564,20 +606,37 @@ class StandardScaler:
         return self.fit(X).transform(X)
 
     @staticmethod
-    def _table(X):
-        X = np.asarray(X)
-        if X.ndim != 2 or X.dtype.kind not in "fiub":
-            raise ValueError(f"StandardScaler: expects a table of real numbers (rows, features), got shape {X.shape} "
-                             f"and dtype {X.dtype}.")
+    def _table(op, X):
+        X = as_numbers(f"StandardScaler.{op}", "X", X, _SCALER)
+        if X.ndim != 2:
+            raise ValueError(f"StandardScaler.{op}: expects a table of real numbers (rows, features), got shape {X.shape}. "
+                             f"{_SCALER}.")
         return X
 
     def _fitted(self, op, X):
-        X = self._table(X)
+        data, X = X, self._table(op, X)
         if not hasattr(self, "mean_"):
             raise ValueError(f"StandardScaler.{op}: call fit with the training rows first.")
+        X = in_order(f"StandardScaler.{op}", self.feature_names_, data, X, _SCALER)
         if X.shape[1] != len(self.mean_):
             raise ValueError(f"StandardScaler.{op}: fitted on {len(self.mean_)} columns, got {X.shape[1]}.")
         return X
+
+    @staticmethod
+    def _narrow(op, X, formula):
+        "The result in the dtype of the input: a finite number that has no room there is refused."
+        dtype = np.float64 if X.dtype == np.float64 else np.float32
+        with np.errstate(over="ignore", invalid="ignore"):
+            out = formula().astype(dtype)
+        lost = np.isfinite(X) & ~np.isfinite(out)
+        if lost.any():
+            row, column = (int(k[0]) for k in np.nonzero(lost))
+            raise ValueError(f"StandardScaler.{op}: {float(X[row, column]):.6g} in row {row}, column {column} gives a number that does "
+                             f"not fit {np.dtype(dtype)}; pass float64, or look at that row. {_SCALER}.")
+        return out
+
+
+_SCALER = "See chapter 'Representation learning', section 'What a layer knows'"
 
 
 def standardize(train, *others):
@@ -978,7 +1037,7 @@ def make_regression_1d(kind="sine", n_samples=100, noise=0.1, rng=0):
     op = "make_regression_1d"
     kinds = (*_CURVES, "heteroscedastic", "inverse", "counts")
     if kind not in kinds:
-        raise ValueError(f"{op}: kind is one of {', '.join(kinds)}, got {kind!r}.")
+        raise ValueError(f"{op}: kind is one of {', '.join(kinds)}, got {shown(kind)}.")
     n, noise, rng = _count(op, "n_samples", n_samples, 1), _amount(op, "noise", noise), _generator(op, rng)
     u, eps = rng.uniform(-1, 1, n), rng.standard_normal(n)
     if kind == "inverse":
@@ -1203,7 +1262,7 @@ def read_csv(path, target=-1, task="classification", header=True, delimiter=",",
     """
     name = f"read_csv: {os.fspath(path)!r}"
     if task not in ("classification", "regression"):
-        raise ValueError(f"read_csv: task is 'classification' or 'regression', got {task!r}.")
+        raise ValueError(f"read_csv: task is 'classification' or 'regression', got {shown(task)}.")
     with _opened("read_csv", path) as stream:
         data = _read_up_to(stream, max_bytes + 1)
     if len(data) > max_bytes:
@@ -1266,10 +1325,10 @@ def _target_column(name, target, names, width):
     if isinstance(target, str):
         if names.count(target) == 1:
             return names.index(target)
-        raise ValueError(f"{name}: target {target!r} must name one column; "
+        raise ValueError(f"{name}: target {shown(target)} must name one column; "
                          f"the columns are {', '.join(names) or 'unnamed'}.")
     if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
         if -width <= target < width and width > 1:
             return int(target) % width
-    raise ValueError(f"{name}: target {target!r} does not point into {width} columns (at least two are needed; "
+    raise ValueError(f"{name}: target {shown(target)} does not point into {width} columns (at least two are needed; "
                      "is the delimiter right?).")

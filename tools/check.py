@@ -20,7 +20,7 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"compiler", "_checks"},
+    {"compiler", "_checks", "_doors", "_life"},
     {"_cache"},
     {"_machine", "_loops", "_product", "_workers"},
     {"_rows"},

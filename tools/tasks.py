@@ -331,6 +331,7 @@ def main():
         pip_install("-e", ".[bench]")
         run(BIN / "python", "-m", "benchmarks", *rest)
     elif task == "dist":
+        shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools packs modules that an earlier build left there
         run(BIN / "python", "-m", "build")
 
 
