@@ -182,7 +182,7 @@ class _Seen(np.ndarray):
         return out[0] if len(out) == 1 else found
 
     def __array_function__(self, function, kinds, args, kwargs):
-        _looked("np.copy" if function is np.copy else function.__name__)    # the method's copy tells as well, np.copy's does not
+        _looked("np.copy" if function is np.copy else function.__name__)    # unlike the method's, its result tells nothing
         return super().__array_function__(function, kinds, args, kwargs)
 
 
@@ -350,7 +350,8 @@ def _kind(name):
     root = name.split(".")[0]
     if root in ("deepnotes", "numba", "llvmlite", ""):          # "": loops that the library has written
         return "ours"
-    return "python" if root in ("numpy", "scipy") or root.startswith("namedtuple_") or root in sys.stdlib_module_names and root != "__main__" else "user"
+    python = root in sys.stdlib_module_names and root != "__main__" or root.startswith("namedtuple_")
+    return "python" if python or root in ("numpy", "scipy") else "user"
 
 
 def _harmless_call(function):
@@ -594,11 +595,11 @@ class _Watch:
     def differences(self, before):
         "What is not as it was `before`: (holder, key, was, now)."
         start, end = ({(id(holder), key): (holder, value) for holder, key, value in w.entries} for w in (before, self))
-        for place in start.keys() | end.keys():
-            if place[0] in before.labels and place[0] in self.labels:
-                was, now = (found.get(place, (None, _gone))[1] for found in (start, end))
+        for spot in start.keys() | end.keys():
+            if spot[0] in before.labels and spot[0] in self.labels:
+                was, now = (found.get(spot, (None, _gone))[1] for found in (start, end))
                 if not _same(was, now):
-                    yield (start.get(place) or end[place])[0], place[1], was, now
+                    yield (start.get(spot) or end[spot])[0], spot[1], was, now
 
     def trace(self, before, listener, library=True):
         """What Python code left behind, or None: one sentence. Whatever that was, replaying would not do it.

@@ -76,7 +76,8 @@ def test_what_python_code_leaves_behind_is_the_same_and_the_reason_says_what(nam
 @pytest.mark.parametrize("line", ["print(z)", "time.perf_counter()", "logging.info('z')", "random.random()", "os.getpid()"])
 def test_what_reaches_beyond_the_process_is_named_with_its_line(line, tmp_path, capsys):
     space = {"__name__": "program"}
-    exec(f"import time, logging, random, os\nimport deepnotes as dn\ndef step(x):\n    z = dn.Tensor(x).sum()\n    {line}\n    return z", space)
+    exec("import time, logging, random, os\nimport deepnotes as dn\n"
+         f"def step(x):\n    z = dn.Tensor(x).sum()\n    {line}\n    return z", space)
     fast = capture(space["step"])
     for _ in range(5):
         fast(np.ones(3, np.float32))
