@@ -15,7 +15,6 @@ import math
 import random
 import re
 import sys
-import threading
 import time
 import types
 import zlib
@@ -24,8 +23,9 @@ import numpy as np
 
 from . import _cache, _loops, _tape, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, writes_of
+from ._life import Interrupts, own_lock
+
 from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
-from ._product import made_readable
 from ._tape import Tensor
 
 # %% ../nbs/10_capture.ipynb #47400a72
@@ -315,6 +315,8 @@ def _between(calls, before, behind):
 
 def _products(run, out, a, b):
     "A product of matrices, or of stacks of matrices one after the other; what BLAS cannot read is copied."
+    from deepnotes._product import made_readable         # written for LLVM, which is not there where nothing is captured
+
     if out.ndim < 2 or a.ndim < 2 or b.ndim < 2 or math.prod(out.shape[:-2]) > 256:
         return None
     stack, calls = out.shape[:-2], []
@@ -788,7 +790,9 @@ def _is_constant(x):
 
 class _Looking:
     "While it is entered, in any thread, `.data` and `.numpy()` show arrays that tell who looks."
-    entered, lock = 0, threading.Lock()
+
+    def __init__(self):
+        self.entered, self._lock = 0, own_lock(self)
 
     def __enter__(self):
         self.move(1)
@@ -797,7 +801,7 @@ class _Looking:
         self.move(-1)
 
     def move(self, step):
-        with self.lock:
+        with self._lock:
             self.entered += step
             _tape.look = _look if self.entered else None
 
@@ -840,7 +844,8 @@ class _Plan:
         self.recordings.append((launches, parts, before, after, listener))
         if len(self.recordings) == 2:
             try:
-                self.build(trial)
+                with Interrupts(patient=True):          # it puts memory back as it was
+                    self.build(trial)
                 self.recordings = []
             except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
@@ -966,7 +971,7 @@ class Captured:
             self.parameters = list(inspect.signature(step).parameters.values())
         except (TypeError, ValueError):
             self.parameters = []
-        self._plans, self._last, self._lock = {}, None, threading.RLock()
+        self._plans, self._last, self._lock = {}, None, own_lock(self)
 
     @property
     def captured(self):
@@ -1077,7 +1082,11 @@ class Captured:
             if failed >= 0:
                 plan.failed(failed)
             return plan.returned()
-        result = plan.eager() if plan.reason is not None else plan.record()
+        if plan.reason is None:
+            with Interrupts():
+                result = plan.record()
+        else:
+            result = plan.eager()
         if isinstance(result, Tensor):
             return Tensor(result._data.copy())
         return tuple(Tensor(x._data.copy()) if isinstance(x, Tensor) else x for x in result) if isinstance(
@@ -1163,16 +1172,18 @@ class _Run:
     def go(self):
         whole = len(self.order) // self.batch_size - self.start      # batches of full size that are left
         samples = [np.empty((self.batch_size, *x.shape[1:]), x.dtype) for x in self.arrays]
-        while self.done < self.steps:
-            if self.done < whole:
-                plan = self.captured._plan(samples)
-                if plan.program is not None and all(x.flags.c_contiguous for x in self.arrays):
-                    try:
-                        self.natively(plan, min(whole, self.steps) - self.done)
-                        continue
-                    except kernels.CompilerFailed as failure:       # the loops around the step could not be made
-                        plan.program, plan.reason = None, str(failure)
-            self.one()
+        with Interrupts() as ctrl_c:
+            while self.done < self.steps:
+                if self.done < whole:
+                    plan = self.captured._plan(samples)
+                    if plan.program is not None and all(x.flags.c_contiguous for x in self.arrays):
+                        try:
+                            self.natively(plan, min(whole, self.steps) - self.done, ctrl_c)
+                            continue
+                        except kernels.CompilerFailed as failure:       # the loops around the step could not be made
+                            plan.program, plan.reason = None, str(failure)
+                self.one()
+                ctrl_c.check()
         return self.out if self.out is not None else []
 
     def rows(self):
@@ -1205,7 +1216,7 @@ class _Run:
             raise ValueError(f"run: the step returns {len(outputs)} arrays, but out holds {len(self.out)} (see the chapter From "
                              "Python to machine code, section Capture)")
 
-    def natively(self, plan, steps):
+    def natively(self, plan, steps, ctrl_c):
         self.histories(plan.outputs)
         for history, x in zip(self.out, plan.outputs, strict=True):
             if history.shape[1:] != x.shape or history.dtype != x.dtype or not history.flags.carray:
@@ -1235,6 +1246,7 @@ class _Run:
             chunk = max(1, min(8 * chunk, int(0.05 * now / max(spent, 1e-9))))
             if self.progress is not None:
                 self.progress(self.done)
+            ctrl_c.check()
 
 
 def capture(step, fuse=True):

@@ -1223,8 +1223,12 @@ def load_idx(images, labels, classes=None, max_bytes=2**30):
 
 # %% ../nbs/01_representation.ipynb #fa15c862
 #| code-fold: show
-def read_csv(path, target=-1, task="classification", header=True, delimiter=",", max_bytes=2**30):
-    """Read a table of numbers with one target column, plain or gzipped, UTF-8.
+_MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "-nan", "-NaN", "None", "NULL", "Null", "null", "<NA>", "#N/A", "NaT")
+
+
+def read_csv(path, target=-1, task="classification", header=True, delimiter=",", max_bytes=2**30, *, columns=None, index=None,
+             text="refuse", missing=_MISSING, encoding="utf-8", skip_lines=0):
+    """Read a table with one target column, plain or gzipped.
 
     Parameters
     ----------
@@ -1240,18 +1244,32 @@ def read_csv(path, target=-1, task="classification", header=True, delimiter=",",
         What stands between two values.
     max_bytes : int
         Largest text to accept after decompression (1 GiB).
+    columns : sequence of int or str, optional
+        The columns of the inputs, in this order; default all that are neither target nor index.
+    index : int, str or None
+        A column that numbers or names the rows, which is left out. None leaves out a first column without a name: pandas
+        writes its row labels so.
+    text : {'refuse', 'one-hot'}
+        What to do with input columns that hold text: 'one-hot' makes a column of zeros and ones of each of its values, named
+        like 'color=red', values in the order of the alphabet.
+    missing : sequence of str
+        What stands for a value that is missing, among inputs and targets alike.
+    encoding : str
+        How the text is encoded, such as 'latin-1'.
+    skip_lines : int
+        Lines before the table that are left out.
 
     Returns
     -------
     Dataset
-        X (n, columns - 1) float32. For classification y (n,) int64, classes sorted (as numbers if all are finite
-        numbers, else as text) and named as in the file (equal numbers, such as 1 and 1.0, are one class, named as it came
-        first); for regression y (n, 1) float32.
+        X (n, inputs) float32; columns of True and False are ones and zeros. For classification y (n,) int64, classes sorted
+        (as numbers if all are finite numbers, else as text) and named as in the file (equal numbers, such as 1 and 1.0, are
+        one class, named as it came first); for regression y (n, 1) float32.
 
     Raises
     ------
     ValueError
-        For a missing, non-numeric or non-finite value, a row of another length, an unknown target, or a header that
+        For a missing, non-numeric or non-finite value, a row of another length, an unknown column, or a header that
         holds nothing but numbers; the message names line and column.
 
     Notes
@@ -1261,46 +1279,90 @@ def read_csv(path, target=-1, task="classification", header=True, delimiter=",",
     Chapter: Representation learning, section Files
     """
     name = f"read_csv: {os.fspath(path)!r}"
-    if task not in ("classification", "regression"):
-        raise ValueError(f"read_csv: task is 'classification' or 'regression', got {shown(task)}.")
-    with _opened("read_csv", path) as stream:
-        data = _read_up_to(stream, max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ValueError(f"{name} is larger than max_bytes={max_bytes}.")
-    try:
-        lines = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), delimiter=delimiter, strict=True)
-        rows = [(lines.line_num, [v.strip() for v in row]) for row in lines if any(v.strip() for v in row)]
-    except (csv.Error, UnicodeDecodeError) as err:
-        raise ValueError(f"{name} is no CSV text in UTF-8: {err}.") from err
+    for what, value, known in (("task", task, ("classification", "regression")), ("text", text, ("refuse", "one-hot"))):
+        if value not in known:
+            raise ValueError(f"read_csv: {what} is {known[0]!r} or {known[1]!r}, got {shown(value)}.")
+    rows = _csv_rows(name, path, delimiter, max_bytes, encoding, _count("read_csv", "skip_lines", skip_lines, 0))
     names = tuple(rows.pop(0)[1]) if header and rows else ()
     if names and all(map(_is_number, names)):
         raise ValueError(f"{name}: the first line holds numbers only; if the file has no header, say header=False.")
     if not rows:
         raise ValueError(f"{name} holds no rows of data.")
     width = len(names) or len(rows[0][1])
-    column = _target_column(name, target, names, width)
+    column = _column(name, "target", target, names, width)
     for line, row in rows:
         if len(row) != width:
             raise ValueError(f"{name}, line {line}: {len(row)} values where {width} were expected.")
-    inputs = [[_number(name, line, c, names, v) for c, v in enumerate(row) if c != column] for line, row in rows]
-    X = np.array(inputs, dtype=np.float32).reshape(len(rows), width - 1)
-    features = tuple(v for c, v in enumerate(names) if c != column)
-    title = os.path.basename(os.fsdecode(path))
+    inputs = _input_columns(name, column, columns, index, names, width)
+    for line, row in rows:
+        for c in (*inputs, column):
+            if row[c] in missing:
+                what = "the target is missing" if c == column else f"{_where(c, names)}: the value is missing"
+                raise ValueError(f"{name}, line {line}: {what}, got {row[c]!r}; fill it or drop the line.")
+    parts = [_input(name, rows, c, names, text) for c in inputs]
+    X = np.concatenate([np.zeros((0, len(rows)), np.float32), *(np.array(values, np.float32) for _, values in parts)])
+    features = tuple(feature for labels, _ in parts for feature in labels)
+    y, classes = _target(name, rows, column, names, task)
+    return Dataset(np.ascontiguousarray(X.T), y, classes, features, os.path.basename(os.fsdecode(path)))
+
+
+def _csv_rows(name, path, delimiter, max_bytes, encoding, skip_lines):
+    "Lines that hold something, as pairs of their number and their values."
+    with _opened("read_csv", path) as stream:
+        data = _read_up_to(stream, max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"{name} is larger than max_bytes={max_bytes}.")
+    try:
+        written = io.StringIO(data.decode("utf-8-sig" if encoding == "utf-8" else encoding), newline="")
+    except (UnicodeDecodeError, LookupError) as err:
+        raise ValueError(f"{name} is no text in {encoding.upper()}: {err}; say encoding=, such as 'latin-1'.") from err
+    for _ in range(skip_lines):
+        written.readline()
+    try:
+        lines = csv.reader(written, delimiter=delimiter, strict=True, skipinitialspace=True)
+        return [(lines.line_num + skip_lines, [v.strip() for v in row]) for row in lines if any(v.strip() for v in row)]
+    except csv.Error as err:
+        raise ValueError(f"{name} is no CSV text: {err}.") from err
+
+
+def _input_columns(name, target, columns, index, names, width):
+    "Positions of the inputs: those that were picked, or all but the target and the labels of the rows."
+    if columns is None:
+        left_out = None if index is None else _column(name, "index", index, names, width)
+        if index is None and names and not names[0]:
+            left_out = 0                                    # what pandas writes: row labels under an empty name
+        return [c for c in range(width) if c not in (target, left_out)]
+    picked = [_column(name, "columns", c, names, width) for c in columns]
+    if target in picked or len(set(picked)) < len(picked) or not picked:
+        raise ValueError(f"{name}: columns {shown(list(columns))} must name inputs, each once; the target is not one of them.")
+    return picked
+
+
+def _input(name, rows, c, names, text):
+    "One column of the table as the columns that it makes: their names, and a list of numbers for each."
+    values, label = [row[c] for _, row in rows], names[c:c + 1]
+    if all(value in _BOOLEANS for value in values):
+        return label, [[_BOOLEANS[value] for value in values]]
+    if text == "one-hot" and not any(map(_is_number, values)):
+        kinds = sorted(set(values))
+        return tuple(f"{names[c] if names else c}={kind}" for kind in kinds), [[float(v == k) for v in values] for k in kinds]
+    return label, [[_number(name, line, c, names, row[c]) for line, row in rows]]
+
+
+def _target(name, rows, column, names, task):
+    "Targets, and the names of the classes."
     if task == "regression":
-        y = np.array([[_number(name, line, column, names, row[column])] for line, row in rows], dtype=np.float32)
-        return Dataset(X, y, (), features, title)
+        return np.array(_input(name, rows, column, names, "refuse")[1], dtype=np.float32).T, ()
     labels = [row[column] for _, row in rows]
-    if "" in labels:
-        raise ValueError(f"{name}, line {rows[labels.index('')][0]}: the target is missing.")
     numbers = all(_is_number(v) and math.isfinite(float(v)) for v in labels)
     values = [float(v) for v in labels] if numbers else labels
     written = dict(zip(reversed(values), reversed(labels), strict=True))        # value -> how it was written first
-    index = {value: k for k, value in enumerate(sorted(written))}
-    y = np.array([index[v] for v in values], dtype=np.int64)
-    return Dataset(X, y, tuple(written[v] for v in index), features, title)
+    position = {value: k for k, value in enumerate(sorted(written))}
+    return np.array([position[v] for v in values], dtype=np.int64), tuple(written[v] for v in position)
 
 # %% ../nbs/01_representation.ipynb #3e99e2ba
 #| code-fold: true
+_BOOLEANS = {"True": 1.0, "False": 0.0, "true": 1.0, "false": 0.0, "TRUE": 1.0, "FALSE": 0.0}
 _FLOAT32_END = 2.0**128 - 2.0**103       # from here on a number rounds to infinity in float32
 
 
@@ -1316,19 +1378,25 @@ def _number(name, line, column, names, text):
     "`text` as a number that float32 can hold."
     if _is_number(text) and abs(float(text)) < _FLOAT32_END:
         return float(text)
-    where = f"column {column}" + (f" ({names[column]!r})" if names else "")
-    raise ValueError(f"{name}, line {line}, {where}: expected a finite number, got {text!r}.")
+    why = "; that does not fit float32" if _is_number(text) and math.isfinite(float(text)) else ""
+    if not _is_number(text):
+        why = "; pick columns=, or say text='one-hot' where a column holds text"
+    raise ValueError(f"{name}, line {line}, {_where(column, names)}: expected a finite number, got {text!r}{why}.")
 
 
-def _target_column(name, target, names, width):
-    "Position of the target column, from its name or number."
-    if isinstance(target, str):
-        if names.count(target) == 1:
-            return names.index(target)
-        raise ValueError(f"{name}: target {shown(target)} must name one column; "
+def _where(column, names):
+    return f"column {column}" + (f" ({names[column]!r})" if names else "")
+
+
+def _column(name, what, column, names, width):
+    "Position of a column, from its name or number."
+    if isinstance(column, str):
+        if names.count(column) == 1:
+            return names.index(column)
+        raise ValueError(f"{name}: {what} {shown(column)} must name one column; "
                          f"the columns are {', '.join(names) or 'unnamed'}.")
-    if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
-        if -width <= target < width and width > 1:
-            return int(target) % width
-    raise ValueError(f"{name}: target {shown(target)} does not point into {width} columns (at least two are needed; "
+    if isinstance(column, (int, np.integer)) and not isinstance(column, bool):
+        if -width <= column < width and width > 1:
+            return int(column) % width
+    raise ValueError(f"{name}: {what} {shown(column)} does not point into {width} columns (at least two are needed; "
                      "is the delimiter right?).")

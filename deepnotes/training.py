@@ -330,8 +330,9 @@ class _Interrupts:
         return self
 
     def _handle(self, *_):
-        self.requested = True
+        self.requested = True           # also if the one raised here is lost, as it is in a destructor
         if self.open:
+            self.open = False           # what was begun is being taken back: another one waits
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
@@ -344,9 +345,11 @@ class _Interrupts:
         finally:
             self.open = False
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         if self.installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if kind is None and self.requested:
+            raise KeyboardInterrupt("Trainer.fit: Ctrl-C was pressed while callbacks ran. Model, optimizer and history are whole.")
 
 
 def _listener():
@@ -804,7 +807,8 @@ class Trainer:
         arrays, validation = self._taken(loader, validation)
         prefix = "" if validation is arrays and validation is not None else "val_"
         self._take_position(loader)
-        callbacks = self._begin(callbacks)
+        with _Interrupts():
+            callbacks = self._begin(callbacks)
         length = None
         with contextlib.suppress(TypeError):
             length = len(loader)
