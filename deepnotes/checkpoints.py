@@ -79,8 +79,10 @@ def _fill(part, data, now):
         file.write(data)
         file.flush()
         if now is not None and hasattr(os, "fchmod"):
-            with contextlib.suppress(OSError):                              # only root can give a file away
-                os.fchown(file.fileno(), now.st_uid, now.st_gid)
+            made = os.fstat(file.fileno())
+            if (made.st_uid, made.st_gid) != (now.st_uid, now.st_gid):
+                with contextlib.suppress(OSError):                          # only root can give a file away
+                    os.fchown(file.fileno(), now.st_uid, now.st_gid)
             os.fchmod(file.fileno(), stat.S_IMODE(now.st_mode))
         os.fsync(file.fileno())
 
@@ -246,10 +248,11 @@ def _fetch(op, path, wanted):
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
             raise CheckpointError(f"{op}: {name} is a folder, a device, a pipe or the like, not a file. {_PAGE}.")
-        file = open(file, "rb")
+        file = open(file, "rb", buffering=0)                                # a buffer would be joined to the rest, by a copy
     else:
         raise TypeError(f"{op}: expected a path or an open file, got {type(path).__name__}. {_PAGE}.")
     with file as file, _believing_nothing(op, f"{name} is not a whole safetensors file"):
+        start = file.tell() if file.seekable() else None
         data = file.read(8)
         if isinstance(data, str):
             raise TypeError("opened for text; open it with mode 'rb'")
@@ -259,7 +262,11 @@ def _fetch(op, path, wanted):
         data += file.read(length)
         why = wanted(_said(data)[1])
         if why is None:
-            data += file.read()
+            if start is None:
+                data += file.read()
+            else:                                                           # in one piece: joining two would copy them
+                file.seek(start)
+                data = file.read()
             return safetensors.numpy.load(data), _said(data)[1], name
     raise CheckpointError(f"{op}: {name} {why}. {_PAGE}, section Read without trust.")
 
