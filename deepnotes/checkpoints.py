@@ -248,7 +248,7 @@ def _fetch(op, path, wanted):
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
             raise CheckpointError(f"{op}: {name} is a folder, a device, a pipe or the like, not a file. {_PAGE}.")
-        file = open(file, "rb")
+        file = open(file, "rb", buffering=0)                                # a buffer would be joined to the rest, by a copy
     else:
         raise TypeError(f"{op}: expected a path or an open file, got {type(path).__name__}. {_PAGE}.")
     with file as file, _believing_nothing(op, f"{name} is not a whole safetensors file"):

@@ -25,6 +25,7 @@ import importlib
 import importlib.util
 import inspect
 import linecache
+import math
 import os
 import textwrap
 import time
@@ -32,6 +33,7 @@ import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -610,8 +612,24 @@ def _power_reference(ufunc_reference):
 
 
 def _special(name, x):
-    from scipy import special
+    try:
+        from scipy import special
+    except ImportError:             # the same numbers, one by one
+        found = np.frompyfunc({"erf": math.erf, "erfinv": _inverse_erf}[name], 1, 1)(x)
+        return np.asarray(found, getattr(x, "dtype", np.float64))[()]
     return getattr(special, name)(x)
+
+
+def _inverse_erf(x):
+    "The number whose erf is x, for where there is no scipy: a first guess, then Newton's rule, in the tail on 1 - erf."
+    t = builtins.abs(float(x))
+    if not 0 < t < 1:
+        return x if t == 0 else math.copysign(math.inf, x) if t == 1 else math.nan
+    y = -NormalDist().inv_cdf((1 - t) / 2) / math.sqrt(2)
+    for _ in range(3):
+        missing = t - math.erf(y) if t < 0.5 else math.erfc(y) - (1 - t)
+        y += missing * math.sqrt(math.pi) / 2 * math.exp(y * y)
+    return math.copysign(y, x)
 
 
 exp = _vocabulary("exp", np.exp)

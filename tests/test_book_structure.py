@@ -123,9 +123,9 @@ def test_configuration_loads_nothing_from_other_hosts(config):
     assert "sphinx-mathjax-offline" in extensions
 
 
-def test_binder_installs_this_library():
+def test_binder_installs_this_library_and_what_its_chapters_import():
     lines = (ROOT / "binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line and not line.startswith("#")] == [".[sklearn]"]
+    assert {line for line in lines if line and not line.startswith("#")} == {".[sklearn]", "fastcore<2", "myst-nb", "jupyterlab"}
 
 
 def test_generated_pages_are_ignored_by_git():

@@ -1,6 +1,7 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | book | test | test-lowest | test-bare | check | serve | lab | bench | dist | lock | clean
+    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | check | serve | lab
+    python tools/tasks.py bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
 held to constraints.txt (DEEPNOTES_UNPINNED=1 leaves the pins out), and made anew when a run was cut off half-way.
@@ -329,6 +330,37 @@ def serve(port):
         say("ended")
 
 
+def student(names):
+    """Run the student edition in an environment that has what Colab has, and what its first cells install."""
+    place = ROOT / ".cache" / "student-environment"
+    python = place / BIN.name / "python"
+    if not python.exists():
+        say(f"making a reader's environment in {place}")
+        run(BIN / "python", "-m", "venv", place)
+    pip_install("numpy", "scipy", "scikit-learn", "matplotlib", "numba", "ipykernel", "fastcore<2", python=python)
+    pip_install("--force-reinstall", "--no-deps", ROOT, python=python)
+    pip_install(ROOT, python=python)
+    run(BIN / "python", ROOT / "tools" / "student.py", place, *names)
+
+
+def lab(arguments):
+    """JupyterLab on the student edition; SOURCE=1, or no built book: on the chapters' sources."""
+    edition = HTML / "student"
+    if os.environ.get("SOURCE"):
+        say("the chapters' sources; the edition to read and work in opens without SOURCE=1")
+    elif not edition.exists():
+        say("the edition to read and work in is written by `make book`; until then, the chapters' sources")
+    else:
+        say("a copy of each chapter to work in, in work/ (what you change there stays; SOURCE=1 opens the sources instead)")
+        work = ROOT / "work"
+        work.mkdir(exist_ok=True)
+        for path in sorted(edition.glob("*.ipynb")):
+            if not (work / path.name).exists():
+                shutil.copy(path, work)
+        return run(BIN / "jupyter", "lab", work, *arguments)
+    run(BIN / "jupyter", "lab", "nbs", *arguments)
+
+
 # ── Around it ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -355,7 +387,7 @@ def clean():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = "env export book test test-lowest test-bare check serve lab bench dist lock clean".split()
+    tasks = "env export update book test test-student test-lowest test-bare check serve lab bench dist lock clean".split()
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
     options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
@@ -383,8 +415,12 @@ def main():
         test(rest)
     elif task == "check":
         run(BIN / "python", ROOT / "tools" / "check.py")
+    elif task == "update":
+        run(BIN / "python", ROOT / "tools" / "check.py", "--update", *rest)
     elif task == "lab":
-        run(BIN / "jupyter", "lab", "nbs", *rest)
+        lab(rest)
+    elif task == "test-student":
+        student(rest)
     elif task == "bench":
         pip_install("-e", ".[bench]")
         run(BIN / "python", "-m", "benchmarks", *rest)

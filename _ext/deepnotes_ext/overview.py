@@ -165,7 +165,9 @@ class FillIndexes(SphinxPostTransform):
                 solution = nodes.inline("", "", nodes.Text("open"), *([nodes.Text(", "), solution] if solution else []))
             name = " ".join(filter(None, [".".join(map(str, number)), title])) or label
             chapter = self.link(docname, "", self.env.titles[docname].astext())
-            rows.append([nodes.inline("", stars, classes=["stars"]), self.link(docname, label, name), chapter, solution])
+            rows.append(
+                [nodes.inline("", stars, classes=["stars"]), self.link(docname, label, name), chapter, solution]
+            )
         return rows
 
 
