@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['exp', 'log', 'plus', 'larger', 'small_square', 'address_of', 'fetch_add', 'exchange', 'replace', 'call', 'relax',
-           'STAMPED', 'ENTRY', 'NATIVE', 'native', 'compiling', 'INDEX', 'stand_in', 'fingerprint', 'stamp',
-           'cache_folder', 'safe_folder', 'target_machine', 'packed', 'unpacked', 'engine_for', 'python_function',
-           'load', 'save', 'kept', 'machine_code', 'compiled_function', 'array_type', 'assembled']
+           'STAMPED', 'LIMIT', 'LARGEST', 'STALE', 'ENTRY', 'NATIVE', 'native', 'INDEX', 'stand_in', 'CompilerFailed',
+           'FormulaError', 'answering_for', 'first_line', 'fingerprint', 'stamp', 'cache_folder', 'sealed', 'unsealed',
+           'Folder', 'target_machine', 'packed', 'unpacked', 'engine_for', 'python_function', 'load', 'kept',
+           'machine_code', 'compiled_function', 'array_type', 'assembled']
 
 # %% ../nbs/09c_cache.ipynb #8f7b404d
+import contextlib
 import ctypes
 import dis
 import functools
@@ -16,14 +18,15 @@ import hashlib
 import importlib.util
 import json
 import os
-import pickle
 import platform
+import stat
 import sys
-import tempfile
-import threading
+import time
 import types as pytypes
 
 import numpy as np
+
+from ._life import Interrupts, compiling, forever, guarded
 
 # %% ../nbs/09c_cache.ipynb #89b8df63
 def stand_in(name):
@@ -52,11 +55,37 @@ def _loaded(code):
 
 # %% ../nbs/09c_cache.ipynb #0446fce8
 #| code-fold: true
+class CompilerFailed(Exception):
+    "Why a loop could not be made, in one sentence; whoever wanted it runs on numpy instead."
+
+
+class FormulaError(TypeError):
+    "What a formula does that no loop can."
+
+
+@contextlib.contextmanager
+def answering_for(what):
+    "Whatever goes wrong inside the compiler is CompilerFailed; what a formula does wrong stays its author's."
+    try:
+        yield
+    except (CompilerFailed, FormulaError):
+        raise
+    except Exception as error:
+        raise CompilerFailed(f"{what} failed with {first_line(error)}") from error
+
+
+def first_line(error):
+    "An exception as `Kind: the first line of what it says`."
+    said = str(error).strip().splitlines() or ["no word"]
+    return f"{type(error).__name__}: {said[0]}"
+
+
 def fingerprint(function):
     "A text that changes whenever what `function` computes changes."
     if hasattr(function, "kernel") or hasattr(function, "word"):
         return function.__name__
-    return repr(_described(function, set()))
+    with answering_for("reading a formula"):
+        return repr(_described(function, set()))
 
 
 def _described(value, seen):
@@ -84,12 +113,12 @@ def _described(value, seen):
         return value
     if isinstance(value, np.ufunc):
         return value.__name__
-    raise TypeError(f"elementwise: a formula may refer to numbers and functions, but this one refers to {value!r} "
-                    "(see the chapter The engine room, section One formula, two speeds)")
+    raise FormulaError(f"elementwise: a formula may refer to numbers and functions, but this one refers to {value!r} "
+                       "(see the chapter The engine room, section One formula, two speeds)")
 
 # %% ../nbs/09c_cache.ipynb #8a896b69
 #| code-fold: true
-STAMPED = ("_cache", "_machine", "_loops", "_rows", "_product", "_workers")
+STAMPED = ("_life", "_cache", "_machine", "_loops", "_rows", "_product", "_workers")
 
 
 def _llvm():
@@ -122,37 +151,135 @@ def stamp():
 
 # %% ../nbs/09c_cache.ipynb #506fa208
 def cache_folder():
-    "Where compiled loops are kept between processes: `DEEPNOTES_CACHE_DIR`, else a folder of the user's cache."
-    named = os.environ.get("DEEPNOTES_CACHE_DIR")
-    if named:
+    """Where compiled loops are kept between processes: `DEEPNOTES_CACHE_DIR`, else a folder of the user's cache.
+
+    Only absolute paths count; None where there is none.
+    """
+    named = os.environ.get("DEEPNOTES_CACHE_DIR", "")
+    if os.path.isabs(named):
         return named
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "deepnotes", "kernels")
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "deepnotes", "kernels") if os.path.isabs(base) else None
 
 
-def safe_folder():
-    "The cache folder, made if need be; None if it is not ours alone to write."
-    folder = cache_folder()
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-    except OSError:
-        return folder if os.path.isdir(folder) and _trusted(folder) else None
-    return folder if _trusted(folder) else None
+def _ours(status):
+    "Whether what was opened belongs to this user or to root, and nobody else can write to it."
+    return not hasattr(os, "geteuid") or status.st_uid in (os.geteuid(), 0) and not status.st_mode & 0o022
 
 
-def _trusted(folder):
-    if not hasattr(os, "getuid"):
-        return True
-    status = os.stat(folder)
-    return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
+def sealed(name, content):
+    "Bytes that show when they are damaged, or stand in a file of another name."
+    return hashlib.sha256(name.encode() + b"\n" + content).digest() + content
+
+
+def unsealed(name, data):
+    "What `sealed` was given; None if it was not this."
+    digest, content = data[:32], data[32:]
+    return content if hashlib.sha256(name.encode() + b"\n" + content).digest() == digest else None
+
+# %% ../nbs/09c_cache.ipynb #e41d9c35
+#| code-fold: true
+LIMIT, LARGEST, STALE = 128 << 20, 64 << 20, 3600       # bytes of all entries and of one; seconds until a passing name is swept
+_SAFELY = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+_BY_FOLDER = {os.open, os.unlink, os.rename} <= os.supports_dir_fd
+
+
+class Folder:
+    "The cache folder, opened: what was judged is what is read and written, wherever its path leads by now."
+    saved = 0                                   # by this process
+
+    def __init__(self):
+        self.place, self.options = None, {}
+        path = cache_folder()
+        with contextlib.suppress(OSError):
+            os.makedirs(path or "", mode=0o700, exist_ok=True)
+        with contextlib.suppress(OSError):
+            self._open(path)
+
+    def _open(self, path):
+        if path is None or not _BY_FOLDER:
+            self.place = path
+            return
+        handle = os.open(path, os.O_DIRECTORY | _SAFELY)
+        if _ours(os.fstat(handle)):
+            self.place, self.options = handle, {"dir_fd": handle}
+        else:
+            os.close(handle)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.options:
+            os.close(self.place)
+
+    def path(self, name):
+        return name if self.options else os.path.join(self.place, name)
+
+    def read(self, name):
+        "What was saved under a name; None if there is no such entry, or none to be trusted."
+        if self.place is None:
+            return None
+        try:
+            handle = os.open(self.path(name), os.O_RDONLY | _SAFELY, **self.options)
+        except OSError:
+            return None
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or not _ours(status) or status.st_size > LARGEST:
+                return None
+            return unsealed(name, os.read(handle, status.st_size))
+        except OSError:
+            return None
+        finally:
+            os.close(handle)
+
+    def save(self, name, content):
+        "Keep bytes under a name. Failing to is no error."
+        if self.place is None:
+            return
+        passing = self.path(f"{name}.{os.urandom(8).hex()}.tmp")
+        try:
+            handle = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600, **self.options)
+            with open(handle, "wb") as file:
+                file.write(sealed(name, content))
+            os.replace(passing, self.path(name), **{end + option: at for option, at in self.options.items()
+                                                    for end in ("src_", "dst_")})
+            if Folder.saved % 100 == 0:
+                self.sweep()
+            Folder.saved += 1
+        except OSError:
+            self._remove(passing)
+
+    def _remove(self, path):
+        with contextlib.suppress(OSError):
+            os.unlink(path, **self.options)
+
+    def sweep(self):
+        "Remove what killed processes left, and the oldest entries where there are more than LIMIT bytes."
+        found = []
+        with os.scandir(self.place) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):              # another process sweeps, too
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime, status.st_size, entry.name))
+        total, now = 0, time.time()
+        for changed, size, name in sorted(found, reverse=True):
+            if name.endswith(".tmp") and changed < now - STALE:
+                self._remove(self.path(name))
+            elif name.endswith(".loop"):
+                total += size
+                if total > LIMIT:
+                    self._remove(self.path(name))
 
 # %% ../nbs/09c_cache.ipynb #37a03cb2
 #| code-fold: true
 ENTRY = "deepnotes_loop"           # the name of the function to call, in every object file
 NATIVE = "deepnotes_native"        # the same without Python's objects: takes the address of its arguments as 64-bit words
 native = {}                        # of each loop: that address, and for each argument its ndim or the kind of number
-_kept, _target = [], None           # machine code lives as long as the engine that loaded it
-compiling = threading.RLock()
+_target = None
 
 
 class _MethodDef(ctypes.Structure):
@@ -165,6 +292,19 @@ _new_function = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.POINTER(_MethodDef), 
     ("PyCFunction_NewEx", ctypes.pythonapi))
 
 
+class _CallLock:
+    "LLVM's own lock, which each call takes: destructors call, too, in any thread."
+
+    def __init__(self):
+        self.lock = getattr(getattr(_llvm().ffi, "lib", None), "_lock", None) or contextlib.nullcontext()
+
+    def acquire(self):
+        self.lock.__enter__()
+
+    def release(self):
+        self.lock.__exit__(None, None, None)
+
+
 def target_machine():
     "The processor at hand, as LLVM sees it."
     global _target
@@ -173,85 +313,77 @@ def target_machine():
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         target = llvm.Target.from_triple(llvm.get_process_triple())
-        _target = target.create_target_machine(cpu=llvm.get_host_cpu_name(), opt=3, codemodel="jitdefault", jit=True,
-                                               features=llvm.get_host_cpu_features().flatten(),
-                                               reloc="static" if target.name.startswith("x86") else "default")
+        made = target.create_target_machine(cpu=llvm.get_host_cpu_name(), opt=3, codemodel="jitdefault", jit=True,
+                                            features=llvm.get_host_cpu_features().flatten(),
+                                            reloc="static" if target.name.startswith("x86") else "default")
+        _target = forever(made)
+        guarded(_CallLock())
     return _target
 
 
 def packed(code, needs, kinds=()):
-    "Object code, symbols it needs (None: numba's own form) and kinds of arguments, as bytes that show when damaged."
-    payload = json.dumps([needs, kinds]).encode() + b"\n" + code
-    return hashlib.sha256(payload).digest() + payload
+    "Object code, symbols it needs and kinds of arguments, as bytes."
+    return json.dumps([needs, kinds]).encode() + b"\n" + code
 
 
 def unpacked(content):
     "Object code, symbols and kinds out of what `packed` returned."
-    digest, payload = content[:32], content[32:]
-    if hashlib.sha256(payload).digest() != digest:
-        raise ValueError("a damaged file")
-    header, code = payload.split(b"\n", 1)
+    header, code = content.split(b"\n", 1)
     return code, *json.loads(header)
 
 
 def engine_for(code, needs):
     "Object code, ready to be called. Raises if this process lacks a symbol that it needs."
     llvm = _llvm()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
+    # Forever: it owns the target machine, which all engines share, and it shows LLVM the symbols of this process.
+    engine = forever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine()))
     missing = [name for name in needs if llvm.address_of_symbol(name) is None]
     if missing:
         raise ValueError(f"no {missing} here")
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    _kept.append(engine)
     return engine
 
 
 def python_function(engine, kinds):
     "The function ENTRY of an engine, for Python to call; its native form is noted."
-    method = _MethodDef(b"loop", engine.get_function_address(ENTRY), 0x80, None)        # 0x80: METH_FASTCALL
-    _kept.append(method)
+    method = forever(_MethodDef(b"loop", engine.get_function_address(ENTRY), 0x80, None))       # 0x80: METH_FASTCALL
     loop = _new_function(ctypes.byref(method), None, None)
     native[loop] = engine.get_function_address(NATIVE), kinds
     return loop
 
 
-def load(content, machine=None):
-    "The function in what `packed` returned. Raises if it is damaged, or if this process lacks what it needs."
+def load(content):
+    "The function in what `packed` returned. Raises if this process lacks what it needs."
     code, needs, kinds = unpacked(content)
-    if needs is None:
-        return machine().rebuild(pickle.loads(code))
     return python_function(engine_for(code, needs), kinds)
 
 # %% ../nbs/09c_cache.ipynb #fea33cda
 #| code-fold: true
-def save(path, content):
-    "Keep bytes in the file `path`, by an atomic rename. Failing to is no error."
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
 def kept(key, make, use):
-    "What `use` makes of the bytes kept under a key; where there are none, of those that `make` returns, kept from now on."
-    folder = safe_folder()
-    path = folder and os.path.join(folder, hashlib.sha256(stamp() + key.encode()).hexdigest()[:40] + ".loop")
+    """What `use` makes of the bytes kept under a key; where there are none, of those that `make` returns, kept from now on.
+
+    If `make` returns no bytes, that is the result, and nothing is kept.
+    """
+    with Interrupts(patient=True), compiling, Folder() as folder:
+        name = hashlib.sha256(stamp() + key.encode()).hexdigest()[:40] + ".loop"
+        content = folder.read(name)
+        result = None if content is None else _usable(content, use)
+        if result is None:
+            content = make()
+            if not isinstance(content, bytes):
+                return content
+            result = use(content)
+            folder.save(name, content)
+        return result
+
+
+def _usable(content, use):
+    "What `use` makes of an entry; None where this process cannot use it, for whatever reason: then it is made anew."
     try:
-        with open(path or os.devnull, "rb") as file:
-            return use(file.read())
-    except Exception:               # missing, damaged, or from a numba that changed its mind: make it anew
-        pass
-    content = make()
-    result = use(content)
-    if path:
-        save(path, content)
-    return result
+        return use(content)
+    except Exception:
+        return None
 
 
 def machine_code(build, signature, text, machine, apart=False):
@@ -275,8 +407,9 @@ def machine_code(build, signature, text, machine, apart=False):
     callable
         Takes exactly such arguments, unchecked, and releases the GIL while it runs.
     """
-    return kept(text + repr((signature, apart)), lambda: machine().compile_loop(build(machine()), signature, apart),
-                lambda content: load(content, machine))
+    with answering_for("compiling a loop"):
+        return kept(text + repr((signature, apart)), lambda: machine().compile_loop(build(machine()), signature, apart),
+                    load)
 
 
 def compiled_function(ground, function, dtype, signature, apart=False):
@@ -314,4 +447,5 @@ def assembled(key, write):
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
         builder.getModulePassManager().run(module, builder)
         return packed(machine.emit_object(module), [])
-    return kept(key, make, lambda content: engine_for(*unpacked(content)[:2]))
+    with answering_for("compiling what is written for LLVM"):
+        return kept(key, make, lambda content: engine_for(*unpacked(content)[:2]))

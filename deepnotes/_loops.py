@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCALAR', 'SINGLE', 'HONEST', 'FAST', 'ALONE', 'UPDATE', 'COUNTER', 'STEP', 'MIX1', 'MIX2', 'U11', 'U27', 'U30', 'U31',
-           'U40', 'ONE', 'MASK', 'classify', 'Plan', 'planned', 'reshaped', 'are_plain', 'are_same', 'lazily', 'tries',
-           'elementwise_runner', 'power_runner', 'compiled_loop', 'update_source', 'states_of', 'update_runner',
-           'uniform', 'uniform_runner']
+           'U40', 'ONE', 'MASK', 'classify', 'Plan', 'planned', 'reshaped', 'Straight', 'straightened', 'by_copies',
+           'are_plain', 'are_same', 'lazily', 'tries', 'elementwise_runner', 'power_runner', 'compiled_loop',
+           'update_source', 'states_of', 'update_runner', 'uniform', 'uniform_runner']
 
 # %% ../nbs/09d_loops.ipynb #98b295df
 import dis
@@ -74,12 +74,14 @@ def planned(ground, prepare, otherwise, static):
         `deepnotes.kernels`, for its threads.
     prepare : callable
         `prepare(out, *operands)` returns a Plan, or None if no loop fits.
-    otherwise : callable
-        Runs launches that no loop fits.
+    otherwise : callable or Kernel
+        Runs launches that no loop fits; of a Kernel, `by_copies`.
     static : bool
         Whether operands that are no arrays (an axis) belong to the plan; else (a number) only their type does.
     """
     plans, ndarray = {}, np.ndarray
+    if isinstance(otherwise, ground.Kernel):
+        otherwise = by_copies(otherwise, lambda *launch: run(*launch))
 
     def run(out, *operands):
         if not out.flags.carray:
@@ -123,6 +125,60 @@ def planned(ground, prepare, otherwise, static):
 
 def reshaped(x, shape):
     return None if x.shape == shape else shape
+
+
+class Straight(NamedTuple):
+    "A launch with contiguous stand-ins for what no loop can read, and the pairs (to, from) to copy before and behind it."
+    out: np.ndarray
+    operands: list
+    before: list
+    behind: list
+
+
+def straightened(kernel, out, operands):
+    """A launch whose arrays lie in memory as no loop can read them, moved into arrays that lie straight.
+
+    Eager launches and captured ones both come here, so that the same loop computes the same bits for both.
+
+    Returns
+    -------
+    Straight or None
+        None if everything lies straight already, or if something that is written is read-only.
+    """
+    before, behind, straight = [], [], []
+    writes = [out, *[operands[i] for i in kernel.writes if i < len(operands) and isinstance(operands[i], np.ndarray)]]
+    if not all(x.flags.writeable for x in writes):
+        return None
+    target = out if out.flags.carray and out.dtype.isnative else np.empty(out.shape, out.dtype.newbyteorder("="))
+    if target is not out:
+        before.append((target, out))
+        behind.append((out, target))
+    for i, x in enumerate(operands):
+        if x is out:
+            x = target
+        elif isinstance(x, np.ndarray) and not (x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative):
+            x, source = np.empty(x.shape, x.dtype.newbyteorder("=")), x
+            before.append((x, source))
+            if i in kernel.writes:
+                behind.append((source, x))
+        straight.append(x)
+    return Straight(target, straight, before, behind) if before else None
+
+
+def by_copies(kernel, run):
+    "Runs launches that no loop fits: by loops between copies if only the layout was in the way, else by numpy."
+    def otherwise(out, *operands):
+        straight = straightened(kernel, out, operands)
+        if straight is None:
+            return kernel.reference(out, *operands)
+        for to, source in straight.before:
+            np.copyto(to, source)
+        result = run(straight.out, *straight.operands)
+        for to, source in straight.behind:
+            np.copyto(to, source)
+        return result
+
+    return otherwise
 
 
 def are_plain(*arrays):
@@ -417,7 +473,7 @@ def update_runner(kernel, ground):
         arrays, hyper = (p, *operands[:1 + states]), operands[1 + states:]
         if not (p.size and are_plain(*arrays) and all(x.shape == p.shape and x.flags.writeable for x in (p, *arrays[2:]))
                 and (not counts or hyper and isinstance(hyper[0], np.ndarray) and hyper[0].size == 1)):
-            return kernel.reference(p, *operands)
+            return otherwise(p, *operands)
         step, given = (hyper[:1], hyper[1:]) if counts else ((), hyper)
         packed = np.array(kernel.hyperparameters(given))
         own = [np.array([float(x.item())]) for x in step]
@@ -435,6 +491,7 @@ def update_runner(kernel, ground):
     namespace = {"loops": loops, "general": general, "split_loop": split_loop, "alone": alone,
                  "ndarray": np.ndarray, "FLOAT64": FLOAT64}
     exec(text, namespace)
+    otherwise = by_copies(kernel, namespace["run"])
 
     def calls(p, *operands):
         arrays, hyper = (p, *operands[:1 + states]), operands[1 + states:]
@@ -474,4 +531,4 @@ def uniform_runner(kernel, ground):
         if out.size and are_plain(out) and state.dtype == COUNTER and state.shape == (2,) and state.flags.carray:
             return Plan(code(out.dtype), (reshaped(out, (out.size,)), None), 1, 0, ())
 
-    return planned(ground, prepare, kernel.reference, static=True)
+    return planned(ground, prepare, kernel, static=True)

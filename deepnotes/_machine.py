@@ -6,7 +6,7 @@
 __all__ = ['LOOP', 'inlined', 'TANH_TAIL', 'ERF_NEAR', 'ERF_FAR', 'QUICK', 'SINGLE', 'DOUBLE', 'SCALARS', 'WORDS', 'QUICK_WORDS',
            'reinterpret', 'plus', 'small_square', 'fetch_add', 'exchange', 'replace', 'address_of', 'call', 'relax',
            'larger', 'polynomial', 'exponentials', 'logarithms', 'error_function', 'two_pi', 'two_parts',
-           'trigonometry', 'quick_trigonometry', 'retype', 'scalar_form', 'array_type', 'compile_loop', 'rebuild',
+           'trigonometry', 'quick_trigonometry', 'retype', 'scalar_form', 'array_type', 'compile_loop', 'self_test',
            'machine_code']
 
 # %% ../nbs/09b_machine.ipynb #048c9c07
@@ -23,16 +23,16 @@ import numba
 import numpy as np
 from numba import njit, types
 from numba.core import cgutils
-from numba.core import serialize
-from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.arrayobj import populate_array
 
 from . import _cache
-from ._cache import _loaded, stand_in
+from ._cache import FormulaError, _loaded, stand_in
+from ._life import forever, guarded
+
+guarded(global_compiler_lock)
 
 # %% ../nbs/09b_machine.ipynb #257a32f1
 LOOP = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
@@ -438,12 +438,12 @@ def retype(function, dtype, integers=True, around=(), quick=False):
         return WORDS[function.word]
     if hasattr(function, "kernel"):
         if function.kernel.name not in WORDS:
-            raise TypeError(f"{function.kernel.name}: has no form for compiled loops, so a formula cannot use it "
-                            "(see the chapter The engine room, section One formula, two speeds)")
+            raise FormulaError(f"{function.kernel.name}: has no form for compiled loops, so a formula cannot use it "
+                               "(see the chapter The engine room, section One formula, two speeds)")
         return quick and QUICK_WORDS.get(function.kernel.name) or WORDS[function.kernel.name]
     if function in around:
-        raise TypeError(f"{function.__name__}: a formula may not call itself "
-                        "(see the chapter The engine room, section One formula, two speeds)")
+        raise FormulaError(f"{function.__name__}: a formula may not call itself "
+                           "(see the chapter The engine room, section One formula, two speeds)")
 
     def typed(value, attributes=(), integers=integers):
         if isinstance(value, float | np.floating) or integers and type(value) is int:
@@ -585,10 +585,9 @@ def _free_standing(compiled, signature):
     args = _from_words(context, builder, signature, entry.args[0])
     status, result = context.call_conv.call_function(builder, function, returns, signature, args)
     builder.ret(ir.Constant(index, 0) if returns == types.none else result)
-    with global_compiler_lock:
-        library.add_ir_module(module)
-        library.add_linking_library(compiled.library)
-        library.finalize()
+    library.add_ir_module(module)
+    library.add_linking_library(compiled.library)
+    library.finalize()
     whole = llvm.parse_assembly(library.get_llvm_str())
     needs = sorted(x.name for x in [*whole.functions, *whole.global_variables]
                    if x.is_declaration and not x.name.startswith("llvm."))
@@ -606,37 +605,43 @@ def _apart(flags):
     return flags
 
 
-_kept = []                          # compiled code lives as long as its library object does
-
-
 def compile_loop(function, signature, apart=False):
     """Compile a Python function for arguments of the given types, `apart` if no two arrays ever overlap.
 
     Returns
     -------
-    bytes
-        What `_cache.load` turns into a callable, in this process or another.
+    bytes or callable
+        What `_cache.load` turns into a callable, in this process or another; or that callable, of this process only, if the
+        loop needs numba while it runs (it allocates, say).
     """
     signature = tuple(_numba_type(kind) for kind in signature)
     dispatcher = njit(**LOOP)(function)
     if apart:                       # numba knows the flag, but no option sets it
         dispatcher._compiler._customize_flags = _apart
-    dispatcher.compile(signature)
-    compiled = dispatcher.overloads[signature]
-    native = _free_standing(compiled, signature)
-    if native is not None:
-        kinds = [kind.ndim if isinstance(kind, types.Array) else str(kind) for kind in signature]
-        return _cache.packed(*native, kinds)
-    _kept.append(dispatcher)
-    return _cache.packed(serialize.dumps(compiled._reduce()), None)
+    with global_compiler_lock:      # others may use numba, too
+        dispatcher.compile(signature)
+        compiled = dispatcher.overloads[signature]
+        native = _free_standing(compiled, signature)
+    if native is None:
+        return forever(dispatcher).overloads[signature].entry_point
+    kinds = [kind.ndim if isinstance(kind, types.Array) else str(kind) for kind in signature]
+    return _cache.packed(*native, kinds)
 
 
-def rebuild(reduced):
-    "The entry point of a loop that needs numba at run time (it allocates, say), from what `compile_loop` kept of it."
-    rtsys.initialize(cpu_target.target_context)
-    compiled = CompileResult._rebuild(cpu_target.target_context, *reduced)
-    _kept.append(compiled)
-    return compiled.entry_point
+def self_test():
+    "Compile one loop, load it and run it; raises if any of that fails, or if what comes out is wrong."
+    def probe(out, x):
+        for i in range(out.size):
+            out[i] = math.sqrt(x[i]) + 0.25
+
+    _cache.stamp()
+    vector = np.dtype(np.float32)
+    made = compile_loop(probe, (_cache.array_type(vector),) * 2)
+    loop = _cache.load(made) if isinstance(made, bytes) else made
+    x, out = np.arange(37, dtype=vector) ** 2, np.zeros(37, vector)
+    loop(out, x)
+    if out.tolist() != [i + 0.25 for i in range(37)]:
+        raise ArithmeticError(f"a first loop gave {out[:3].tolist()} where [0.25, 1.25, 2.25] was expected")
 
 
 def machine_code(build, signature, text):

@@ -65,6 +65,16 @@ def _owned(module, kind):
 _CONTAINERS = (list, tuple, dict)
 
 
+def _one_to_one(pairs):
+    "Pairs (name, thing), if no name stands for two things: a state would hold one of them only."
+    if len(dict(pairs)) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"Module: two things of this model have the name {twice}, as the keys 0 and \"0\" of a dictionary would, or "
+                         f"an attribute with a dot; give one of them another. See the chapter Modules, section What a module owns.")
+    return pairs
+
+
 class HookHandle:
     """What `Module.register_forward_hook` returns: call `remove`, or use it in a ``with`` block that removes it.
 
@@ -199,7 +209,7 @@ class Module:
                 found.append((path, module))
                 waiting += [(f"{path}.{name}" if path else name, child)
                             for name, child in reversed(module.named_children())]
-        return found
+        return _one_to_one(found)
 
     def modules(self):
         """This module and all modules inside, as a list."""
@@ -228,7 +238,7 @@ class Module:
                  for path, module in (self.named_modules(prefix) if recurse else [(prefix, self)])
                  for name, p in _owned(module, Parameter)]
         seen = set()
-        return [(name, p) for name, p in found if not (id(p) in seen or seen.add(id(p)))]
+        return _one_to_one([(name, p) for name, p in found if not (id(p) in seen or seen.add(id(p)))])
 
     def parameters(self, recurse=True):
         """All parameters as a list, what an optimizer wants."""
@@ -252,9 +262,9 @@ class Module:
         -----
         Chapter: Modules, section What a module owns
         """
-        return [(f"{path}.{name}" if path else name, getattr(module, name))
-                for path, module in self.named_modules(prefix) for name, kept in module._buffers.items()
-                if getattr(module, name) is not None and (kept or not persistent)]
+        return _one_to_one([(f"{path}.{name}" if path else name, getattr(module, name))
+                            for path, module in self.named_modules(prefix) for name, kept in module._buffers.items()
+                            if getattr(module, name) is not None and (kept or not persistent)])
 
     def buffers(self):
         """All buffers as a list of arrays."""
@@ -328,7 +338,7 @@ class Module:
 
     def _state(self):
         "The arrays of all parameters and persistent buffers by name."
-        return {**{name: p.data for name, p in self.named_parameters()}, **dict(self.named_buffers(persistent=True))}
+        return dict(_one_to_one([(name, p.data) for name, p in self.named_parameters()] + self.named_buffers(persistent=True)))
 
     def load_state_dict(self, state, strict=True):
         """Put the values of `state` into parameters and buffers, all of them or, after an error, none.
@@ -354,6 +364,10 @@ class Module:
 
         Notes
         -----
+        The weight of a Linear has the shape (in_features, out_features); PyTorch's has (out_features, in_features). Names are the
+        same, so the weights of a *square* layer of PyTorch load without an error and compute something else: transpose each
+        Linear's weight of such a state first.
+
         Chapter: Modules, section To disk and back
         """
         if not isinstance(state, Mapping):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BYTE', 'INT', 'WORD', 'FLAG', 'OBJECT', 'ROW_MAJOR', 'AS_IT_IS', 'TRANSPOSED', 'DATA', 'NDIM', 'SHAPE', 'STRIDES',
-           'DTYPE', 'FLAGS', 'ALIGNED', 'WRITEABLE', 'product_text', 'product', 'matmul_runner']
+           'DTYPE', 'FLAGS', 'ALIGNED', 'WRITEABLE', 'product_text', 'product', 'is_readable', 'made_readable',
+           'matmul_runner']
 
 # %% ../nbs/09f_product.ipynb #7790063b
 import ctypes
@@ -15,7 +16,7 @@ import llvmlite.binding as llvm
 import llvmlite.ir as ir
 import numpy as np
 
-from ._cache import ENTRY, NATIVE, assembled, python_function
+from ._cache import ENTRY, NATIVE, CompilerFailed, assembled, python_function
 
 # %% ../nbs/09f_product.ipynb #63c47088
 def _numpys_blas():
@@ -162,11 +163,37 @@ def product(dtype):
     engine = assembled(f"product {dtype.itemsize} {width}", lambda: product_text(dtype.itemsize, width))
     table = np.array([*addresses[dtype.str], id(np.dtype(dtype.str))], np.int64)
     ctypes.memmove(engine.get_global_value_address("table"), table.tobytes(), table.nbytes)
-    return python_function(engine, ["matrix"] * 3)
+    return _tried(python_function(engine, ["matrix"] * 3), dtype)
+
+
+def _tried(loop, dtype):
+    "The product, once it has multiplied two small matrices rightly: it trusts how numpy lays out its arrays."
+    out, a, b = np.zeros((2, 2), dtype), np.arange(6, dtype=dtype).reshape(2, 3), np.arange(6, dtype=dtype).reshape(3, 2)
+    if loop(out, a, b) is not None or out.tolist() != [[10, 13], [28, 40]]:
+        raise CompilerFailed(f"numpy's BLAS, called directly, gave {out.tolist()} where [[10, 13], [28, 40]] was expected")
+    return loop
+
+
+def is_readable(x, as_result=False):
+    "Whether BLAS can read a matrix where it lies (the same question as `_read_matrix` asks), or write a result there."
+    (rows, columns), (down, along), size = x.shape, x.strides, x.itemsize
+    row_step = columns if rows == 1 else down // size
+    column_step = rows if columns == 1 else along // size
+    by_rows = (along == size or columns == 1) and row_step >= columns
+    by_columns = (down == size or rows == 1) and column_step >= rows
+    if down % size or along % size or not x.flags.aligned or as_result and not (by_rows and x.flags.writeable):
+        return False
+    return (row_step if by_rows else column_step) > 0 and (by_rows or by_columns)
+
+
+def made_readable(out, a, b):
+    "A result and two factors that BLAS can read: the matrices themselves, or new ones for a copy of them."
+    return (out if is_readable(out, True) else np.empty(out.shape, out.dtype),
+            *[x if is_readable(x) else np.empty(x.shape, x.dtype) for x in (a, b)])
 
 
 def matmul_runner(kernel, ground):
-    "The matrix product by numpy's BLAS, called without numpy's detours; batches and odd strides are numpy's."
+    "The matrix product by numpy's BLAS, called without numpy's detours; batches are numpy's."
     single, double = product(np.float32), product(np.float64)
     if single is None or double is None:
         return kernel.reference
@@ -174,12 +201,27 @@ def matmul_runner(kernel, ground):
 
     def run(out, a, b):
         if single(out, a, b) is not None and double(out, a, b) is not None:
+            otherwise(out, a, b)
+
+    def otherwise(out, a, b):
+        "Matrices that BLAS cannot read are copied, as a captured step does; the rest is numpy's."
+        fits = out.ndim == a.ndim == b.ndim == 2 and out.dtype == a.dtype == b.dtype and out.dtype in loop_types.values()
+        straight = made_readable(out, a, b) if fits and a.size and b.size and out.flags.writeable else (out, a, b)
+        if all(x is y for x, y in zip(straight, (out, a, b), strict=True)):
             reference(out, a, b)
+            return
+        for to, source in zip(straight[1:], (a, b), strict=True):
+            if to is not source:
+                np.copyto(to, source)
+        run(*straight)
+        if straight[0] is not out:
+            np.copyto(out, straight[0])
 
     def calls(out, a, b):
         for loop in (single, double):
             if out.dtype == a.dtype == b.dtype == loop_types[loop] and out.ndim == a.ndim == b.ndim == 2:
-                return [(loop, [out, a, b], 0)] if a.size and b.size else None
+                fits = a.size and b.size and is_readable(out, True) and is_readable(a) and is_readable(b)
+                return [(loop, [out, a, b], 0)] if fits else None
         return None
 
     loop_types = {single: np.dtype(np.float32), double: np.dtype(np.float64)}

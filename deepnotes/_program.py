@@ -74,8 +74,8 @@ def move(out, x, lengths, steps_out, steps_x):
     for a in range(lengths[0]):
         for b in range(lengths[1]):
             for c in range(lengths[2]):
-                to = a * steps_out[0] + b * steps_out[1] + c * steps_out[2]
-                of = a * steps_x[0] + b * steps_x[1] + c * steps_x[2]
+                to = lengths[4] + a * steps_out[0] + b * steps_out[1] + c * steps_out[2]
+                of = lengths[5] + a * steps_x[0] + b * steps_x[1] + c * steps_x[2]
                 for d in range(lengths[3]):
                     out[to + d * steps_out[3]] = x[of + d * steps_x[3]]
 
@@ -123,12 +123,20 @@ def loop_for(function, *signature, apart=False):
 
 
 def pointed(x):
-    "A flat array that starts where x starts; loops that do not look at lengths take it for x."
-    return np.lib.stride_tricks.as_strided(x, (1,), (x.itemsize,))
+    """A flat array that starts at the lowest address of x, and how many elements behind it x starts.
+
+    Loops that do not look at lengths take the one for x. They count from the lowest address, because a negative place
+    would mean one from the end.
+    """
+    first = x[tuple(slice(-1, None) if step < 0 else slice(1) for step in x.strides)]
+    back = sum(step * (n - 1) for step, n in zip(x.strides, x.shape, strict=True) if step < 0)
+    return np.lib.stride_tricks.as_strided(first, (1,), (x.itemsize,)), -back // x.itemsize
 
 
 def copy_call(out, x):
     "The call that copies x into out, of the same shape or broadcast, with a change of type if need be; None if too odd."
+    if any(a.dtype.char not in "?bBhHiIlLqQfd" or not a.dtype.isnative for a in (out, x)):
+        return None
     if x.dtype == out.dtype and x.size == 1 and out.size != 1 and out.flags.c_contiguous or x.dtype != out.dtype and (
             x.size == 1 and out.flags.c_contiguous):
         return loop_for(fill, array_type(out.dtype), array_type(x.dtype)), [out.reshape(-1), x.reshape(-1)]
@@ -139,10 +147,11 @@ def copy_call(out, x):
     if len(axes) > 4 or any(s % a.itemsize for a in (out, x) for s in a.strides):
         return None
     lead = [1] * (4 - len(axes))
-    lengths = np.array(lead + [out.shape[i] for i in axes], np.int64)
+    (to, first_out), (of, first_x) = pointed(out), pointed(x)
+    lengths = np.array([*lead, *[out.shape[i] for i in axes], first_out, first_x], np.int64)
     steps = [np.array([0] * len(lead) + [a.strides[i] // a.itemsize for i in axes], np.int64) for a in (out, x)]
     return (loop_for(move, array_type(out.dtype), array_type(x.dtype), *[array_type(INDEX)] * 3),
-            [pointed(out), pointed(x), lengths, *steps])
+            [to, of, lengths, *steps])
 
 
 def rows_of(x):

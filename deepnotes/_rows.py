@@ -11,15 +11,17 @@ __all__ = ['BLOCK', 'TINY', 'SUM_PART', 'softmax', 'sum_of_exponentials', 'log_s
            'extreme_runner', 'sum_runner', 'sum_to_runner', 'add_squares', 'add_squares_runner',
            'add_distances_of_columns', 'add_squares_of_columns', 'normalize_columns', 'wide_column_mean',
            'wide_column_variance', 'add_products_of_columns', 'normalize_columns_backward', 'normalize_columns_runner',
-           'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add', 'gather_runner', 'along_axis_runner']
+           'take', 'scatter_add', 'take_along_axis', 'within', 'either', 'put_along_axis_add', 'gather_runner',
+           'check_runner', 'along_axis_runner']
 
 # %% ../nbs/09e_rows.ipynb #ce0ee8d9
 import math
+from types import SimpleNamespace
 
 import numpy as np
 
 from ._cache import INDEX, array_type, exp, larger, log, plus
-from ._loops import SCALAR, Plan, are_plain, are_same, lazily, planned, reshaped
+from ._loops import SCALAR, Plan, are_plain, are_same, by_copies, lazily, planned, reshaped
 
 # %% ../nbs/09e_rows.ipynb #8c69f729
 #| code-fold: true
@@ -372,14 +374,14 @@ def normalize_runner(kernel, ground):
             views = (full, full, row, SCALAR) if forward else (full, full, full, row)
             return Plan(code(out.dtype), views, rstd.size, out.size, (True, True, True, not forward))
 
-    return planned(ground, prepare, kernel.reference, static=True)
+    return planned(ground, prepare, kernel, static=True)
 
 # %% ../nbs/09e_rows.ipynb #13dc7cf6
 SUM_PART = 65536
 
 
-def _sums(ground, reference):
-    "Sums over the last axes or the first; over others, `reference` is numpy's."
+def _sums(ground, otherwise):
+    "Sums over the last axes or the first; over others they are numpy's."
     rows = lazily(ground, sum_rows, lambda d: (array_type(d), array_type(d, 2)))
     alone = lazily(ground, sum_all, lambda d: (array_type(d, 0), array_type(d)))
     parts = lazily(ground, sum_rows, lambda d: (array_type(np.dtype(np.float64)), array_type(d, 2)))
@@ -424,7 +426,7 @@ def _sums(ground, reference):
 
     long_sum.calls = calls
 
-    return planned(ground, prepare, reference, static=True)
+    return planned(ground, prepare, otherwise, static=True)
 
 
 def extreme_runner(kernel, ground):
@@ -443,15 +445,15 @@ def extreme_runner(kernel, ground):
             return Plan(columns(out.dtype), (reshaped(out, (n,)), reshaped(x, (x.size // n, n))), 1, 0, ())
         return None
 
-    return planned(ground, prepare, kernel.reference, static=True)
+    return planned(ground, prepare, kernel, static=True)
 
 
 def sum_runner(kernel, ground):
-    return _sums(ground, kernel.reference)
+    return _sums(ground, kernel)
 
 
 def sum_to_runner(kernel, ground):
-    total = _sums(ground, lambda out, x, axes: kernel.reference(out, x))
+    total = _sums(ground, SimpleNamespace(reference=lambda out, x, axes: kernel.reference(out, x), writes=()))
 
     def run(out, x):
         axes = ground.sum_to_axes(out.shape, x.shape)
@@ -482,7 +484,9 @@ def add_squares_runner(kernel, ground):
         if x.size and are_plain(x) and out.shape == (1,) and out.dtype == np.float64:
             code(x.dtype)(out, x.reshape(-1))
         else:
-            kernel.reference(out, x)
+            otherwise(out, x)
+
+    otherwise = by_copies(kernel, run)
 
     def calls(out, x):
         fits = x.size and are_plain(x) and out.shape == (1,) and out.dtype == np.float64
@@ -615,7 +619,7 @@ def normalize_columns_runner(kernel, ground):
                 and [x.shape for x in small] == shapes and all(x.flags.writeable for x in small)):
             return Plan(loop, (None,) * 5 + ((SCALAR,) if forward else ()), 1, 0, ())
 
-    return planned(ground, prepare, kernel.reference, static=True)
+    return planned(ground, prepare, kernel, static=True)
 
 # %% ../nbs/09e_rows.ipynb #6edd4577
 #| code-fold: true
@@ -647,6 +651,29 @@ def take_along_axis(out, x, indices):
             if k < 0 or k >= x.shape[1]:
                 return i * indices.shape[1] + j
             out[i, j] = x[i, k]
+    return -1
+
+
+def within(out, x, low, high):
+    for start in range(0, x.size, 512):
+        stop, wrong = min(start + 512, x.size), False
+        for i in range(start, stop):
+            wrong |= (x[i] < low) | (x[i] > high)
+        if wrong:
+            for i in range(start, stop):
+                if x[i] < low or x[i] > high:
+                    out[0] = i
+                    return i
+    out[0] = -1
+    return -1
+
+
+def either(out, x, first, second):
+    for i in range(x.size):
+        if x[i] != first and x[i] != second:
+            out[0] = i
+            return i
+    out[0] = -1
     return -1
 
 
@@ -682,7 +709,11 @@ def _checked(kernel, ground, prepare):
             raise IndexError(f"{kernel.name}: index {indices.flat[bad]} is out of range for an axis of length {length} "
                              "(see the chapter The engine room, section Gather and scatter)")
 
-    run.calls = lambda out, x, indices, axis=0: planned_run.calls(out, x, indices, axis)
+    def calls(out, x, indices, axis=0):
+        found = planned_run.calls(out, x, indices, axis)
+        return found and [(loop, args, -1) for loop, args in found]
+
+    run.calls = calls
     return run
 
 
@@ -703,6 +734,34 @@ def gather_runner(kernel, ground):
             return Plan(code(out.dtype), views, 1, 0, ())
 
     return _checked(kernel, ground, prepare)
+
+
+def check_runner(kernel, ground):
+    "within and either: the loop returns the place of the first element that is refused, or -1."
+    function = globals()[kernel.name]
+
+    def kind(dtype):
+        return "float64" if dtype.kind == "f" else "int64"
+
+    code = lazily(ground, function, lambda d: (array_type(INDEX), array_type(d), kind(d), kind(d)))
+
+    def calls(out, x, a, b, refusal):
+        if not (x.flags.c_contiguous and x.dtype.isnative and x.dtype.char in "bBhHiIlLqQfd"):
+            return None
+        number = float if x.dtype.kind == "f" else int
+        return [(code(x.dtype), [out, x.reshape(-1), number(a), number(b)], -1)] if x.size else []
+
+    def run(out, x, a, b, refusal):
+        found = calls(out, x, a, b, refusal)
+        if found is None:
+            otherwise(out, x, a, b, refusal)
+        for loop, args, _ in found or ():
+            place = loop(*args)
+            if place >= 0:
+                raise refusal.of(x, place)
+
+    otherwise, run.calls = by_copies(kernel, run), calls
+    return run
 
 
 def along_axis_runner(kernel, ground):

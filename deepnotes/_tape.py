@@ -24,7 +24,7 @@ from html import escape
 
 import numpy as np
 
-from . import kernels
+from . import _doors, kernels
 from .kernels import fitted, launch
 
 float32, float64 = np.dtype("float32"), np.dtype("float64")
@@ -94,12 +94,15 @@ def _from_python(data, dtype, what):
             array = np.array(data, dtype)
         return array
     except ValueError as error:
-        raise ValueError(f"{what}: the nested lists do not form a rectangular array ({error})") from None
+        raise ValueError(f"{what}: the nested lists do not form a rectangular array ({error}). {_DATA}.") from None
     except OverflowError:
         raise OverflowError(
             f"{what}: a number is out of the range of {dtype}, which holds {np.iinfo(dtype).min} to "
             f"{np.iinfo(dtype).max} (chapter Backpropagation, section The Tensor)"
         ) from None
+
+
+_DATA = "See the chapter Backpropagation, section The Tensor"
 
 
 def _as_array(data, dtype=None, what="Tensor"):
@@ -109,22 +112,26 @@ def _as_array(data, dtype=None, what="Tensor"):
     if isinstance(data, Tensor):
         array = data._data
     elif isinstance(data, np.ndarray | np.generic) or hasattr(data, "__array__"):
-        array = np.asarray(data)
+        array = _doors.as_array(what, "data", data, _DATA) if isinstance(data, np.ma.MaskedArray) else np.asarray(data)
     else:
         if isinstance(data, list | tuple) and any(isinstance(item, Tensor) for item in data):
             raise TypeError(
                 f"{what}: got a list of Tensors; stack(list) joins them and keeps their gradients "
                 "(chapter Backpropagation, section The Tensor)"
             )
-        array = _from_python(data, dtype, what)
+        masked = isinstance(data, list | tuple) and any(isinstance(item, np.ma.MaskedArray) for item in data)
+        array = _doors.as_array(what, "data", data, _DATA) if masked else _from_python(data, dtype, what)
         if array.dtype == float64 and dtype is None:
             dtype = float32  # Python numbers carry no precision of their own: they take the library's default
+    if array.dtype.kind == "O":
+        array = _doors.as_numbers(what, "data", data, _DATA)
+        dtype = float32 if dtype is None and array.dtype == float64 and isinstance(data, list | tuple) else dtype
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if dtype is None and array.dtype == np.float16:
         dtype = float32
     if dtype is not None and dtype != array.dtype and array.dtype.kind in "fiub":
-        array = array.astype(dtype)
+        array = _doors.cast(what, "data", array, dtype, _DATA) if dtype.kind == "f" else array.astype(dtype)
     if array.dtype.kind not in "fiub" or array.dtype.kind == "f" and array.dtype not in _FLOATS:
         raise TypeError(
             f"{what}: dtype {array.dtype} is not supported; expected float32, float64, an integer or bool "

@@ -15,6 +15,7 @@ import numpy as np
 
 from ._cache import (address_of, array_type, call, compiled_function, compiling, exchange, fetch_add, native, relax,
                               replace, small_square)
+from ._life import forever
 
 # %% ../nbs/09g_workers.ipynb #cf84d1cd
 BUSY, SEATS, NEXT, DONE, ASLEEP, JOB = range(0, 48, 8)         # in words of 8 bytes: each on a cache line of its own
@@ -88,7 +89,7 @@ class Pool:
     def __init__(self, ground):
         words = np.dtype(np.int64)
         table = array_type(words)
-        self.memory, self.bed, self.workers = np.zeros(512, np.int64), queue.SimpleQueue(), 0
+        self.memory, self.bed, self.workers = forever(np.zeros(512, np.int64)), queue.SimpleQueue(), 0
         self.pause, self.next_pause = 0, 1      # launches for which workers that sleep are let sleep
         self.share = compiled_function(ground, share, words, (table, table, "int64"))
         self.wait = compiled_function(ground, wait_and_help, words, (table, "int64"))

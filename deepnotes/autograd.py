@@ -627,8 +627,8 @@ def _indices(name, indices, size):
     indices = indices._data if isinstance(indices, Tensor) else np.asarray(indices)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integer indices, got {indices.dtype}")
-    if indices.size and not (-size <= indices.min() and indices.max() < size):
-        raise IndexError(f"{name}: indices run from {indices.min()} to {indices.max()}, but the axis has size {size}")
+    kernels.check(kernels.within, indices, -size, size - 1, f"{name}: indices run from {{low}} to {{high}}, but the axis has "
+                  f"size {size}", IndexError)
     return indices
 
 

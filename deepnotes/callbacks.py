@@ -12,6 +12,8 @@ from copy import deepcopy
 
 import numpy as np
 
+from ._doors import as_numbers, shown
+
 _PAGE = "See the chapter Callbacks"
 
 # %% ../nbs/08d_callbacks.ipynb #d686763d
@@ -70,7 +72,7 @@ class Callback:
 def _value(op, row, monitor):
     "The monitored column of an epoch's row."
     if monitor not in row:
-        raise ValueError(f"{op}: there is no column {monitor!r} in this run's history; columns: {', '.join(row)}. A val_ column "
+        raise ValueError(f"{op}: there is no column {shown(monitor)} in this run's history; columns: {', '.join(row)}. A val_ column "
                          f"needs fit(..., validation=(X, y)). {_PAGE}.")
     return float(row[monitor])
 
@@ -80,14 +82,22 @@ class _Best:
 
     def __init__(self, op, monitor, mode, min_delta=0.0):
         if not isinstance(monitor, str):
-            raise ValueError(f"{op}: monitor must name a column of the history, got {monitor!r}. {_PAGE}.")
+            raise ValueError(f"{op}: monitor must name a column of the history, got {shown(monitor)}. {_PAGE}.")
         if mode not in ("auto", "min", "max"):
-            raise ValueError(f"{op}: mode must be 'auto', 'min' or 'max', got {mode!r}. {_PAGE}.")
+            raise ValueError(f"{op}: mode must be 'auto', 'min' or 'max', got {shown(mode)}. {_PAGE}.")
         if isinstance(min_delta, bool) or not isinstance(min_delta, int | float | np.number) or not math.isfinite(min_delta):
-            raise ValueError(f"{op}: min_delta must be a finite number, got {min_delta!r}. {_PAGE}.")
-        larger = any(word in monitor for word in ("accuracy", "score"))
-        self.sign = {"auto": 1.0 if larger else -1.0, "min": -1.0, "max": 1.0}[mode]
+            raise ValueError(f"{op}: min_delta must be a finite number, got {shown(min_delta)}. {_PAGE}.")
+        self.sign = {"auto": self._guess(op, monitor) if mode == "auto" else 0.0, "min": -1.0, "max": 1.0}[mode]
         self.min_delta, self.value = abs(min_delta), None
+
+    @staticmethod
+    def _guess(op, monitor):
+        "1 where larger is better by the last word of the name, -1 where smaller is; every other name is refused."
+        sign = {"loss": -1.0, "error": -1.0, "accuracy": 1.0, "score": 1.0}.get(monitor.removeprefix("val_").split("_")[-1])
+        if sign is None:
+            raise ValueError(f"{op}: mode='auto' knows losses, errors, accuracies and scores by the last word of their names, and "
+                             f"{shown(monitor)} is none of them; say mode='min' or mode='max'. {_PAGE}.")
+        return sign
 
     def improves(self, value):
         if math.isnan(value) or self.value is not None and self.sign * (value - self.value) <= self.min_delta:
@@ -109,7 +119,8 @@ class EarlyStopping(Callback):
     min_delta : float
         A smaller improvement counts as none.
     mode : {"auto", "min", "max"}
-        Which way is better; "auto" takes larger accuracies and scores, and smaller values of everything else.
+        Which way is better. "auto" reads it from the last word of the name: smaller for "loss" and "error", larger for
+        "accuracy" and "score" (such as "val_r2_score"); for every other name say it.
     restore_best_weights : bool
         Give the model back the weights of its best epoch when `fit` ends.
 
@@ -121,7 +132,7 @@ class EarlyStopping(Callback):
     Raises
     ------
     ValueError
-        If a setting is out of range or the history has no such column.
+        If a setting is out of range, "auto" cannot know which way is better, or the history has no such column.
 
     References
     ----------
@@ -134,7 +145,7 @@ class EarlyStopping(Callback):
 
     def __init__(self, monitor="val_loss", patience=5, min_delta=0.0, mode="auto", restore_best_weights=True):
         if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 1:
-            raise ValueError(f"EarlyStopping: patience must be a positive integer, got {patience!r}. {_PAGE}.")
+            raise ValueError(f"EarlyStopping: patience must be a positive integer, got {shown(patience)}. {_PAGE}.")
         self.monitor, self.patience, self.min_delta, self.mode = monitor, int(patience), min_delta, mode
         self.restore_best_weights = bool(restore_best_weights)
         self.on_train_begin(None)
@@ -208,10 +219,10 @@ class Checkpoint(Callback):
 
     def __init__(self, path, every=None, best=None, monitor="val_loss", mode="auto"):
         if every is not None and (isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1):
-            raise ValueError(f"Checkpoint: every must be a positive integer or None, got {every!r}. {_PAGE}.")
+            raise ValueError(f"Checkpoint: every must be a positive integer or None, got {shown(every)}. {_PAGE}.")
         for name, place in (("path", path), ("best", best)):
             if not isinstance(place, str | os.PathLike) and (name == "path" or place is not None):
-                raise TypeError(f"Checkpoint: {name} must be the path of a file, got {place!r}. {_PAGE}.")
+                raise TypeError(f"Checkpoint: {name} must be the path of a file, got {shown(place)}. {_PAGE}.")
         self.path, self.every, self.best, self.monitor = path, every, best, monitor
         self._best = _Best("Checkpoint", monitor, mode)
 
@@ -267,9 +278,9 @@ class Diagnostics(Callback):
 
     def __init__(self, X, y, bins=None):
         self.X, self.y = X, y
-        self.bins = np.linspace(-4.0, 4.0, 41) if bins is None else np.asarray(bins, float)
+        self.bins = np.linspace(-4.0, 4.0, 41) if bins is None else as_numbers("Diagnostics", "bins", bins, _PAGE).astype(float)
         if self.bins.ndim != 1 or len(self.bins) < 2 or not np.all(np.diff(self.bins) > 0):
-            raise ValueError(f"Diagnostics: bins must be two or more edges in rising order, got {bins!r}. {_PAGE}.")
+            raise ValueError(f"Diagnostics: bins must be two or more edges in rising order, got {shown(bins)}. {_PAGE}.")
         self.epochs, self.gradient_norm, self.update_ratio, self.dead, self.histograms = [], {}, {}, {}, {}
 
     def on_epoch_end(self, trainer, row):

@@ -6,14 +6,15 @@
 __all__ = ['Uncapturable', 'lowered', 'Line', 'Joined', 'step_source', 'Captured', 'capture']
 
 # %% ../nbs/10_capture.ipynb #7c1c2e44
+import collections
 import copy
 import functools
 import inspect
 import linecache
 import math
+import random
 import re
 import sys
-import threading
 import time
 import types
 import zlib
@@ -22,7 +23,9 @@ import numpy as np
 
 from . import _cache, _loops, _tape, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, writes_of
-from ._program import (Program, advance_call, copy_call, feed_call, gather_call, store_call)
+from ._life import Interrupts, own_lock
+
+from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
 from ._tape import Tensor
 
 # %% ../nbs/10_capture.ipynb #47400a72
@@ -118,8 +121,8 @@ def _check_sources(launches, match):
 
 # %% ../nbs/10_capture.ipynb #4307c9e9
 #| code-fold: true
-_HARMLESS = set("shape dtype ndim size strides itemsize nbytes flags base T mT reshape transpose swapaxes squeeze ravel view astype "
-                "copy empty_like zeros_like ones_like full_like ndim broadcast_to broadcast_shapes result_type".split())
+_HARMLESS = set("shape dtype ndim size strides itemsize nbytes flags T mT reshape transpose swapaxes squeeze ravel astype copy "
+                "empty_like zeros_like ones_like full_like broadcast_shapes result_type".split())
 
 
 def _module(frame):
@@ -160,6 +163,9 @@ class _Seen(np.ndarray):
             _looked("an element")
         return found
 
+    def __reduce_ex__(self, protocol):
+        return self.view(np.ndarray).__reduce_ex__(protocol)        # who keeps one, keeps an array
+
     def __iter__(self):
         if self.ndim < 2:
             _looked("an element")
@@ -176,10 +182,11 @@ class _Seen(np.ndarray):
         return out[0] if len(out) == 1 else found
 
     def __array_function__(self, function, kinds, args, kwargs):
-        _looked(function.__name__)
+        _looked("np.copy" if function is np.copy else function.__name__)    # unlike the method's, its result tells nothing
         return super().__array_function__(function, kinds, args, kwargs)
 
 
+_Seen.__name__ = "array"            # as an array shows itself
 for _name in ("bool", "float", "int", "index", "complex", "contains", "setitem"):
     setattr(_Seen, f"__{_name}__", _telling(f"__{_name}__"))
 
@@ -277,61 +284,168 @@ def lowered(kernel, out, operands):
 
 
 def _straightened(kernel, run, out, operands):
-    "The calls for operands that lie in memory as no loop can read them: copied first, and the result copied back."
+    "The calls for operands that lie in memory as no loop can read them: copied first, and what is written copied back."
     if kernel.name == "matmul":
-        return _batched(kernel, run, out, *operands)
-    before, straight = [], []
-    target = out if out.flags.carray else np.empty(out.shape, out.dtype)
-    for x in operands:
-        if isinstance(x, np.ndarray) and x is out:
-            x = target
-        elif isinstance(x, np.ndarray) and x.size == out.size == 1:
-            x = x.reshape(out.shape)
-        elif isinstance(x, np.ndarray) and kernel.formula is not None and x.size > 1 and not (
-                x.flags.c_contiguous and x.shape == out.shape) and _loops.classify(out, [x])[0] == "f":
-            x, source = np.empty(out.shape, x.dtype), x
-            before.append(copy_call(x, source))
-        elif isinstance(x, np.ndarray) and not x.flags.c_contiguous:
-            x, source = np.empty(x.shape, x.dtype), x
-            before.append(copy_call(x, source))
-        straight.append(x)
-    after = [] if target is out else [copy_call(out, target)]
-    if target is not out and reads_out(kernel):
-        before.append(copy_call(target, out))
-    calls = run(target, *straight)
-    return None if calls is None or None in before or None in after else [*before, *calls, *after]
+        return _products(run, out, *operands)
+    fitted = [_fitted(x, out) if kernel.formula is not None else x for x in operands]
+    spread = [(x, y) for x, y in zip(fitted, operands, strict=True) if x is not y and x.base is not y]
+    straight = _loops.straightened(kernel, out, fitted)
+    if straight is None:
+        straight = _loops.Straight(out, fitted, [], [])
+    elif not reads_out(kernel):
+        straight = straight._replace(before=[pair for pair in straight.before if pair[1] is not out])
+    return _between(run(straight.out, *straight.operands), [*spread, *straight.before], straight.behind)
 
 
-def _batched(kernel, run, out, a, b):
-    "A product of stacks of matrices, one after the other."
-    if out.ndim < 2 or out.ndim == 2 or a.ndim < 2 or b.ndim < 2 or math.prod(out.shape[:-2]) > 256:
-        if out.ndim == 2 == a.ndim == b.ndim:
-            before = [(np.ascontiguousarray(np.empty(x.shape, x.dtype)), x) for x in (a, b)]
-            calls = run(out, *[straight for straight, _ in before])
-            copies = [copy_call(*pair) for pair in before]
-            return None if calls is None or None in copies else [*copies, *calls]
+def _fitted(x, out):
+    "An operand of a formula, in a shape that its loop can read: spread over the result if it is neither row nor column."
+    if not isinstance(x, np.ndarray) or x is out:
+        return x
+    if x.size == out.size == 1:
+        return x.reshape(out.shape)
+    lies_badly = not (x.flags.c_contiguous and x.shape == out.shape)
+    return np.empty(out.shape, x.dtype) if x.size > 1 and lies_badly and _loops.classify(out, [x])[0] == "f" else x
+
+
+def _between(calls, before, behind):
+    "Calls with copies (to, from) before and behind them; None if one of them cannot be."
+    copies = [copy_call(*pair) for pair in before], [copy_call(*pair) for pair in behind]
+    return None if calls is None or None in copies[0] or None in copies[1] else [*copies[0], *calls, *copies[1]]
+
+
+def _products(run, out, a, b):
+    "A product of matrices, or of stacks of matrices one after the other; what BLAS cannot read is copied."
+    from deepnotes._product import made_readable         # written for LLVM, which is not there where nothing is captured
+
+    if out.ndim < 2 or a.ndim < 2 or b.ndim < 2 or math.prod(out.shape[:-2]) > 256:
         return None
-    stack = out.shape[:-2]
+    stack, calls = out.shape[:-2], []
     a, b = np.broadcast_to(a, stack + a.shape[-2:]), np.broadcast_to(b, stack + b.shape[-2:])
-    calls = []
     for i in np.ndindex(stack):
-        part = run(out[i], a[i], b[i])
-        if part is None:
+        part = out[i], a[i], b[i]
+        made = made_readable(*part)
+        before = [(x, y) for x, y in zip(made[1:], part[1:], strict=True) if x is not y]
+        some = _between(run(*made), before, [] if made[0] is part[0] else [(part[0], made[0])])
+        if some is None:
             return None
-        calls += part
+        calls += some
     return calls
+
+# %% ../nbs/10_capture.ipynb #3b9d60e2
+#| code-fold: true
+# What Python code outside the library may call while a step is recorded, since calling it again changes nothing that
+# outlives the step. What changes an object that the step can reach is found by `_Watch`, whatever was called.
+_VALUES = (bool, int, float, complex, str, bytes, tuple, frozenset, range, slice, type(None), types.MappingProxyType,
+           list, dict, set, collections.deque, type({}.keys()), type({}.values()), type({}.items()), np.generic)
+_PURE_MODULES = {"math", "cmath", "_operator", "itertools", "_functools", "_abc", "_collections"}
+_PURE_LIBRARY = {"contextlib", "functools", "typing", "abc", "enum", "dataclasses", "collections", "numbers", "operator",
+                 "_collections_abc", "collections.abc", "types"}
+_IMPURE = {"open", "input", "print", "exec", "eval", "compile", "breakpoint", "__import__"}
+_BUFFERS = {"memoryview", "bytes", "bytearray"}
+_FRESH = set("zeros ones empty full arange eye zeros_like ones_like empty_like full_like shape ndim size dtype promote_types "
+             "result_type can_cast broadcast_shapes".split())
+
+
+@functools.lru_cache(None)
+def _kind(name):
+    "Whose code a module is: this library's with its compiler, Python's and numpy's, or the user's."
+    root = name.split(".")[0]
+    if root in ("deepnotes", "numba", "llvmlite", ""):          # "": loops that the library has written
+        return "ours"
+    python = root in sys.stdlib_module_names and root != "__main__" or root.startswith("namedtuple_")
+    return "python" if python or root in ("numpy", "scipy") else "user"
+
+
+def _harmless_call(function):
+    "Whether a function written in C does nothing that a replay would have to do again."
+    holder, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
+    if holder is None or isinstance(holder, types.ModuleType):
+        module = getattr(function, "__module__", None) or getattr(holder, "__name__", "")
+        if module == "builtins":
+            return name not in _IMPURE
+        return name in _FRESH if module.split(".")[0] == "numpy" else module in _PURE_MODULES
+    if isinstance(holder, type):
+        return issubclass(holder, _VALUES)
+    if isinstance(holder, np.ndarray):
+        return name not in ("tofile", "dump", "dumps")
+    return isinstance(holder, (*_VALUES, Tensor, types.GeneratorType)) or type(holder).__name__.endswith("iterator")
+
+
+class _Listener:
+    "While it is entered: which Python code outside the library runs in this thread, and what it calls."
+
+    def __init__(self):
+        self.codes, self.trouble = {}, None
+
+    def __enter__(self):
+        self.before = sys.getprofile()
+        if hasattr(self.before, "disable"):                     # cProfile: a function cannot stand in for it
+            self.before.disable()
+        sys.setprofile(self.hear)
+        return self
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
+        if hasattr(self.before, "enable"):
+            self.before.enable()
+        elif self.before is not None:
+            sys.setprofile(self.before)
+
+    def hear(self, frame, event, called):
+        if event not in ("call", "c_call"):
+            return
+        kind = _kind(frame.f_globals.get("__name__") or "")
+        if kind == "ours":
+            return
+        if event == "c_call":
+            if kind == "user" and self.trouble is None and not _harmless_call(called):
+                self.complain(frame, getattr(called, "__qualname__", repr(called)))
+        elif kind == "user":
+            self.codes[frame.f_code] = frame.f_globals
+            for name in _BUFFERS.intersection(frame.f_code.co_names):
+                self.complain(frame, name)
+        elif frame.f_back is not None and _kind(frame.f_back.f_globals.get("__name__") or "") == "user":
+            module = frame.f_globals.get("__name__") or ""
+            files = frame.f_code.co_name.startswith(("save", "load", "from", "mem"))
+            if files if module.split(".")[0] in ("numpy", "scipy") else module not in _PURE_LIBRARY:
+                self.complain(frame.f_back, f"{module}.{frame.f_code.co_name}")
+
+    def complain(self, frame, what):
+        if self.trouble is None:
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            self.trouble = (f"the step calls {what} in Python ({frame.f_code.co_name}, line {frame.f_lineno}"
+                            f"{f': `{line}`' if line else ''}), which replaying would not do")
 
 # %% ../nbs/10_capture.ipynb #51ab0f78
 #| code-fold: true
 _NUMBERS = bool | int | float | str | type(None) | np.generic
-_SKIP = (types.BuiltinFunctionType, np.random.Generator, np.random.BitGenerator)
 _gone = object()
+_MOST = 50000               # objects that a step may reach; more would take longer to look at than to compute
 
 
 def _foreign(x):
     "Whether a function, class or module belongs to Python, numpy or this library, which do not change under a step."
-    name = (getattr(x, "__name__", "") if isinstance(x, types.ModuleType) else getattr(x, "__module__", None) or "").split(".")[0]
-    return name != "__main__" and (name in ("numpy", "scipy", "numba", "deepnotes") or name in sys.stdlib_module_names)
+    name = (getattr(x, "__name__", "") if isinstance(x, types.ModuleType) else
+            x.__globals__.get("__name__") if isinstance(x, types.FunctionType) else getattr(x, "__module__", None))
+    return _kind(name or "") != "user"
+
+
+def _all_codes(code):
+    "The code of a function, and of the functions, comprehensions and generators within it."
+    return [code, *[c for k in code.co_consts if isinstance(k, types.CodeType) for c in _all_codes(k)]]
+
+
+def _state(generator):
+    "Where a generator of random numbers stands."
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.RandomState):
+        name, key, *rest = generator.get_state()
+        return name, key.tobytes(), *rest
+    return repr(getattr(generator, "bit_generator", generator).state)
+
+
+_RANDOM = (np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
 
 
 def _names_in(code):
@@ -346,6 +460,12 @@ def _found(holder, key):
             return holder.cell_contents
         if key is len:
             return len(vars(holder) if isinstance(holder, type) else holder)
+        if key is iter:                             # a container that has no places: all that is in it
+            return tuple(holder)
+        if key is sum:                              # one that is too long to be kept: who is in it
+            return hash(tuple(map(id, holder)))
+        if isinstance(holder, type):
+            return vars(holder)[key]                # not what it makes of itself: a method bound anew each time
         return holder[key] if isinstance(holder, dict | list) else getattr(holder, key)
     except (LookupError, AttributeError, ValueError):
         return _gone
@@ -355,40 +475,78 @@ class _Watch:
     "What a step can reach: tensors and arrays by name, and what its Python code might look at."
 
     def __init__(self, step):
-        self.entries, self.tensors, self.names, self.seen = [], [], {}, {}
-        queue = [(step, "")]
+        self.entries, self.tensors, self.names, self.seen, self.codes = [], [], {}, {}, set()
+        self.library, self.labels, self.iterators = set(), {}, []           # holders that only this library changes
+        self.draws = [(g, _state(g)) for g in (random._inst, np.random.mtrand._rand)]
+        queue = collections.deque([(step, "")])
         while queue:
-            x, path = queue.pop(0)
-            if id(x) in self.seen or isinstance(x, _SKIP) or len(self.seen) > 20000:
+            x, path = queue.popleft()
+            if id(x) in self.seen or isinstance(x, types.BuiltinFunctionType | Captured):
                 continue
             self.seen[id(x)] = x
-            if isinstance(x, Tensor):
-                self.tensors.append((x, x._data, x.requires_grad))
-                self.name(x._data, path)
-            elif isinstance(x, np.ndarray):
-                self.name(x, path)
-            elif isinstance(x, types.FunctionType):
-                queue += self.of_function(x)
-            elif isinstance(x, types.MethodType):
-                queue += [(x.__func__, path), (x.__self__, path)]
-            elif isinstance(x, property):
-                queue += [(f, path) for f in (x.fget,) if f is not None]
-            elif isinstance(x, functools.partial):
-                queue += [(x.func, path), (x.args, path), (x.keywords, path)]
-            elif isinstance(x, type):
-                if not _foreign(x):
-                    queue += self.of_places(x, list(vars(x).items()), path, _NUMBERS)
-            elif isinstance(x, dict):
-                queue += self.of_places(x, list(x.items()), path)
-            elif isinstance(x, list | tuple):
-                if len(x) <= 4096:
-                    found = self.of_places(x if isinstance(x, list) else None, list(enumerate(x)), path)
-                    queue += [(v, path) for v, _ in found] if len(x) == 1 else found
-            elif not isinstance(x, _NUMBERS | types.ModuleType):
-                queue += self.of_places(getattr(x, "__dict__", None), list(getattr(x, "__dict__", {}).items()), path)
-                slots = [s for c in type(x).__mro__ for s in getattr(c, "__slots__", ()) if isinstance(s, str)]
-                queue += self.of_places(x, [(s, getattr(x, s)) for s in slots if s[:2] != "__" and hasattr(x, s)], path)
-                queue += [(c, path) for c in type(x).__mro__]
+            if len(self.seen) > _MOST:
+                break
+            queue += self.inside(x, path)
+
+    def inside(self, x, path):
+        "What to look at next, with names."
+        if isinstance(x, Tensor):
+            self.tensors.append((x, x._data, x.requires_grad))
+            self.name(x._data, path)
+            self.enter(x, "_hooks", path)
+            return [(x._hooks, path + "_hooks")]
+        if isinstance(x, np.ndarray):
+            self.name(x, path)
+            return []
+        if isinstance(x, types.FunctionType):
+            return self.of_function(x)
+        if isinstance(x, types.MethodType):
+            return [(x.__func__, path), (x.__self__, path)]
+        if isinstance(x, property):
+            return [(f, path) for f in (x.fget, x.fset) if f is not None]
+        if isinstance(x, staticmethod | classmethod):
+            return [(x.__func__, path)]
+        if isinstance(x, functools.partial):
+            return [(x.func, path), (x.args, path), (x.keywords, path)]
+        if isinstance(x, type):
+            return [] if _foreign(x) else self.of_places(x, list(vars(x).items()), path)
+        return self.of_object(x, path)
+
+    def of_object(self, x, path):
+        if isinstance(x, dict):
+            return self.of_places(x, list(x.items()), path)
+        if isinstance(x, list | tuple):
+            if isinstance(x, list) and len(x) > 4096:
+                self.enter(x, sum, path)
+            found = self.of_places(x if isinstance(x, list) else None, list(enumerate(x)) if len(x) <= 4096 else [], path)
+            return [(v, path) for v, _ in found] if len(x) == 1 else found
+        if isinstance(x, set | frozenset | collections.deque | bytearray):
+            self.enter(x, iter, path)
+            return [] if isinstance(x, bytearray) else self.of_places(None, list(enumerate(x)), path)
+        if isinstance(x, _RANDOM):
+            self.draws.append((x, _state(x)))
+            return []
+        if isinstance(x, _NUMBERS | types.ModuleType):
+            return []
+        if hasattr(type(x), "__next__") or _module_of(type(x)) in ("numba", "ctypes", "_ctypes", "_io"):
+            self.iterators.append((x, path))
+        return self.of_attributes(x, path)
+
+    def of_attributes(self, x, path):
+        ours = _module_of(type(x)) == "deepnotes"
+        space = getattr(x, "__dict__", None)
+        if ours and space is not None:
+            self.library.add(id(space))
+        found = self.of_places(space, list((space or {}).items()), path)
+        slots = [s for c in type(x).__mro__ for s in getattr(c, "__slots__", ()) if isinstance(s, str)]
+        inside = self.of_places(x, [(s, getattr(x, s)) for s in slots if s[:2] != "__" and hasattr(x, s)], path)
+        if ours:                                # what a container of the library holds is the library's too
+            self.library.update(id(v) for v, _ in found if isinstance(v, dict | list))
+        return found + inside + [(c, path) for c in type(x).__mro__]
+
+    def enter(self, holder, key, path):
+        self.entries.append((holder, key, _found(holder, key)))
+        self.labels[id(holder)] = path
 
     def arrays(self):
         return {id(a): a for x in self.seen.values() for a in [x._data if isinstance(x, Tensor) else x]
@@ -401,6 +559,8 @@ class _Watch:
     def of_function(self, function):
         if (function.__module__ or "").split(".")[0] in ("numpy", "scipy", "numba"):
             return []
+        if not _foreign(function):
+            self.codes.update(_all_codes(function.__code__))
         found, names = [], _names_in(function.__code__)
         if not _foreign(function):
             space = function.__globals__
@@ -408,21 +568,24 @@ class _Watch:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             value = _found(cell, None)
             if value is not _gone:
-                self.entries.append((cell, None, value))
+                self.enter(cell, None, name)
                 found.append((value, name))
         for module in [v for v, _ in found if isinstance(v, types.ModuleType) and not _foreign(v)]:
             found += self.of_places(module, [(n, vars(module)[n]) for n in names if n in vars(module)], "")
         return found + [(function.__defaults__, "default"), (function.__kwdefaults__, "default")]
 
-    def of_places(self, holder, items, path, only=object):
+    def of_places(self, holder, items, path):
         "Note what a dictionary, list or object holds, and return it with names, to be looked at next."
         found = []
-        if isinstance(holder, dict) and path or isinstance(holder, type):
-            self.entries.append((holder, len, _found(holder, len)))
+        if isinstance(holder, dict) and path or isinstance(holder, type | list):
+            self.enter(holder, len, path)
+        if id(holder) in self.library:
+            self.library.update(id(value) for _, value in items if isinstance(value, dict | list))
+        self.labels[id(holder)] = path
         for key, value in items:
             if key == "grad":
                 continue
-            if holder is not None and isinstance(value, only):
+            if holder is not None:
                 self.entries.append((holder, key, value))
             if isinstance(value, _NUMBERS):
                 continue
@@ -431,19 +594,61 @@ class _Watch:
             found.append((value, f"{path}_{tag}" if path else tag))
         return found
 
-    def settle(self, before, after, launches):
-        """Keep what the step itself does not change; refuse numbers that it changes in Python, where replay would not."""
-        start, end = ({(id(holder), key): value for holder, key, value in w.entries} for w in (before, after))
-        kept = []
-        for holder, key, value in self.entries:
-            if (id(holder), key) not in start or (id(holder), key) not in end:
-                continue
-            was, now = start[id(holder), key], end[id(holder), key]
-            if was is now or _equal(was, now):
-                kept.append((holder, key, value))
-            elif key is not len and isinstance(was, int | float) and isinstance(now, int | float):
-                raise Uncapturable(f"the step changes {key!r} in Python, from {was} to {now}, which replaying would not do; "
-                                   "keep it in a one-element array and change it by a launch")
+    def differences(self, before):
+        "What is not as it was `before`: (holder, key, was, now)."
+        start, end = ({(id(holder), key): (holder, value) for holder, key, value in w.entries} for w in (before, self))
+        for spot in start.keys() | end.keys():
+            if spot[0] in before.labels and spot[0] in self.labels:
+                was, now = (found.get(spot, (None, _gone))[1] for found in (start, end))
+                if not _same(was, now):
+                    yield (start.get(spot) or end[spot])[0], spot[1], was, now
+
+    def trace(self, before, listener, library=True):
+        """What Python code left behind, or None: one sentence. Whatever that was, replaying would not do it.
+
+        `library`: also where this library itself keeps it, as it does once, in the first step of all.
+        """
+        if listener.trouble is not None:
+            return listener.trouble
+        for generator, state in before.draws:
+            if _state(generator) != state:
+                return (f"the step draws random numbers in Python, from a {type(generator).__name__}, which replaying would "
+                        "not do; a random state of this library is an array that launches change")
+        unknown = next((c for c in listener.codes if c not in self.codes and c not in before.codes), None)
+        if unknown is not None:
+            return (f"the step runs `{unknown.co_name}` (line {unknown.co_firstlineno} of {unknown.co_filename}), which was found "
+                    "only while it ran, so that what it changes cannot be known")
+        if len(self.seen) > _MOST:
+            return f"the step reaches more than {_MOST:,} Python objects, too many to see which of them it changes"
+        names = {n for c in listener.codes for n in (*c.co_names, *c.co_freevars, *c.co_consts) if isinstance(n, str)}
+        for x, path in before.iterators:
+            if any(("_" + re.sub(r"(_\d+)+$", "", path)).endswith("_" + n) for n in names):
+                return (f"the step can reach `{path}`, of type {type(x).__name__}, and what Python code does with that cannot "
+                        "be seen")
+        found = [d for d in self.differences(before) if library or id(d[0]) not in self.library]
+        return self.told(*min(found, key=lambda d: d[1] is len or d[1] is sum)) if found else None
+
+    def told(self, holder, key, was, now):
+        if key is not len and isinstance(was, int | float) and isinstance(now, int | float):
+            return (f"the step changes {key!r} in Python, from {was} to {now}, which replaying would not do; "
+                    "keep it in a one-element array and change it by a launch")
+        path, value = self.labels.get(id(holder)) or "", was if now is _gone else now
+        if isinstance(holder, type):
+            path = path or holder.__name__
+        where = f"{key!r}{f' of `{path}`' if path else ''}" if isinstance(key, str) else f"`{path or 'a variable'}`"
+        if isinstance(key, str | type(None)) and value is not _gone:
+            return (f"the step changes {where} in Python, to a {type(value).__name__}, which replaying would not do; return from "
+                    "the step what is to be kept")
+        return (f"the step changes {where} in Python, a {type(holder).__name__}, which replaying would not do; return from the "
+                "step what is to be kept")
+
+    def settle(self, before, listener, launches):
+        """Keep what the step itself does not change; refuse what it changes in Python, where replay would not."""
+        trace = self.trace(before, listener)
+        if trace is not None:
+            raise Uncapturable(trace)
+        start = {(id(holder), key) for holder, key, _ in before.entries}
+        kept = [e for e in self.entries if (id(e[0]), e[1]) in start and e[1] is not sum]
         used = {id(owner(a)) for launch in launches for a in [*reads_of(launch), *writes_of(launch)]}
         self.small = [(a, a.copy()) for a in self.arrays() if a.size <= 16 and id(a) not in used]
         self.entries, self.seen = kept, list(self.seen.values())        # what is watched by its address must live
@@ -452,8 +657,8 @@ class _Watch:
         "The name of something that is not as it was at the recording, or None."
         for holder, key, value in self.entries:
             now = holder[key] if type(holder) is dict and key in holder else _found(holder, key)
-            if now is not value and not _equal(now, value):
-                return key if isinstance(key, str) else "a variable of the step"
+            if now is not value and not _same(now, value):
+                return key if isinstance(key, str) else self.labels.get(id(holder)) or "a variable of the step"
         for tensor, array, requires_grad in self.tensors:
             if tensor._data is not array or tensor.requires_grad != requires_grad:
                 return self.names.get((id(owner(array)), _offset(array), array.shape), "a parameter")
@@ -461,6 +666,16 @@ class _Watch:
             if array.tobytes() != before.tobytes():
                 return self.names.get((id(array), 0, array.shape), "an array")
         return None
+
+
+def _module_of(kind):
+    return (kind.__module__ or "").split(".")[0]
+
+
+def _same(a, b):
+    if type(a) is tuple and type(b) is tuple and len(a) == len(b):
+        return all(x is y or _equal(x, y) for x, y in zip(a, b, strict=True))
+    return a is b or _equal(a, b)
 
 
 def _equal(a, b):
@@ -575,7 +790,9 @@ def _is_constant(x):
 
 class _Looking:
     "While it is entered, in any thread, `.data` and `.numpy()` show arrays that tell who looks."
-    entered, lock = 0, threading.Lock()
+
+    def __init__(self):
+        self.entered, self._lock = 0, own_lock(self)
 
     def __enter__(self):
         self.move(1)
@@ -584,12 +801,15 @@ class _Looking:
         self.move(-1)
 
     def move(self, step):
-        with self.lock:
+        with self._lock:
             self.entered += step
             _tape.look = _look if self.entered else None
 
 
 _looking = _Looking()
+
+
+_WORTH, _TRIES = 50, 3          # a recording costs some hundred steps: three programs in a row that ran less often are the last
 
 
 class _Plan:
@@ -601,6 +821,8 @@ class _Plan:
                           else Tensor(np.empty(x.shape, x.dtype), x.requires_grad) for x in inputs]
         self.buffers = [x._data if isinstance(x, Tensor) else x for x in self.arguments if not _is_constant(x)]
         self.recordings, self.watch, self.single, self.tries, self.why = [], None, True, 3, None
+        self.clean = False                      # whether the last recording left no trace in Python
+        self.runs, self.short = 0, 0            # how often the program ran; how many before it did so less than _WORTH times
 
     def eager(self, *arguments):
         "The step, run by Python on what the buffers hold."
@@ -613,16 +835,19 @@ class _Plan:
         before = _Watch(self.captured.step)
         trial = _Trial(self.recordings[-1][0], before) if self.recordings else None
         shown = [x.view(_Seen) if isinstance(x, np.ndarray) and x.ndim else x for x in self.arguments]
-        with _looking, kernels.recording() as launches:
+        listener = _Listener()
+        with _looking, kernels.recording() as launches, listener:
             result = self.eager(*shown)
         parts = [result] if self.single else list(result)
         after = _Watch(self.captured.step)
-        self.recordings.append((launches, parts, before, after))
+        self.clean = not launches.peeks and after.trace(before, listener, library=False) is None
+        self.recordings.append((launches, parts, before, after, listener))
         if len(self.recordings) == 2:
             try:
-                self.build(trial)
+                with Interrupts(patient=True):          # it puts memory back as it was
+                    self.build(trial)
                 self.recordings = []
-            except Uncapturable as reason:
+            except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
                 del self.recordings[0]              # the first step of all may have made what later ones find
                 if not self.tries:
@@ -630,7 +855,7 @@ class _Plan:
         return result
 
     def build(self, trial):
-        (first, parts1, *_), (second, parts, before, after) = self.recordings
+        (first, parts1, *_), (second, parts, before, after, listener) = self.recordings
         for launches in (first, second):
             if getattr(launches, "peeks", None):
                 raise Uncapturable(launches.peeks[0])
@@ -644,7 +869,7 @@ class _Plan:
         for x, y in zip(parts1, parts, strict=True):
             if x is not None:
                 match.compare(kernels.copy, x._data, y._data)
-        after.settle(before, after, second)
+        after.settle(before, listener, second)
         _check_sources(second, match)
         trial.judge(second, match, after)
         self.watch, self.parts = after, parts
@@ -746,7 +971,7 @@ class Captured:
             self.parameters = list(inspect.signature(step).parameters.values())
         except (TypeError, ValueError):
             self.parameters = []
-        self._plans, self._last, self._lock = {}, None, threading.RLock()
+        self._plans, self._last, self._lock = {}, None, own_lock(self)
 
     @property
     def captured(self):
@@ -759,6 +984,16 @@ class Captured:
         if self._last.program is None and self._last.reason is None:
             return self._last.why or "the step has been recorded once; the second recording shows what stays the same"
         return self._last.reason
+
+    @property
+    def has_own_code(self):
+        "Whether the step can reach Python code that is not this library's."
+        return bool(_Watch(self.step).codes)
+
+    @property
+    def left_no_trace(self):
+        "Whether the last step in Python did nothing but launches: taken back and done again, it would be the same."
+        return self._last is not None and (self._last.program is not None or self._last.clean)
 
     @property
     def source(self):
@@ -786,14 +1021,25 @@ class Captured:
         key = tuple((type(x), repr(x)) if _is_constant(x) else
                     (x.shape, x.dtype, isinstance(x, Tensor), isinstance(x, Tensor) and x.requires_grad) for x in inputs)
         plan = self._plans.get(key)
-        if plan is not None and plan.program is not None and plan.watch.changed() is not None:
-            plan = None
+        if plan is not None and plan.program is not None:
+            name = plan.watch.changed()
+            if name is not None:
+                plan = self._plans[key] = self._anew(plan, name, inputs)
         if plan is None:
             plan = self._plans[key] = _Plan(self, inputs)
             if len(self._plans) > 32:                               # a number that is another one each time, say
                 del self._plans[next(iter(self._plans))]
         self._last = plan
         return plan
+
+    def _anew(self, plan, name, inputs):
+        "A plan in place of one whose step reaches something that changed; a plain one if that happens all the time."
+        new = _Plan(self, inputs)
+        new.short = plan.short + 1 if plan.runs < _WORTH else 0
+        if new.short > _TRIES:
+            new.reason = (f"between its calls, something that it reaches is changed again and again (`{name}` was the last), and "
+                          "each time it would have to be recorded anew")
+        return new
 
     def __call__(self, *inputs):
         """One step.
@@ -831,11 +1077,16 @@ class Captured:
 
     def _advance(self, plan):
         if plan.program is not None:
+            plan.runs += 1
             failed = plan.program.run()
             if failed >= 0:
                 plan.failed(failed)
             return plan.returned()
-        result = plan.eager() if plan.reason is not None else plan.record()
+        if plan.reason is None:
+            with Interrupts():
+                result = plan.record()
+        else:
+            result = plan.eager()
         if isinstance(result, Tensor):
             return Tensor(result._data.copy())
         return tuple(Tensor(x._data.copy()) if isinstance(x, Tensor) else x for x in result) if isinstance(
@@ -921,13 +1172,18 @@ class _Run:
     def go(self):
         whole = len(self.order) // self.batch_size - self.start      # batches of full size that are left
         samples = [np.empty((self.batch_size, *x.shape[1:]), x.dtype) for x in self.arrays]
-        while self.done < self.steps:
-            if self.done < whole:
-                plan = self.captured._plan(samples)
-                if plan.program is not None and all(x.flags.c_contiguous for x in self.arrays):
-                    self.natively(plan, min(whole, self.steps) - self.done)
-                    continue
-            self.one()
+        with Interrupts() as ctrl_c:
+            while self.done < self.steps:
+                if self.done < whole:
+                    plan = self.captured._plan(samples)
+                    if plan.program is not None and all(x.flags.c_contiguous for x in self.arrays):
+                        try:
+                            self.natively(plan, min(whole, self.steps) - self.done, ctrl_c)
+                            continue
+                        except kernels.CompilerFailed as failure:       # the loops around the step could not be made
+                            plan.program, plan.reason = None, str(failure)
+                self.one()
+                ctrl_c.check()
         return self.out if self.out is not None else []
 
     def rows(self):
@@ -960,7 +1216,7 @@ class _Run:
             raise ValueError(f"run: the step returns {len(outputs)} arrays, but out holds {len(self.out)} (see the chapter From "
                              "Python to machine code, section Capture)")
 
-    def natively(self, plan, steps):
+    def natively(self, plan, steps, ctrl_c):
         self.histories(plan.outputs)
         for history, x in zip(self.out, plan.outputs, strict=True):
             if history.shape[1:] != x.shape or history.dtype != x.dtype or not history.flags.carray:
@@ -985,10 +1241,12 @@ class _Run:
                     raise IndexError("run: order names a row that does not exist")
                 plan.failed(failed - first)
             self.done += now
+            plan.runs += now
             steps -= now
             chunk = max(1, min(8 * chunk, int(0.05 * now / max(spent, 1e-9))))
             if self.progress is not None:
                 self.progress(self.done)
+            ctrl_c.check()
 
 
 def capture(step, fuse=True):
@@ -1027,7 +1285,9 @@ def capture(step, fuse=True):
     The first two calls for inputs of given shapes run in Python and are recorded; from the third on, machine code runs.
     Where the recordings differ, two more are tried. Where they still differ, or where a step needs a number in Python, lets
     numpy look into its arrays or changes memory by other means than launches, every call runs in Python, and `reason` says
-    why. Out of sight are a file or a clock that the step reads, and what `np.asarray` makes of an input array.
+    why. So it does where Python code, wherever the step reaches it, leaves something behind (an entry of a list, an attribute,
+    the place of an iterator or of random numbers) or calls what may reach beyond the process, such as `print`, a file or a
+    clock; and where something that the step reaches is changed so often that recording it anew would never pay.
 
     Chapter: From Python to machine code, section Capture
     """

@@ -17,11 +17,15 @@ import io
 import math
 import os
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
+
+from ._doors import as_array, as_numbers, check_finite, column_names, in_order, is_missing, shown
+
+_ARRAYS = "See chapter 'Representation learning', section 'Data as arrays'"
 
 # %% ../nbs/01_representation.ipynb #fead6f88
 #| code-fold: true
@@ -31,7 +35,7 @@ def _generator(op, rng):
         return rng
     if rng is None or (isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0):
         return np.random.default_rng(rng)
-    raise TypeError(f"{op}: rng is a numpy Generator, a seed (an integer >= 0) or None for fresh entropy, got {rng!r}. "
+    raise TypeError(f"{op}: rng is a numpy Generator, a seed (an integer >= 0) or None for fresh entropy, got {shown(rng)}. "
                     "See chapter 'Representation learning', section 'Data as arrays'.")
 
 
@@ -39,7 +43,7 @@ def _count(op, name, value, least):
     "An integer of at least `least`, as int."
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least:
         return int(value)
-    raise ValueError(f"{op}: {name} must be an integer of at least {least}, got {value!r}.")
+    raise ValueError(f"{op}: {name} must be an integer of at least {least}, got {shown(value)}.")
 
 
 def _amount(op, name, value, least=0.0, most=math.inf):
@@ -51,7 +55,7 @@ def _amount(op, name, value, least=0.0, most=math.inf):
     if math.isfinite(number) and least <= number <= most:
         return number
     upper = "" if most == math.inf else f" and at most {most:g}"
-    raise ValueError(f"{op}: {name} must be a finite number of at least {least:g}{upper}, got {value!r}.")
+    raise ValueError(f"{op}: {name} must be a finite number of at least {least:g}{upper}, got {shown(value)}.")
 
 # %% ../nbs/01_representation.ipynb #7bdd0959
 #| code-fold: show
@@ -78,7 +82,9 @@ class Dataset:
     Raises
     ------
     ValueError
-        If `X` and `y` differ in length, or either has no rows at all (a single number).
+        If `X` and `y` differ in length, either has no rows at all (a single number), or entries are masked or None.
+    TypeError
+        If either is something that numpy makes no rows of; the message says how it becomes an array.
 
     Notes
     -----
@@ -95,7 +101,8 @@ class Dataset:
     name: str = "data"
 
     def __post_init__(self):
-        for name, value in (("X", np.asarray(self.X)), ("y", np.asarray(self.y)),
+        X, y = (as_array(f"Dataset {self.name!r}", name, getattr(self, name), _ARRAYS) for name in ("X", "y"))
+        for name, value in (("X", X), ("y", y),
                             ("classes", tuple(map(str, self.classes))), ("features", tuple(map(str, self.features)))):
             object.__setattr__(self, name, value)             # frozen: set once, here
         if not self.X.ndim or not self.y.ndim:
@@ -372,8 +379,8 @@ def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
 
     Parameters
     ----------
-    *arrays : ndarray, shape (n, ...)
-        One or more arrays with the same number of rows.
+    *arrays : array_like, shape (n, ...)
+        One or more arrays or tables with the same number of rows.
     test_size : float in (0, 1) or int
         Share or number of rows held out; a share is rounded up, as in scikit-learn.
     rng : Generator, int or None
@@ -384,12 +391,13 @@ def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
     Returns
     -------
     list of ndarray
-        train, test of the first array, train, test of the second, ... : scikit-learn's order. Copies.
+        train, test of the first array, train, test of the second, ... : scikit-learn's order. Copies. Tables of pandas
+        and polars stay tables, and masked arrays keep their masks.
 
     Raises
     ------
     ValueError
-        If lengths differ, a part would be empty, or a class has fewer than two rows to stratify.
+        If lengths differ, a part would be empty, or a class is missing or has fewer than two rows to stratify.
 
     Notes
     -----
@@ -400,8 +408,8 @@ def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
     op = "train_test_split"
     if not arrays:
         raise ValueError(f"{op}: needs at least one array.")
-    arrays = [np.asarray(a) for a in arrays]
-    if any(a.ndim == 0 for a in arrays):
+    arrays = [_rows_of(op, a) for a in arrays]
+    if any(np.ndim(a) == 0 for a in arrays):
         raise ValueError(f"{op}: arrays need rows to split, got a single number.")
     n = len(arrays[0])
     if any(len(a) != n for a in arrays):
@@ -411,13 +419,43 @@ def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
     else:
         n_test = math.ceil(_amount(op, "test_size", test_size, 0.0, 1.0) * n)
     if not 0 < n_test < n:
-        raise ValueError(f"{op}: test_size={test_size!r} of {n} rows would leave {n_test} rows for testing and "
+        raise ValueError(f"{op}: test_size={shown(test_size)} of {n} rows would leave {n_test} rows for testing and "
                          f"{n - n_test} for training; both parts need at least one.")
     order = _generator(op, rng).permutation(n)
     if stratify is not None:
-        order = _stratified(op, order, np.asarray(stratify), n_test)
+        order = _stratified(op, order, _classes_of(op, stratify), n_test)
     test, train = order[:n_test], order[n_test:]
-    return [part for a in arrays for part in (a[train], a[test])]
+    return [part for a in arrays for part in (_take(a, train), _take(a, test))]
+
+
+def _rows_of(op, data):
+    "What can be split as it is (a table, an array whose mask stays with it), else an array."
+    keeps = isinstance(data, np.ma.MaskedArray) or hasattr(data, "iloc") or column_names(data) is not None
+    return data if keeps else _of_anything(op, "an array", data)
+
+
+def _take(data, rows):
+    return data.iloc[rows] if hasattr(data, "iloc") else data[rows]
+
+
+def _of_anything(op, name, data):
+    "An array whose entries may be text, or objects of several kinds: they are carried along, not computed with."
+    with suppress(ValueError):                  # rows of different lengths, which as_array refuses
+        array = np.asarray(data)
+        if array.dtype.kind == "O" and array.ndim:
+            return array
+    return as_array(op, name, data, _ARRAYS)
+
+
+def _classes_of(op, labels):
+    "Labels to stratify by: what is missing is no class."
+    labels = _of_anything(op, "stratify", labels) if not isinstance(labels, np.ma.MaskedArray) else as_array(
+        op, "stratify", labels, _ARRAYS)
+    missing = np.array([is_missing(v) for v in labels.ravel()]) if labels.dtype.kind in "fO" else np.zeros(1, bool)
+    if missing.any():
+        raise ValueError(f"{op}: stratify holds no class in row {int(missing.argmax())} ({labels.ravel()[missing.argmax()]}); "
+                         f"{int(missing.sum())} are missing. Fill them or drop those rows.")
+    return labels.astype(str) if labels.dtype.kind == "O" else labels
 
 
 def _stratified(op, order, labels, n_test):
@@ -426,7 +464,7 @@ def _stratified(op, order, labels, n_test):
         raise ValueError(f"{op}: stratify must hold one class per row, shape {order.shape}, got {labels.shape}.")
     names, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if counts.min() < 2:
-        raise ValueError(f"{op}: class {names[counts.argmin()]!r} has a single row; stratify needs at least two.")
+        raise ValueError(f"{op}: class {shown(names[counts.argmin()])} has a single row; stratify needs at least two.")
     ideal = counts * n_test / len(order)
     quota = np.floor(ideal).astype(int)
     quota[np.argsort(quota - ideal, kind="stable")[: n_test - quota.sum()]] += 1
@@ -449,6 +487,9 @@ class StandardScaler:
     scale_ : ndarray of shape (features,), float64
         Standard deviation of each column. A constant column, and one whose squares underflow to zero, gets scale 1
         instead of a division by zero.
+    feature_names_ : tuple of str or None
+        Names of the columns, if a table brought them. `transform` puts the columns of a table in this order, with a warning,
+        and refuses a table of other columns.
 
     Notes
     -----
@@ -483,10 +524,10 @@ class StandardScaler:
         -----
         Chapter: Representation learning, section What a layer knows
         """
-        X = self._table(X)
-        if not len(X) or not np.isfinite(X).all():
-            raise ValueError("StandardScaler.fit: needs at least one row, and finite values only; "
-                             f"got {len(X)} rows with {int((~np.isfinite(X)).sum())} values that are nan or inf.")
+        names, X = column_names(X), self._table("fit", X)
+        if not len(X):
+            raise ValueError(f"StandardScaler.fit: needs at least one row, got shape {X.shape}. {_SCALER}.")
+        check_finite("StandardScaler.fit", "X", X, _SCALER, names)
         wide = X.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             mean, spread = wide.mean(axis=0), wide.std(axis=0)
@@ -495,6 +536,7 @@ class StandardScaler:
                              "float64; divide them by a constant first.")
         constant = wide.min(axis=0) == wide.max(axis=0)     # rounding can leave std at 1e-17 rather than 0
         self.mean_, self.scale_ = mean, np.where(constant | (spread == 0), 1.0, spread)
+        self.feature_names_ = names
         return self
 
     def transform(self, X):
@@ -507,19 +549,19 @@ class StandardScaler:
         Returns
         -------
         ndarray, shape (m, features)
-            float64 for float64 input, else float32.
+            float64 for float64 input, else float32. NaN and infinity stay what they are.
 
         Raises
         ------
         ValueError
-            Before `fit`, or for another number of columns.
+            Before `fit`, for another number of columns or other names of columns, or where a result does not fit the dtype.
 
         Notes
         -----
         Chapter: Representation learning, section What a layer knows
         """
         X = self._fitted("transform", X)
-        return ((X - self.mean_) / self.scale_).astype(np.float64 if X.dtype == np.float64 else np.float32)
+        return self._narrow("transform", X, lambda: (X - self.mean_) / self.scale_)
 
     def inverse_transform(self, Z):
         """Undo `transform`.
@@ -531,19 +573,19 @@ class StandardScaler:
         Returns
         -------
         ndarray, shape (m, features)
-            float64 for float64 input, else float32.
+            float64 for float64 input, else float32. NaN and infinity stay what they are.
 
         Raises
         ------
         ValueError
-            Before `fit`, or for another number of columns.
+            Before `fit`, for another number of columns or other names of columns, or where a result does not fit the dtype.
 
         Notes
         -----
         Chapter: Representation learning, section What a layer knows
         """
         Z = self._fitted("inverse_transform", Z)
-        return (Z * self.scale_ + self.mean_).astype(np.float64 if Z.dtype == np.float64 else np.float32)
+        return self._narrow("inverse_transform", Z, lambda: Z * self.scale_ + self.mean_)
 
     def fit_transform(self, X):
         """`fit(X).transform(X)`, for the training part.
@@ -564,20 +606,37 @@ class StandardScaler:
         return self.fit(X).transform(X)
 
     @staticmethod
-    def _table(X):
-        X = np.asarray(X)
-        if X.ndim != 2 or X.dtype.kind not in "fiub":
-            raise ValueError(f"StandardScaler: expects a table of real numbers (rows, features), got shape {X.shape} "
-                             f"and dtype {X.dtype}.")
+    def _table(op, X):
+        X = as_numbers(f"StandardScaler.{op}", "X", X, _SCALER)
+        if X.ndim != 2:
+            raise ValueError(f"StandardScaler.{op}: expects a table of real numbers (rows, features), got shape {X.shape}. "
+                             f"{_SCALER}.")
         return X
 
     def _fitted(self, op, X):
-        X = self._table(X)
+        data, X = X, self._table(op, X)
         if not hasattr(self, "mean_"):
             raise ValueError(f"StandardScaler.{op}: call fit with the training rows first.")
+        X = in_order(f"StandardScaler.{op}", self.feature_names_, data, X, _SCALER)
         if X.shape[1] != len(self.mean_):
             raise ValueError(f"StandardScaler.{op}: fitted on {len(self.mean_)} columns, got {X.shape[1]}.")
         return X
+
+    @staticmethod
+    def _narrow(op, X, formula):
+        "The result in the dtype of the input: a finite number that has no room there is refused."
+        dtype = np.float64 if X.dtype == np.float64 else np.float32
+        with np.errstate(over="ignore", invalid="ignore"):
+            out = formula().astype(dtype)
+        lost = np.isfinite(X) & ~np.isfinite(out)
+        if lost.any():
+            row, column = (int(k[0]) for k in np.nonzero(lost))
+            raise ValueError(f"StandardScaler.{op}: {float(X[row, column]):.6g} in row {row}, column {column} gives a number that does "
+                             f"not fit {np.dtype(dtype)}; pass float64, or look at that row. {_SCALER}.")
+        return out
+
+
+_SCALER = "See chapter 'Representation learning', section 'What a layer knows'"
 
 
 def standardize(train, *others):
@@ -978,7 +1037,7 @@ def make_regression_1d(kind="sine", n_samples=100, noise=0.1, rng=0):
     op = "make_regression_1d"
     kinds = (*_CURVES, "heteroscedastic", "inverse", "counts")
     if kind not in kinds:
-        raise ValueError(f"{op}: kind is one of {', '.join(kinds)}, got {kind!r}.")
+        raise ValueError(f"{op}: kind is one of {', '.join(kinds)}, got {shown(kind)}.")
     n, noise, rng = _count(op, "n_samples", n_samples, 1), _amount(op, "noise", noise), _generator(op, rng)
     u, eps = rng.uniform(-1, 1, n), rng.standard_normal(n)
     if kind == "inverse":
@@ -1164,8 +1223,12 @@ def load_idx(images, labels, classes=None, max_bytes=2**30):
 
 # %% ../nbs/01_representation.ipynb #fa15c862
 #| code-fold: show
-def read_csv(path, target=-1, task="classification", header=True, delimiter=",", max_bytes=2**30):
-    """Read a table of numbers with one target column, plain or gzipped, UTF-8.
+_MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "-nan", "-NaN", "None", "NULL", "Null", "null", "<NA>", "#N/A", "NaT")
+
+
+def read_csv(path, target=-1, task="classification", header=True, delimiter=",", max_bytes=2**30, *, columns=None, index=None,
+             text="refuse", missing=_MISSING, encoding="utf-8", skip_lines=0):
+    """Read a table with one target column, plain or gzipped.
 
     Parameters
     ----------
@@ -1181,18 +1244,32 @@ def read_csv(path, target=-1, task="classification", header=True, delimiter=",",
         What stands between two values.
     max_bytes : int
         Largest text to accept after decompression (1 GiB).
+    columns : sequence of int or str, optional
+        The columns of the inputs, in this order; default all that are neither target nor index.
+    index : int, str or None
+        A column that numbers or names the rows, which is left out. None leaves out a first column without a name: pandas
+        writes its row labels so.
+    text : {'refuse', 'one-hot'}
+        What to do with input columns that hold text: 'one-hot' makes a column of zeros and ones of each of its values, named
+        like 'color=red', values in the order of the alphabet.
+    missing : sequence of str
+        What stands for a value that is missing, among inputs and targets alike.
+    encoding : str
+        How the text is encoded, such as 'latin-1'.
+    skip_lines : int
+        Lines before the table that are left out.
 
     Returns
     -------
     Dataset
-        X (n, columns - 1) float32. For classification y (n,) int64, classes sorted (as numbers if all are finite
-        numbers, else as text) and named as in the file (equal numbers, such as 1 and 1.0, are one class, named as it came
-        first); for regression y (n, 1) float32.
+        X (n, inputs) float32; columns of True and False are ones and zeros. For classification y (n,) int64, classes sorted
+        (as numbers if all are finite numbers, else as text) and named as in the file (equal numbers, such as 1 and 1.0, are
+        one class, named as it came first); for regression y (n, 1) float32.
 
     Raises
     ------
     ValueError
-        For a missing, non-numeric or non-finite value, a row of another length, an unknown target, or a header that
+        For a missing, non-numeric or non-finite value, a row of another length, an unknown column, or a header that
         holds nothing but numbers; the message names line and column.
 
     Notes
@@ -1202,46 +1279,90 @@ def read_csv(path, target=-1, task="classification", header=True, delimiter=",",
     Chapter: Representation learning, section Files
     """
     name = f"read_csv: {os.fspath(path)!r}"
-    if task not in ("classification", "regression"):
-        raise ValueError(f"read_csv: task is 'classification' or 'regression', got {task!r}.")
-    with _opened("read_csv", path) as stream:
-        data = _read_up_to(stream, max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ValueError(f"{name} is larger than max_bytes={max_bytes}.")
-    try:
-        lines = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), delimiter=delimiter, strict=True)
-        rows = [(lines.line_num, [v.strip() for v in row]) for row in lines if any(v.strip() for v in row)]
-    except (csv.Error, UnicodeDecodeError) as err:
-        raise ValueError(f"{name} is no CSV text in UTF-8: {err}.") from err
+    for what, value, known in (("task", task, ("classification", "regression")), ("text", text, ("refuse", "one-hot"))):
+        if value not in known:
+            raise ValueError(f"read_csv: {what} is {known[0]!r} or {known[1]!r}, got {shown(value)}.")
+    rows = _csv_rows(name, path, delimiter, max_bytes, encoding, _count("read_csv", "skip_lines", skip_lines, 0))
     names = tuple(rows.pop(0)[1]) if header and rows else ()
     if names and all(map(_is_number, names)):
         raise ValueError(f"{name}: the first line holds numbers only; if the file has no header, say header=False.")
     if not rows:
         raise ValueError(f"{name} holds no rows of data.")
     width = len(names) or len(rows[0][1])
-    column = _target_column(name, target, names, width)
+    column = _column(name, "target", target, names, width)
     for line, row in rows:
         if len(row) != width:
             raise ValueError(f"{name}, line {line}: {len(row)} values where {width} were expected.")
-    inputs = [[_number(name, line, c, names, v) for c, v in enumerate(row) if c != column] for line, row in rows]
-    X = np.array(inputs, dtype=np.float32).reshape(len(rows), width - 1)
-    features = tuple(v for c, v in enumerate(names) if c != column)
-    title = os.path.basename(os.fsdecode(path))
+    inputs = _input_columns(name, column, columns, index, names, width)
+    for line, row in rows:
+        for c in (*inputs, column):
+            if row[c] in missing:
+                what = "the target is missing" if c == column else f"{_where(c, names)}: the value is missing"
+                raise ValueError(f"{name}, line {line}: {what}, got {row[c]!r}; fill it or drop the line.")
+    parts = [_input(name, rows, c, names, text) for c in inputs]
+    X = np.concatenate([np.zeros((0, len(rows)), np.float32), *(np.array(values, np.float32) for _, values in parts)])
+    features = tuple(feature for labels, _ in parts for feature in labels)
+    y, classes = _target(name, rows, column, names, task)
+    return Dataset(np.ascontiguousarray(X.T), y, classes, features, os.path.basename(os.fsdecode(path)))
+
+
+def _csv_rows(name, path, delimiter, max_bytes, encoding, skip_lines):
+    "Lines that hold something, as pairs of their number and their values."
+    with _opened("read_csv", path) as stream:
+        data = _read_up_to(stream, max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"{name} is larger than max_bytes={max_bytes}.")
+    try:
+        written = io.StringIO(data.decode("utf-8-sig" if encoding == "utf-8" else encoding), newline="")
+    except (UnicodeDecodeError, LookupError) as err:
+        raise ValueError(f"{name} is no text in {encoding.upper()}: {err}; say encoding=, such as 'latin-1'.") from err
+    for _ in range(skip_lines):
+        written.readline()
+    try:
+        lines = csv.reader(written, delimiter=delimiter, strict=True, skipinitialspace=True)
+        return [(lines.line_num + skip_lines, [v.strip() for v in row]) for row in lines if any(v.strip() for v in row)]
+    except csv.Error as err:
+        raise ValueError(f"{name} is no CSV text: {err}.") from err
+
+
+def _input_columns(name, target, columns, index, names, width):
+    "Positions of the inputs: those that were picked, or all but the target and the labels of the rows."
+    if columns is None:
+        left_out = None if index is None else _column(name, "index", index, names, width)
+        if index is None and names and not names[0]:
+            left_out = 0                                    # what pandas writes: row labels under an empty name
+        return [c for c in range(width) if c not in (target, left_out)]
+    picked = [_column(name, "columns", c, names, width) for c in columns]
+    if target in picked or len(set(picked)) < len(picked) or not picked:
+        raise ValueError(f"{name}: columns {shown(list(columns))} must name inputs, each once; the target is not one of them.")
+    return picked
+
+
+def _input(name, rows, c, names, text):
+    "One column of the table as the columns that it makes: their names, and a list of numbers for each."
+    values, label = [row[c] for _, row in rows], names[c:c + 1]
+    if all(value in _BOOLEANS for value in values):
+        return label, [[_BOOLEANS[value] for value in values]]
+    if text == "one-hot" and not any(map(_is_number, values)):
+        kinds = sorted(set(values))
+        return tuple(f"{names[c] if names else c}={kind}" for kind in kinds), [[float(v == k) for v in values] for k in kinds]
+    return label, [[_number(name, line, c, names, row[c]) for line, row in rows]]
+
+
+def _target(name, rows, column, names, task):
+    "Targets, and the names of the classes."
     if task == "regression":
-        y = np.array([[_number(name, line, column, names, row[column])] for line, row in rows], dtype=np.float32)
-        return Dataset(X, y, (), features, title)
+        return np.array(_input(name, rows, column, names, "refuse")[1], dtype=np.float32).T, ()
     labels = [row[column] for _, row in rows]
-    if "" in labels:
-        raise ValueError(f"{name}, line {rows[labels.index('')][0]}: the target is missing.")
     numbers = all(_is_number(v) and math.isfinite(float(v)) for v in labels)
     values = [float(v) for v in labels] if numbers else labels
     written = dict(zip(reversed(values), reversed(labels), strict=True))        # value -> how it was written first
-    index = {value: k for k, value in enumerate(sorted(written))}
-    y = np.array([index[v] for v in values], dtype=np.int64)
-    return Dataset(X, y, tuple(written[v] for v in index), features, title)
+    position = {value: k for k, value in enumerate(sorted(written))}
+    return np.array([position[v] for v in values], dtype=np.int64), tuple(written[v] for v in position)
 
 # %% ../nbs/01_representation.ipynb #3e99e2ba
 #| code-fold: true
+_BOOLEANS = {"True": 1.0, "False": 0.0, "true": 1.0, "false": 0.0, "TRUE": 1.0, "FALSE": 0.0}
 _FLOAT32_END = 2.0**128 - 2.0**103       # from here on a number rounds to infinity in float32
 
 
@@ -1257,19 +1378,25 @@ def _number(name, line, column, names, text):
     "`text` as a number that float32 can hold."
     if _is_number(text) and abs(float(text)) < _FLOAT32_END:
         return float(text)
-    where = f"column {column}" + (f" ({names[column]!r})" if names else "")
-    raise ValueError(f"{name}, line {line}, {where}: expected a finite number, got {text!r}.")
+    why = "; that does not fit float32" if _is_number(text) and math.isfinite(float(text)) else ""
+    if not _is_number(text):
+        why = "; pick columns=, or say text='one-hot' where a column holds text"
+    raise ValueError(f"{name}, line {line}, {_where(column, names)}: expected a finite number, got {text!r}{why}.")
 
 
-def _target_column(name, target, names, width):
-    "Position of the target column, from its name or number."
-    if isinstance(target, str):
-        if names.count(target) == 1:
-            return names.index(target)
-        raise ValueError(f"{name}: target {target!r} must name one column; "
+def _where(column, names):
+    return f"column {column}" + (f" ({names[column]!r})" if names else "")
+
+
+def _column(name, what, column, names, width):
+    "Position of a column, from its name or number."
+    if isinstance(column, str):
+        if names.count(column) == 1:
+            return names.index(column)
+        raise ValueError(f"{name}: {what} {shown(column)} must name one column; "
                          f"the columns are {', '.join(names) or 'unnamed'}.")
-    if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
-        if -width <= target < width and width > 1:
-            return int(target) % width
-    raise ValueError(f"{name}: target {target!r} does not point into {width} columns (at least two are needed; "
+    if isinstance(column, (int, np.integer)) and not isinstance(column, bool):
+        if -width <= column < width and width > 1:
+            return int(column) % width
+    raise ValueError(f"{name}: {what} {shown(column)} does not point into {width} columns (at least two are needed; "
                      "is the delimiter right?).")

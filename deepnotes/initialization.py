@@ -13,6 +13,7 @@ import math
 import operator
 import warnings
 from contextlib import ExitStack, contextmanager
+from statistics import NormalDist
 
 import numpy as np
 
@@ -274,8 +275,6 @@ def truncated_normal(shape, std=1.0, mean=0.0, a=-2.0, b=2.0, *, rng=None, dtype
 
     Chapter: Initialization, section Why random
     """
-    from scipy.special import ndtr, ndtri
-
     std, mean = _finite("truncated_normal", "std", std, 0.0), _finite("truncated_normal", "mean", mean)
     if not (std > 0.0 and a < b):
         raise ValueError(f"truncated_normal: std must be more than 0 and a less than b, got std={std:g}, a={a!r}, "
@@ -285,12 +284,24 @@ def truncated_normal(shape, std=1.0, mean=0.0, a=-2.0, b=2.0, *, rng=None, dtype
     sign = -1.0 if low > 0.0 else 1.0                     # in the upper tail, 1 - Phi is lost to rounding: mirror it
     if sign < 0.0:
         low, high = -high, -low
-    p = ndtr(low), ndtr(high)
+    below, quantile = _normal()
+    p = below(low), below(high)
     if not p[0] < p[1]:
         raise ValueError(f"truncated_normal: between a={a!r} and b={b!r} a normal distribution of mean {mean:g} and std "
                          f"{std:g} has no probability left in float64. {_CHAPTER}, section Why random.")
     u = _generator("truncated_normal", rng).uniform(*p, _shape("truncated_normal", shape))
-    return np.clip(mean + sign * std * ndtri(u), a, b).astype(dtype)
+    return np.clip(mean + sign * std * quantile(u), a, b).astype(dtype)
+
+
+def _normal():
+    "The standard normal distribution and its inverse: scipy's, or, where that is not installed, one number at a time."
+    try:
+        from scipy.special import ndtr, ndtri
+    except ImportError:
+        ends, inside = {0.0: -math.inf, 1.0: math.inf}, NormalDist().inv_cdf
+        return (lambda x: 0.5 * math.erfc(-x / math.sqrt(2)),
+                np.vectorize(lambda p: ends[p] if p in ends else inside(p), otypes=[np.float64]))
+    return ndtr, ndtri
 
 # %% ../nbs/05_initialization.ipynb #58ffa11f
 #| code-fold: show

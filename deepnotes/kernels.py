@@ -10,12 +10,13 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'copy', 'matmul', 'sum', 'prod', 'max', 'min', 'argmax', 'argmin', 'cumsum', 'sum_to', 'softmax',
            'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
            'normalize_root', 'normalize_root_backward', 'normalize_columns', 'normalize_columns_backward', 'take',
-           'scatter_add', 'take_along_axis', 'put_along_axis_add', 'index_get', 'index_add', 'uniform', 'descent',
-           'sgd', 'sgd_dampened', 'adagrad', 'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad', 'add_squares', 'GRAIN',
-           'WORTH', 'Kernel', 'formula_text', 'loop_source', 'Recording', 'peeked', 'Launch', 'launch', 'can_compile',
-           'compiler', 'default_backend', 'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'fitted',
-           'elementwise', 'pullback', 'normalized_axes', 'sum_to_axes', 'random_state', 'number', 'update',
-           'get_num_threads', 'set_num_threads', 'split', 'cache_folder', 'show_config']
+           'scatter_add', 'take_along_axis', 'put_along_axis_add', 'index_get', 'index_add', 'within', 'either',
+           'uniform', 'descent', 'sgd', 'sgd_dampened', 'adagrad', 'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad',
+           'add_squares', 'GRAIN', 'WORTH', 'Kernel', 'formula_text', 'loop_source', 'Recording', 'peeked', 'Launch',
+           'launch', 'can_compile', 'compiler', 'default_backend', 'backend', 'recording', 'replay', 'dispatch',
+           'compute_dtype', 'fitted', 'elementwise', 'pullback', 'normalized_axes', 'sum_to_axes', 'Refusal', 'check',
+           'random_state', 'number', 'update', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder',
+           'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
 import ast
@@ -25,15 +26,21 @@ import importlib
 import importlib.util
 import inspect
 import linecache
+import math
 import os
 import textwrap
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+
+from ._cache import CompilerFailed, first_line
+from ._life import compiling
 
 # %% ../nbs/09_kernels.ipynb #b039e290
 #| code-fold: true
@@ -49,6 +56,14 @@ class Kernel:
     runner : str, optional
         The function that makes the compiled form, as `module.function`. Without it, both backends run `reference`.
 
+    Attributes
+    ----------
+    writes : tuple of int
+        Positions of the operands that it writes beside `out`.
+    refuses : bool
+        Whether it looks at the values of its operands and raises where one is wrong. What is launched behind it counts
+        on that, so such a launch is never left out of a captured step, and what outlives the step never moves before it.
+
     Notes
     -----
     Chapter: The engine room, section Launch
@@ -59,6 +74,7 @@ class Kernel:
         self.reference = reference
         self.compiled = reference if runner is None else partial(self._first_compiled, runner)
         self.formula = None
+        self.writes, self.refuses = (), False
         self._faces = [self]            # the objects whose `run` is the default backend's form
         self.run = self._first_run
 
@@ -69,11 +85,12 @@ class Kernel:
 
     def loops(self):
         "The compiled form, made now if no launch has asked for it yet."
-        if isinstance(self.compiled, partial):
-            self.compiled = self._compiled(*self.compiled.args)
-            if default_backend() == "numba":
-                self._face(self.compiled)
-        return self.compiled
+        with compiling:                 # two threads may come at once
+            if isinstance(self.compiled, partial):
+                self.compiled = self._compiled(*self.compiled.args)
+                if default_backend() == "numba":
+                    self._face(self.compiled)
+            return self.compiled
 
     def _first_compiled(self, runner, out, *operands):
         self.loops()(out, *operands)
@@ -243,18 +260,36 @@ def launch(kernel, out, *operands):
     Chapter: The engine room, section Launch
     """
     context = _context.get()
-    if context is None:
-        kernel.run(out, *operands)
-        return out
-    backend, launches = context
-    kernel = getattr(kernel, "kernel", kernel)
-    if launches is not None:
-        launches.append(Launch(kernel, out, operands))
-    if (backend or default_backend()) == "numba":
-        kernel.compiled(out, *operands)
-    else:
+    try:
+        if context is None:
+            kernel.run(out, *operands)
+            return out
+        backend, launches = context
+        kernel = getattr(kernel, "kernel", kernel)
+        if launches is not None:
+            out, *operands = [x.view(np.ndarray) if isinstance(x, np.ndarray) and x.__class__ is not np.ndarray else x
+                              for x in (out, *operands)]
+            launches.append(Launch(kernel, out, tuple(operands)))
+        if (backend or default_backend()) == "numba":
+            kernel.compiled(out, *operands)
+        else:
+            kernel.reference(out, *operands)
+    except CompilerFailed as failure:           # before any loop has run: they are made first
+        _on_numpy(getattr(kernel, "kernel", kernel), failure)
         kernel.reference(out, *operands)
     return out
+
+
+def _on_numpy(kernel, failure):
+    "From now on a kernel runs its numpy form; why is said once."
+    kernel.compiled = kernel.reference
+    kernel._face(kernel.reference)
+    if _tested is None:
+        with suppress(CompilerFailed):
+            compiler()
+    if not isinstance(_tested, CompilerFailed):         # of a compiler that does not work at all `compiler` has told
+        warnings.warn(f"deepnotes: {failure} ({_compiler_versions()}): `{kernel.name}` runs on numpy", RuntimeWarning,
+                      stacklevel=4)
 
 
 def _check_backend(name):
@@ -270,13 +305,35 @@ def can_compile():
         found = all(importlib.util.find_spec(name) is not None for name in ("numba", "llvmlite"))
     except ValueError:              # sys.modules["numba"] is None: hidden on purpose
         found = False
-    return found and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+    return found and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0") and not isinstance(_tested, CompilerFailed)
+
+
+_tested = None              # the compiler once it has compiled a first loop, or CompilerFailed
 
 
 def compiler():
-    "The part of the library that needs numba; loops that are found in the cache do without it."
-    from deepnotes import _machine
-    return _machine
+    """The part of the library that needs numba; loops that are found in the cache do without it.
+
+    Where numba cannot be imported, has changed what it is made of, or compiles a first loop wrongly, one warning says so
+    and the process runs on numpy from then on.
+    """
+    global _default, _tested
+    with compiling:
+        if _tested is None:
+            try:
+                from deepnotes import _machine
+                _machine.self_test()
+                _tested = _machine
+            except Exception as error:
+                _tested, _default = CompilerFailed(f"{_compiler_versions()} failed with {first_line(error)}"), "numpy"
+                warnings.warn(f"deepnotes: {_tested}: running on numpy", RuntimeWarning, stacklevel=2)
+    if isinstance(_tested, CompilerFailed):
+        raise CompilerFailed(*_tested.args)
+    return _tested
+
+
+def _compiler_versions():
+    return " with ".join(f"{name} {_version(name)}" for name in ("numba", "llvmlite"))
 
 
 def default_backend():
@@ -556,8 +613,24 @@ def _power_reference(ufunc_reference):
 
 
 def _special(name, x):
-    from scipy import special
+    try:
+        from scipy import special
+    except ImportError:             # the same numbers, one by one
+        found = np.frompyfunc({"erf": math.erf, "erfinv": _inverse_erf}[name], 1, 1)(x)
+        return np.asarray(found, getattr(x, "dtype", np.float64))[()]
     return getattr(special, name)(x)
+
+
+def _inverse_erf(x):
+    "The number whose erf is x, for where there is no scipy: a first guess, then Newton's rule, in the tail on 1 - erf."
+    t = builtins.abs(float(x))
+    if not 0 < t < 1:
+        return x if t == 0 else math.copysign(math.inf, x) if t == 1 else math.nan
+    y = -NormalDist().inv_cdf((1 - t) / 2) / math.sqrt(2)
+    for _ in range(3):
+        missing = t - math.erf(y) if t < 0.5 else math.erfc(y) - (1 - t)
+        y += missing * math.sqrt(math.pi) / 2 * math.exp(y * y)
+    return math.copysign(y, x)
 
 
 exp = _vocabulary("exp", np.exp)
@@ -791,6 +864,7 @@ logsumexp = Kernel("logsumexp", _logsumexp, "_rows.logsumexp_runner")
 softmax_backward = Kernel("softmax_backward", _softmax_backward, "_rows.rows_runner")
 log_softmax_backward = Kernel("log_softmax_backward", _log_softmax_backward, "_rows.rows_runner")
 normalize = Kernel("normalize", _normalize, "_rows.normalize_runner")
+normalize.writes = (1,)                         # beside out: rstd
 normalize_backward = Kernel("normalize_backward", _normalize_backward, "_rows.normalize_runner")
 normalize_root = Kernel("normalize_root", _normalize_root, "_rows.normalize_runner")
 normalize_root_backward = Kernel("normalize_root_backward", _normalize_root_backward, "_rows.normalize_runner")
@@ -817,6 +891,7 @@ def _normalize_columns_backward(out, g, y, rstd, sums):
 normalize_columns = Kernel("normalize_columns", _normalize_columns, "_rows.normalize_columns_runner")
 normalize_columns_backward = Kernel("normalize_columns_backward", _normalize_columns_backward,
                                     "_rows.normalize_columns_runner")
+normalize_columns.writes, normalize_columns_backward.writes = (1, 2, 3), (3,)
 
 # %% ../nbs/09_kernels.ipynb #ef74c0a4
 def _take(out, x, indices, axis=0):
@@ -863,8 +938,62 @@ take = Kernel("take", _take, "_rows.gather_runner")
 scatter_add = Kernel("scatter_add", _scatter_add, "_rows.gather_runner")
 take_along_axis = Kernel("take_along_axis", _take_along_axis, "_rows.along_axis_runner")
 put_along_axis_add = Kernel("put_along_axis_add", _put_along_axis_add, "_rows.along_axis_runner")
+for _kernel in (take, scatter_add, take_along_axis, put_along_axis_add):
+    _kernel.refuses = True
 index_get = Kernel("index_get", _index_get)
 index_add = Kernel("index_add", _index_add)
+
+
+@dataclass(frozen=True, repr=False)
+class Refusal:
+    "How a check of values raises: the exception and its text, which may name the lowest, the highest and the wrong value."
+    error: type
+    text: str
+
+    def __repr__(self):
+        return self.error.__name__
+
+    def of(self, x, place):
+        return self.error(self.text.format(x=x, low=np.nanmin(x), high=np.nanmax(x), value=x.flat[place]))
+
+
+def _checking(wrong):
+    def reference(out, x, a, b, refusal):
+        places = np.flatnonzero(wrong(x, a, b))
+        out[...] = places[0] if places.size else -1
+        if places.size:
+            raise refusal.of(x, places[0])
+    return reference
+
+within = Kernel("within", _checking(lambda x, low, high: (x < low) | (x > high)), "_rows.check_runner")
+either = Kernel("either", _checking(lambda x, first, second: (x != first) & (x != second)), "_rows.check_runner")
+within.refuses = either.refuses = True
+
+
+def check(kernel, x, a, b, text, error=ValueError):
+    """Refuse an array whose values are wrong, in plain steps and in captured ones.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        `within`: all values must lie between a and b, and NaN passes; `either`: all must be a or b.
+    x : ndarray
+        The values.
+    a, b : number
+        The limits, or the two values.
+    text : str
+        What the error says; `{low:g}`, `{high:g}` and `{value:g}` stand for the lowest, the highest and the wrong value.
+    error : type
+        The exception.
+
+    Notes
+    -----
+    Python that looks at values looks once, when a step is recorded. A launch is part of the step: the captured loop
+    returns the place of the wrong value, and the program stops there.
+
+    Chapter: The engine room, section Gather and scatter
+    """
+    launch(kernel, np.empty(1, np.int64), x, a, b, Refusal(error, text))
 
 # %% ../nbs/09_kernels.ipynb #830ae4ed
 _STEP, _MIX = np.uint64(0x9E3779B97F4A7C15), (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -902,6 +1031,7 @@ def _uniform(out, state):
     state[1:] += np.uint64(out.size)
 
 uniform = Kernel("uniform", _uniform, "_loops.uniform_runner")
+uniform.writes = (0,)                           # the counter in the state
 
 # %% ../nbs/09_kernels.ipynb #f96e6966
 def number(x):
@@ -1160,9 +1290,10 @@ def split(loop, n, size, args, whole=None):
         _measured(loop, size, args)
         return
     if pays:
-        from deepnotes import _workers
         if _pool is None:
-            _pool = _workers.Pool(importlib.import_module("deepnotes.kernels"))
+            with compiling:             # a fork in the middle of the import would leave it locked in the child
+                from deepnotes import _workers
+                _pool = _pool or _workers.Pool(importlib.import_module("deepnotes.kernels"))
         unit = 1024 if size == n else 1
         chunk = -(-n // (2 * cores * unit)) * unit
         if _pool.run(loop, n, chunk, args, whole, cores):

@@ -993,9 +993,8 @@ class Embedding(Module):
         if x.dtype.kind not in "iu":
             raise TypeError(f"Embedding: expected integers, got {x.dtype}. "
                             "See the chapter Layers, section A table of vectors.")
-        if x.size and x.data.min() < 0:
-            raise IndexError(f"Embedding: symbols are numbered from 0 to {self.weight.shape[0] - 1}, got {x.data.min()}. "
-                             "See the chapter Layers, section A table of vectors.")
+        kernels.check(kernels.within, x.data, 0, 2**63 - 1, f"Embedding: symbols are numbered from 0 to {self.weight.shape[0] - 1}"
+                      ", got {low}. See the chapter Layers, section A table of vectors.", IndexError)
         y = autograd.take(self.weight, x)
         if self.padding_idx is None:
             return y

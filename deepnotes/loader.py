@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._doors import as_numbers, column_names, in_order, shown
+
 _PAGE = "See the chapter Mini-batches from anywhere"
 
 # %% ../nbs/08c_loader.ipynb #3b94af48
@@ -43,31 +45,34 @@ class Loader:
         Epochs that are complete.
     step : int
         Batches of the present epoch that are done.
+    features : tuple of str or None
+        Names of the columns of X, if it is a table (of pandas or polars) with text for names.
 
     Raises
     ------
     ValueError
-        If numbers of examples differ, there are none, or a number is out of range.
+        If numbers of examples differ, there are none, a number is out of range, or entries are masked or None.
     TypeError
-        If X is neither rows nor an iterable of pairs.
+        If X is neither rows nor an iterable of pairs, or holds no real numbers; the message says how it becomes an array.
 
     Notes
     -----
     Iterating goes on where the loader stands and ends with the epoch: ``for x, y in loader`` is one epoch. The order of
-    epoch e is ``numpy.random.default_rng((seed, e)).permutation(n)``.
+    epoch e is ``numpy.random.default_rng((seed, e)).permutation(n)``. NaN and infinity are handed out as they are; `Trainer`
+    refuses them.
 
     Chapter: Mini-batches from anywhere, section Shuffled by seed
     """
 
     def __init__(self, X, y=None, batch_size=32, shuffle=True, seed=0, drop_last=False):
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ValueError(f"Loader: batch_size must be a positive integer, got {batch_size!r}. {_PAGE}.")
+            raise ValueError(f"Loader: batch_size must be a positive integer, got {shown(batch_size)}. {_PAGE}.")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise ValueError(f"Loader: seed must be an integer of at least 0, got {seed!r}. {_PAGE}.")
+            raise ValueError(f"Loader: seed must be an integer of at least 0, got {shown(seed)}. {_PAGE}.")
         self.batch_size, self.seed = int(batch_size), int(seed)
         self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
         self.epoch = self.step = 0
-        self._order = None
+        self._order = self.features = None
         if y is None:
             if isinstance(X, str | os.PathLike | np.ndarray) or not (callable(X) or isinstance(X, Iterable)):
                 raise TypeError(f"Loader: without y, X must be an iterable of pairs (x, y), got {type(X).__name__}. "
@@ -75,6 +80,7 @@ class Loader:
             self.arrays, self._pairs, self.in_memory = None, X, False
             return
         self.arrays = tuple(_rows(name, data) for name, data in (("X", X), ("y", y)))
+        self.features = column_names(X)
         self._pairs = None
         self.in_memory = not any(isinstance(a, np.memmap) for a in self.arrays)
         n, m = (len(a) if a.ndim else None for a in self.arrays)
@@ -138,7 +144,7 @@ class Loader:
             raise TypeError(f"Loader.order: batches of an iterable come as they come. {_PAGE}, section Whatever can be iterated.")
         epoch = self.epoch if epoch is None else epoch
         if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
-            raise ValueError(f"Loader.order: epoch must be an integer of at least 0, got {epoch!r}. {_PAGE}.")
+            raise ValueError(f"Loader.order: epoch must be an integer of at least 0, got {shown(epoch)}. {_PAGE}.")
         if self._order is None or self._order[0] != epoch:
             n = self.examples
             rng = np.random.default_rng((self.seed, epoch))
@@ -201,12 +207,13 @@ class Loader:
             if not (isinstance(pair, tuple | list) and len(pair) == 2):
                 raise TypeError(f"Loader: expected pairs (x, y), got {type(pair).__name__}. "
                                 f"{_PAGE}, section Whatever can be iterated.")
-            x, y = (np.asarray(a) for a in pair)
+            x, y = (as_numbers("Loader", name, a, f"{_PAGE}, section Whatever can be iterated") for name, a in zip("Xy", pair, strict=True))
             if x.ndim < 1 or y.ndim < 1 or len(x) != len(y) or len(x) == 0:
                 raise ValueError(f"Loader: x and y of a batch need the same number of examples, at least one; got shapes "
                                  f"{x.shape} and {y.shape}. {_PAGE}, section Whatever can be iterated.")
             empty = False
-            yield x, y
+            self.features = self.features or column_names(pair[0])
+            yield in_order("Loader", self.features, pair[0], x, _PAGE), y
         if empty:
             raise ValueError(f"Loader: the iterable has no batches. {_PAGE}, section Whatever can be iterated.")
 
@@ -254,7 +261,7 @@ class Loader:
             raise ValueError(f"Loader.load_state_dict: expected {sorted(own)}, got {sorted(state)}. {_PAGE}.")
         for name in ("epoch", "step"):
             if isinstance(state[name], bool) or not isinstance(state[name], int) or state[name] < 0:
-                raise ValueError(f"Loader.load_state_dict: {name} must be an integer of at least 0, got {state[name]!r}. "
+                raise ValueError(f"Loader.load_state_dict: {name} must be an integer of at least 0, got {shown(state[name])}. "
                                  f"{_PAGE}.")
         others = [name for name in own if name not in ("epoch", "step") and own[name] != state[name]]
         if state["step"] and others:
@@ -304,4 +311,4 @@ def _rows(name, data):
             error = refused
         raise ValueError(f"Loader: {os.fspath(data)} is not a .npy file of numbers ({error}). "
                          f"{_PAGE}, section Larger than memory.")
-    return data if isinstance(data, np.ndarray) else np.asarray(data)
+    return data if isinstance(data, np.memmap) else as_numbers("Loader", name, data, _PAGE)

@@ -297,8 +297,8 @@ class Optimizer:
         return deepcopy(self)               # with parameters of its own: two cannot remember steps for the same ones
 
     def _start(self, state, array, group):
-        "What a state is before the first step."
-        return np.zeros(1) if state == "step" else np.zeros_like(array)
+        "What a state is before the first step; contiguous, however the parameter lies."
+        return np.zeros(1) if state == "step" else np.zeros(array.shape, array.dtype)
 
     def zero_grad(self, set_to_none=True):
         """Forget the gradients of all parameters.
@@ -532,7 +532,9 @@ class Adagrad(Optimizer):
         return kernels.adagrad, ("lr", "lr_decay", "eps", "weight_decay"), ("initial_accumulator_value",), ("sum", "step")
 
     def _start(self, state, array, group):
-        return super()._start(state, array, group) if state == "step" else np.full_like(array, group["initial_accumulator_value"])
+        if state == "step":
+            return super()._start(state, array, group)
+        return np.full(array.shape, group["initial_accumulator_value"], array.dtype)
 
 # %% ../nbs/07_optimizers.ipynb #4de75e32
 #| code-fold: show

@@ -59,9 +59,14 @@ def _pair(name, input, target, section):
 
 def _within(name, what, x, low, high, section):
     "Raise unless all entries of the array lie between low and high (nan passes: it shows in the loss)."
-    if x.size and (x.min() < low or x.max() > high):
-        raise ValueError(f"{name}: {what} must lie between {low} and {high}, got values from {x.min():g} "
-                         f"to {x.max():g} {_read(section)}")
+    kernels.check(kernels.within, x, low, high, f"{name}: {what} must lie between {low} and {high}, got values from "
+                  f"{{low:g}} to {{high:g}} {_read(section)}")
+
+
+def _not_negative(name, what, x, hint, section):
+    "Raise if an entry of the array is below 0."
+    kernels.check(kernels.within, x, 0, math.inf if x.dtype.kind == "f" else 2**63 - 1,
+                  f"{name}: {what} must not be negative, got {{low:g}}{hint} {_read(section)}")
 
 # %% ../nbs/04_outputs.ipynb #ce13d2fe
 #| code-fold: true
@@ -186,8 +191,7 @@ def _broadcastable(name, what, weight, shape, dtype, section):
     if not fits:
         raise ValueError(f"{name}: {what} of shape {weight.shape} does not broadcast to the shape {shape} of the input "
                          f"{_read(section)}")
-    if weight.size and weight.data.min() < 0:
-        raise ValueError(f"{name}: {what} must not be negative, got {weight.data.min():g} {_read(section)}")
+    _not_negative(name, what, weight.data, "", section)
     return weight
 
 
@@ -453,8 +457,11 @@ def _make_cross_entropy(cache):
 
 def _make_cross_entropy_backward(cache):
     "Compiled backward pass: the exponentials again, one multiplication per entry and one subtraction per row."
-    def backward_rows(out, g, z, label, weight, top, total, own, scale, target_sum, ignore_index, smoothing):
+    def backward_rows(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
         sharp, spread = z.dtype.type(1 - smoothing), z.dtype.type(smoothing / z.shape[1])
+        target_sum = np.float64(0)
+        for j in range(z.shape[1]):
+            target_sum += weight[j] if weight.size > 1 else weight[0]
         even_sum = z.dtype.type(target_sum) * spread
         for i in range(z.shape[0]):
             largest = top[i]
@@ -474,19 +481,18 @@ def _make_cross_entropy_backward(cache):
 
     array = cache.array_type
     code = _typed(cache, backward_rows, lambda d: (array(d, 2), array(d), array(d, 2), array(cache.INDEX),
-                                                   *[array(d)] * 5, "float64", "int64", "float64"))
+                                                   *[array(d)] * 5, "int64", "float64"))
 
     def run(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
         if z.size:
             (loop, args), = calls(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing)
-            per_row = (True, g.size > 1, True, True, False, True, True, True, False, False, False, False)
+            per_row = (True, g.size > 1, True, True, False, True, True, True, False, False, False)
             kernels.split(loop, len(z), z.size, args, per_row)
 
     def calls(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
         if not z.size:
             return None
-        target_sum = float(np.broadcast_to(weight, z.shape[1]).sum()) if smoothing else 0.0
-        args = [out, g.reshape(-1), z, label, weight, top, total, own, scale, target_sum, ignore_index, smoothing]
+        args = [out, g.reshape(-1), z, label, weight, top, total, own, scale, ignore_index, smoothing]
         return [(code(z.dtype), args)]
 
     run.calls = calls
@@ -495,6 +501,7 @@ def _make_cross_entropy_backward(cache):
 
 _cross_entropy_forward = _RowKernel("cross_entropy", _cross_entropy_reference, _make_cross_entropy)
 _cross_entropy_forward.writes = (3, 4, 5, 6)        # beside out: top, total, own, scale
+_cross_entropy_forward.refuses = True
 _cross_entropy_backward = _RowKernel("cross_entropy_backward", _cross_entropy_backward_reference,
                                      _make_cross_entropy_backward)
 
@@ -537,8 +544,7 @@ def _class_weight(name, weight, classes, dtype, section):
     if weight.shape != (classes,):
         raise ValueError(f"{name}: weight must hold one number per class, shape ({classes},), got {weight.shape} "
                          f"{_read(section)}")
-    if weight.size and weight.data.min() < 0:
-        raise ValueError(f"{name}: weights of classes must not be negative, got {weight.data.min():g} {_read(section)}")
+    _not_negative(name, "weights of classes", weight.data, "", section)
     if weight.dtype != dtype or not weight.data.flags.c_contiguous:
         return launch(kernels.copy, np.empty(weight.shape, dtype), weight.data)
     return weight.data
@@ -732,9 +738,8 @@ def kl_div(input, target, *, log_target=False, reduction="mean"):
     name, section = "kl_div", "One of many: softmax units"
     _check_reduction(name, reduction, ("batchmean", "mean", "sum", "none"))
     input, target = _pair(name, input, target, section)
-    if not log_target and target.size and target.data.min() < 0:
-        raise ValueError(f"{name}: target probabilities must not be negative, got {target.data.min():g}; pass "
-                         f"log_target=True for log-probabilities {_read(section)}")
+    if not log_target:
+        _not_negative(name, "target probabilities", target.data, "; pass log_target=True for log-probabilities", section)
     losses = (_divergence_log if log_target else _divergence)(input, target)
     if reduction == "batchmean":
         if not input.ndim:
@@ -838,6 +843,7 @@ def _make_nll_backward(cache):
 
 _nll_forward = _RowKernel("nll_loss", _nll_reference, _make_nll)
 _nll_forward.writes = (3, 4)            # beside out: own, scale
+_nll_forward.refuses = True
 _nll_backward = _RowKernel("nll_loss_backward", _nll_backward_reference, _make_nll_backward)
 
 
@@ -969,9 +975,7 @@ def gaussian_nll_loss(input, target, var, *, full=False, eps=1e-6, reduction="me
             raise ValueError(f"{name}: var has shape {var.shape}; expected {input.shape}, {(*input.shape[:-1], 1)}, "
                              f"{input.shape[:-1]} or a single number {_read(section)}")
         var = var.unsqueeze(-1)
-    if var.size and var.data.min() < 0:
-        raise ValueError(f"{name}: variances must not be negative, got {var.data.min():g}; predict their logarithm and "
-                         f"take exp, or use softplus {_read(section)}")
+    _not_negative(name, "variances", var.data, "; predict their logarithm and take exp, or use softplus", section)
     losses = _gaussian(input, target, var, float(eps))
     if full:
         losses = losses + 0.5 * math.log(2 * math.pi)
@@ -1087,14 +1091,11 @@ def poisson_nll_loss(input, target, *, log_input=True, full=False, eps=1e-8, red
     name, section = "poisson_nll_loss", "Counts"
     _check_reduction(name, reduction)
     input, target = _pair(name, input, target, section)
-    if target.size and target.data.min() < 0:
-        raise ValueError(f"{name}: counts must not be negative, got {target.data.min():g} {_read(section)}")
+    _not_negative(name, "counts", target.data, "", section)
     if log_input:
         losses = _poisson(input, target)
     else:
-        if input.size and input.data.min() < 0:
-            raise ValueError(f"{name}: rates must not be negative, got {input.data.min():g}; pass log_input=True for "
-                             f"logarithms of rates {_read(section)}")
+        _not_negative(name, "rates", input.data, "; pass log_input=True for logarithms of rates", section)
         losses = _poisson_rate(input, target, float(eps))
     if full:
         losses = losses + _stirling(target)
@@ -1201,8 +1202,6 @@ def hinge_loss(input, target, *, margin=1.0, reduction="mean"):
     if not margin > 0:
         raise ValueError(f"hinge_loss: margin must be positive, got {margin} {_read(section)}")
     input, target = _pair("hinge_loss", input, target, section)
-    strange = target.data[np.abs(target.data) != 1]
-    if strange.size:
-        raise ValueError(f"hinge_loss: targets must be -1 or 1, got {strange.flat[0]:g}; turn 0 and 1 into them with "
-                         f"2 * y - 1 {_read(section)}")
+    kernels.check(kernels.either, target.data, -1, 1, "hinge_loss: targets must be -1 or 1, got {value:g}; turn 0 and 1 into "
+                  f"them with 2 * y - 1 {_read(section)}")
     return _reduce("hinge_loss", _hinge(input, target, float(margin)), reduction)

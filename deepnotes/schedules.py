@@ -15,6 +15,7 @@ from copy import deepcopy
 import numpy as np
 
 from .autograd import Tensor
+from ._doors import shown
 from .optimizers import Optimizer
 
 # %% ../nbs/07b_schedules.ipynb #9aef11e4
@@ -25,7 +26,7 @@ _CHAPTER = "See the chapter Schedules"
 def _whole(owner, name, value, least):
     "A whole number of at least `least`."
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{owner}: {name} must be a whole number of at least {least}, got {value!r}. {_CHAPTER}.")
+        raise ValueError(f"{owner}: {name} must be a whole number of at least {least}, got {shown(value)}. {_CHAPTER}.")
     return int(value)
 
 
@@ -45,7 +46,7 @@ def _real(owner, name, value, low=0.0, high=math.inf):
     if (not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool)
             or not (low <= value <= high and math.isfinite(value))):
         bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        raise ValueError(f"{owner}: {name} must be finite and {bounds}, got {value!r}. {_CHAPTER}.")
+        raise ValueError(f"{owner}: {name} must be finite and {bounds}, got {shown(value)}. {_CHAPTER}.")
     return float(value)
 
 # %% ../nbs/07b_schedules.ipynb #865451e5
@@ -251,7 +252,7 @@ class LRScheduler:
                 or not all(_alike(own[k], state_dict[k], k != "milestones") for k in own if k != "best")
                 or not _alike(0.0, state_dict.get("best") or 0.0)):
             raise ValueError(f"{own['schedule']}.load_state_dict: expected what state_dict() of such a schedule returns, got "
-                             f"{state_dict!r:.80}; nothing was changed. {_CHAPTER}.")
+                             f"{shown(state_dict, 80)}; nothing was changed. {_CHAPTER}.")
         self._load(state_dict)
 
     def _load(self, state_dict):
@@ -296,7 +297,8 @@ class LambdaLR(LRScheduler):
         groups = len(getattr(optimizer, "param_groups", ()))
         self.lr_lambdas = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda] * groups
         if len(self.lr_lambdas) != groups or not all(map(callable, self.lr_lambdas)):
-            raise ValueError(f"LambdaLR: lr_lambda must be a function, or one for each of {groups} groups, got {lr_lambda!r}. {_CHAPTER}.")
+            raise ValueError(f"LambdaLR: lr_lambda must be a function, or one for each of {groups} groups, got {shown(lr_lambda)}. "
+                             f"{_CHAPTER}.")
         super().__init__(optimizer, last_epoch)
 
     def _values(self, step):
@@ -361,7 +363,7 @@ class MultiStepLR(LRScheduler):
 
     def __init__(self, optimizer, milestones, gamma=0.1, last_epoch=-1):
         if not np.iterable(milestones):
-            raise TypeError(f"MultiStepLR: milestones must be several whole numbers, got {milestones!r}. {_CHAPTER}, section Decay.")
+            raise TypeError(f"MultiStepLR: milestones must be several whole numbers, got {shown(milestones)}. {_CHAPTER}, section Decay.")
         self.milestones = sorted(_whole("MultiStepLR", "a milestone", m, 0) for m in milestones)
         self.gamma = _real("MultiStepLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
@@ -534,8 +536,8 @@ class SequentialLR(LRScheduler):
 
     def __init__(self, optimizer, schedulers, milestones, last_epoch=-1):
         if not isinstance(schedulers, (list, tuple)) or not isinstance(milestones, (list, tuple)):
-            raise TypeError(f"SequentialLR: expected a list of schedules and a list of milestones, got {schedulers!r} and "
-                            f"{milestones!r}. {_CHAPTER}, section Warm-up.")
+            raise TypeError(f"SequentialLR: expected a list of schedules and a list of milestones, got {shown(schedulers)} and "
+                            f"{shown(milestones)}. {_CHAPTER}, section Warm-up.")
         self.schedulers = list(schedulers)
         self.milestones = [_whole("SequentialLR", "a milestone", m, 1) for m in milestones]
         if (not self.schedulers or len(self.milestones) != len(self.schedulers) - 1
@@ -622,7 +624,7 @@ class OneCycleLR(LRScheduler):
                 raise ValueError(f"OneCycleLR: give total_steps, or epochs and steps_per_epoch. {_CHAPTER}, section One cycle.")
             total_steps = _whole("OneCycleLR", "epochs", epochs, 1) * _whole("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1)
         if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}. {_CHAPTER}, "
+            raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {shown(anneal_strategy)}. {_CHAPTER}, "
                              "section One cycle.")
         self.total_steps = _whole("OneCycleLR", "total_steps", total_steps, 2)
         self.pct_start = _real("OneCycleLR", "pct_start", pct_start, 0.0, 1.0)
@@ -691,7 +693,7 @@ class ReduceLROnPlateau(LRScheduler):
     threshold : float
         By how much a measurement must beat the best one to count.
     threshold_mode : {"rel", "abs"}
-        Whether that is a share of the best one, or an amount.
+        Whether that is a share of the best one's absolute value, or an amount.
     cooldown : int
         Measurements after a cut that do not count.
     min_lr : float or list of float
@@ -723,7 +725,7 @@ class ReduceLROnPlateau(LRScheduler):
         name = "ReduceLROnPlateau"
         for key, value, choices in (("mode", mode, ("min", "max")), ("threshold_mode", threshold_mode, ("rel", "abs"))):
             if value not in choices:
-                raise ValueError(f"{name}: {key} must be one of {choices}, got {value!r}. {_CHAPTER}, section When progress stops.")
+                raise ValueError(f"{name}: {key} must be one of {choices}, got {shown(value)}. {_CHAPTER}, section When progress stops.")
         self.mode, self.threshold_mode = mode, threshold_mode
         self.factor = _real(name, "factor", factor, 0.0, math.nextafter(1.0, 0.0))
         self.patience, self.cooldown = _whole(name, "patience", patience, 0), _whole(name, "cooldown", cooldown, 0)
@@ -739,10 +741,12 @@ class ReduceLROnPlateau(LRScheduler):
         return [{"lr": lr} for lr in self.get_last_lr()]
 
     def _is_better(self, value):
+        if not math.isfinite(value):
+            return False
         if self.best is None:
-            return abs(value) < math.inf
+            return True
         sign = 1 if self.mode == "max" else -1
-        margin = self.best * self.threshold if self.threshold_mode == "rel" else self.threshold
+        margin = abs(self.best) * self.threshold if self.threshold_mode == "rel" else self.threshold
         return sign * (value - self.best) > margin
 
     def step(self, metrics=None):
@@ -751,7 +755,7 @@ class ReduceLROnPlateau(LRScheduler):
         Parameters
         ----------
         metrics : float or Tensor
-            The measurement, such as the validation loss. NaN counts as no improvement.
+            The measurement, such as the validation loss. NaN and infinity count as no improvement.
 
         Raises
         ------
@@ -765,11 +769,12 @@ class ReduceLROnPlateau(LRScheduler):
         self.last_epoch += 1
         if metrics is None and self.last_epoch == 0:
             return
-        value = metrics.item() if isinstance(metrics, (Tensor, np.ndarray)) and metrics.size == 1 else metrics
-        if not isinstance(value, (int, float, np.integer, np.floating)):
+        one = isinstance(metrics, (Tensor, np.ndarray)) and metrics.size == 1 and not np.ma.is_masked(metrics)
+        value = metrics.item() if one else metrics
+        if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
             self.last_epoch -= 1
             raise TypeError("ReduceLROnPlateau.step: pass the measurement, one number, got "
-                            f"{metrics!r:.80}. {_CHAPTER}, section When progress stops.")
+                            f"{shown(metrics, 80)}. {_CHAPTER}, section When progress stops.")
         if self._is_better(value):
             self.best, self.num_bad_epochs = value, 0
         else:
@@ -902,9 +907,9 @@ def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, s
     start, end = _real(op, "start_lr", start_lr, 1e-300), _real(op, "end_lr", end_lr, 1e-300)
     steps, smoothing = _whole(op, "steps", steps, 2), _real(op, "smoothing", smoothing, 0.0, math.nextafter(1.0, 0.0))
     if not start < end:
-        raise ValueError(f"{op}: start_lr must be less than end_lr, got {start_lr!r} and {end_lr!r}. {_CHAPTER}.")
+        raise ValueError(f"{op}: start_lr must be less than end_lr, got {shown(start_lr)} and {shown(end_lr)}. {_CHAPTER}.")
     if not diverge > 1:
-        raise ValueError(f"{op}: diverge must be more than 1, got {diverge!r}. {_CHAPTER}.")
+        raise ValueError(f"{op}: diverge must be more than 1, got {shown(diverge)}. {_CHAPTER}.")
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{op}: optimizer must be an Optimizer, got {type(optimizer).__name__}. {_CHAPTER}.")
     params = list(optimizer.state)
@@ -926,7 +931,7 @@ def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, s
             optimizer.zero_grad()
             value = loss(model(batch[0] if isinstance(batch[0], Tensor) else Tensor(batch[0])), batch[1])
             if not isinstance(value, Tensor) or value.size != 1:
-                raise TypeError(f"{op}: loss must return a Tensor with one entry, got {value!r:.80}. {_CHAPTER}.")
+                raise TypeError(f"{op}: loss must return a Tensor with one entry, got {shown(value, 80)}. {_CHAPTER}.")
             losses.append(value.item())
             if not math.isfinite(losses[-1]):
                 break

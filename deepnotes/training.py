@@ -12,6 +12,7 @@ import copy
 import csv
 import html
 import inspect
+import io
 import math
 import os
 import signal
@@ -22,6 +23,7 @@ import time
 import numpy as np
 
 from . import checkpoints, kernels, optimizers, outputs
+from ._doors import as_numbers, cast, check_finite, column_names, column_order, in_order, shown
 from .autograd import Tensor, no_grad
 from .capture import capture as capture_step
 from .kernels import launch
@@ -43,7 +45,7 @@ class History:
     Notes
     -----
     ``history["loss"]`` is a column, ``"val_loss" in history`` asks for one, iterating gives their names, and ``len(history)`` is
-    the number of epochs, as with a table of pandas.
+    the number of epochs, as with a table of pandas; ``pandas.DataFrame(dict(history))`` makes one of it.
 
     Chapter: The training procedure, section History: what happened on the way
     """
@@ -69,6 +71,10 @@ class History:
 
     def __iter__(self):
         return iter(self.columns)
+
+    def keys(self):
+        """Names of the columns, so that ``dict(history)`` holds them all."""
+        return self.columns.keys()
 
     def __len__(self):
         return len(self.columns["epoch"])
@@ -97,17 +103,18 @@ class History:
 
         Parameters
         ----------
-        path : str or path
-            File to write; numbers are written with all their digits, missing values as nothing.
+        path : str, bytes, path or binary file
+            File to write, replaced in one stroke; numbers are written with all their digits, missing values as nothing.
 
         Notes
         -----
         Chapter: The training procedure, section History: what happened on the way
         """
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(self.columns)
-            writer.writerows(zip(*self.columns.values(), strict=True))
+        file = io.StringIO(newline="")
+        writer = csv.writer(file)
+        writer.writerow(self.columns)
+        writer.writerows(zip(*self.columns.values(), strict=True))
+        checkpoints._deliver("History.to_csv", file.getvalue().encode(), path)
 
     def plot(self):
         """Draw loss, accuracy and all other columns against the epoch, training beside validation.
@@ -162,20 +169,39 @@ def _used(y, rows):
 
 def _class_hits(logits, y):
     axis, labels = _classes(logits, y)
-    return logits.argmax(axis) == labels
+    return (logits.argmax(axis) == labels) & ~np.isnan(logits).any(axis)        # of nan, argmax says class 0
 
 
 def _binary_hits(logits, y):
-    return (logits > 0) == (y > 0.5)
+    return ((logits > 0) == (y > 0.5)) & ~np.isnan(logits)
+
+
+def _alike(name, output, y):
+    "Outputs and targets in float64, of one shape: broadcast to each other, (n, 1) and (n,) would make a table."
+    if output.shape != y.shape:
+        raise ValueError(f"Trainer: the metric {name} compares outputs of shape {output.shape} with targets of shape {y.shape}; "
+                         f"they must be the same. {_CHAPTER}.")
+    return np.asarray(output, np.float64), np.asarray(y, np.float64)
 
 
 def _mean_absolute_error(output, y):
-    return float(np.mean(np.abs(output - y), dtype=np.float64))
+    output, y = _alike("mean_absolute_error", output, y)
+    return float(np.mean(np.abs(output - y)))
 
 
 def _r2_score(output, y):
-    y = np.asarray(y, np.float64)
-    return float(1 - np.sum((output - y) ** 2) / np.sum((y - y.mean(axis=0)) ** 2))
+    """The share of the targets' variance that the outputs explain.
+
+    Where it is 0 / 0 or worse, scikit-learn's convention: of targets that are all the same, 1 if the outputs are they, else 0;
+    of a single row, which has no variance, nan.
+    """
+    output, y = _alike("r2_score", output, y)
+    if len(y) < 2:
+        return math.nan
+    left, spread = np.sum((output - y) ** 2), np.sum((y - y.mean(axis=0)) ** 2)
+    if (y == y[0]).all():                                           # the mean is rounded, and so the spread not always 0
+        return 0.0 if left else 1.0
+    return float(1 - left / spread)
 
 
 def _count_classes(out, z, label):
@@ -304,8 +330,9 @@ class _Interrupts:
         return self
 
     def _handle(self, *_):
-        self.requested = True
+        self.requested = True           # also if the one raised here is lost, as it is in a destructor
         if self.open:
+            self.open = False           # what was begun is being taken back: another one waits
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
@@ -318,23 +345,35 @@ class _Interrupts:
         finally:
             self.open = False
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         if self.installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if kind is None and self.requested:
+            raise KeyboardInterrupt("Trainer.fit: Ctrl-C was pressed while callbacks ran. Model, optimizer and history are whole.")
+
+
+def _listener():
+    "Where to tell how it goes: stderr, or None where there is none (no console), it is closed, or it takes no text."
+    try:
+        sys.stderr.write("")
+    except (AttributeError, ValueError, OSError):
+        return None
+    return sys.stderr
 
 
 class _Progress:
     "A bar where someone looks (a terminal, a notebook), a line per epoch in a log that asked for it, or nothing."
 
     def __init__(self, progress, epochs, steps):
-        looked_at = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self.file = _listener()
+        looked_at = self.file is not None and ("ipykernel" in sys.modules or getattr(self.file, "isatty", bool)())
         self.epochs, self.epoch, self.steps, self.bar = epochs, 0, steps, None
-        self.lines = bool(progress) and not looked_at
+        self.lines = bool(progress) and not looked_at and self.file is not None
         if looked_at and (progress is None or progress):
             from tqdm import tqdm
 
             total = None if steps is None else steps * epochs
-            self.bar = tqdm(total=total, unit="step", file=sys.stderr, dynamic_ncols=True, mininterval=0.2)
+            self.bar = tqdm(total=total, unit="step", file=self.file, dynamic_ncols=True, mininterval=0.2)
             self.bar.set_description(f"epoch 1/{epochs}", refresh=False)
 
     def advance(self, steps):
@@ -348,7 +387,7 @@ class _Progress:
             self.bar.set_description(f"epoch {min(self.epoch + 1, self.epochs)}/{self.epochs}", refresh=False)
             self.bar.set_postfix(told, refresh=False)
         elif self.lines:
-            print(f"epoch {self.epoch}/{self.epochs}: " + ", ".join(f"{k} {v}" for k, v in told.items()), file=sys.stderr)
+            print(f"epoch {self.epoch}/{self.epochs}: " + ", ".join(f"{k} {v}" for k, v in told.items()), file=self.file)
 
     def close(self):
         if self.bar is not None:
@@ -357,6 +396,9 @@ class _Progress:
 # %% ../nbs/08_training.ipynb #4760c347
 #| code-fold: true
 _CHAPTER = "See the chapter The training procedure"
+_BUSY = {}               # who is at work with a Trainer, by its id: (thread, what); not in the Trainer, since no lock travels
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_BUSY.clear)
 _FIRST, _PACE, _KEPT, _WINDOW = 8, 0.25, 16, 8 << 20     # steps at first, seconds and batches per segment, bytes per window
 
 
@@ -378,7 +420,7 @@ def _watching(model, see):
 def _positive(op, name, value, least=1):
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ValueError(f"{op}: {name} must be {kind}, got {value!r}. {_CHAPTER}.")
+        raise ValueError(f"{op}: {name} must be {kind}, got {shown(value)}. {_CHAPTER}.")
 
 
 class Trainer:
@@ -414,6 +456,9 @@ class Trainer:
         All epochs so far.
     stop_training : bool
         Callbacks set it to end `fit` after the present step or epoch.
+    features : tuple of str or None
+        Names of the columns of X, from the first `fit` on a table (of pandas or polars) that has any. Later tables are
+        compared with it: other columns are refused, the same in another order are put in order, with a warning.
 
     Raises
     ------
@@ -425,9 +470,16 @@ class Trainer:
 
     Notes
     -----
-    Inputs are converted to the dtype of the model's parameters (integers stay integers where the first layer is an
-    Embedding), and so are the targets of "mse_loss" and
-    "binary_cross_entropy_with_logits" and all floating-point targets; class labels become int64.
+    Inputs are converted to the dtype of the model's parameters (integers stay integers where the model holds an
+    Embedding), and so are the targets of "mse_loss" and "binary_cross_entropy_with_logits" and all floating-point targets;
+    class labels become int64. Inputs that are missing (masked, None, NaN), infinite or too large for that dtype are refused,
+    and so are targets; a loss of your own may leave out targets that are NaN.
+
+    A layer is frozen in one of two ways, and then its statistics and dropout stand still too: switch it to evaluation mode
+    (``model[1].eval()``) while the model as a whole is in training mode; or let none of its own parameters be trained, by
+    ``requires_grad_(False)`` or by an optimizer without them. A model that is in evaluation mode as a whole is
+    put into training mode.
+
     The same seed, model and data give the same numbers bit for bit on the same machine, whatever else runs there; across
     machines, versions of numpy or BLAS and numbers of threads the last digits may differ, because sums are added in another
     order there.
@@ -440,33 +492,33 @@ class Trainer:
         if not isinstance(model, Module):
             raise TypeError(f"Trainer: model must be a Module, got {type(model).__name__}. See the chapter Layers.")
         if not callable(loss) and loss not in _LOSSES:
-            raise ValueError(f"Trainer: loss must be callable or one of {', '.join(_LOSSES)}; got {loss!r}. "
+            raise ValueError(f"Trainer: loss must be callable or one of {', '.join(_LOSSES)}; got {shown(loss)}. "
                              "See the chapter Output units.")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise TypeError(f"Trainer: seed must be an integer of at least 0, got {seed!r}. {_CHAPTER}.")
+            raise TypeError(f"Trainer: seed must be an integer of at least 0, got {shown(seed)}. {_CHAPTER}.")
         if optimizer is None:
             optimizer = Adam(model.parameters())
         if not isinstance(optimizer, Optimizer):
             raise TypeError("Trainer: optimizer must be an Optimizer such as Adam(model.parameters()), "
-                            f"got {optimizer!r}. See the chapter Optimizers.")
+                            f"got {shown(optimizer)}. See the chapter Optimizers.")
         moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if moved.isdisjoint(id(p) for p in model.parameters()):
             raise ValueError("Trainer: the optimizer moves no parameter of this model; make it with model.parameters(), after the "
                              "model. See the chapter Optimizers.")
         if scheduler is not None and not all(hasattr(scheduler, name) for name in ("step", "state_dict", "load_state_dict")):
-            raise TypeError(f"Trainer: scheduler must be an LRScheduler such as StepLR(optimizer, 10), got {scheduler!r}. "
+            raise TypeError(f"Trainer: scheduler must be an LRScheduler such as StepLR(optimizer, 10), got {shown(scheduler)}. "
                             "See the chapter Schedules.")
         if getattr(scheduler, "optimizer", optimizer) is not optimizer:
             raise ValueError("Trainer: the scheduler belongs to another optimizer; make it with the one that you pass. "
                              "See the chapter Schedules.")
         if scheduler_interval not in ("epoch", "step"):
-            raise ValueError(f"Trainer: scheduler_interval must be 'epoch' or 'step', got {scheduler_interval!r}. {_CHAPTER}.")
+            raise ValueError(f"Trainer: scheduler_interval must be 'epoch' or 'step', got {shown(scheduler_interval)}. {_CHAPTER}.")
         if scheduler is not None and scheduler_interval == "step" and _measures(scheduler):
             raise ValueError(f"Trainer: {type(scheduler).__name__} wants a measurement, which there is once per epoch; use "
                              f"scheduler_interval='epoch'. {_CHAPTER}.")
         for name, limit in (("clip_grad_norm", clip_grad_norm), ("clip_grad_value", clip_grad_value)):
             if limit is not None and not (isinstance(limit, int | float | np.number) and 0 < limit < math.inf):
-                raise ValueError(f"Trainer: {name} must be positive and finite, got {limit!r}. See the chapter Optimizers.")
+                raise ValueError(f"Trainer: {name} must be positive and finite, got {shown(limit)}. See the chapter Optimizers.")
         self.model, self.optimizer, self.seed, self.loss = model, optimizer, int(seed), loss
         self.scheduler, self.scheduler_interval = scheduler, scheduler_interval
         self.clip_grad_norm, self.clip_grad_value, self.capture = clip_grad_norm, clip_grad_value, bool(capture)
@@ -474,8 +526,7 @@ class Trainer:
         self._hits = _HITS.get(self._loss)
         self.metrics = self._named_metrics(metrics)
         self._dtype = next((p.data.dtype for p in model.parameters()), np.dtype(np.float32))
-        self._symbols = isinstance(next(m for m in model.modules() if not m.children()), Embedding)
-        self.history, self.stop_training = History(), False
+        self.history, self.stop_training, self.features = History(), False, None
         self._position, self._sums = None, self._no_sums()
         self._callbacks, self._callback_states, self._step = (), [], None
         self._per_step = scheduler is not None and scheduler_interval == "step"
@@ -487,7 +538,7 @@ class Trainer:
                 continue                                            # a classifier counts its right answers anyway
             if not callable(metric) and metric not in _METRICS:
                 known = [*_METRICS, *(["accuracy"] if self._hits else [])]
-                raise ValueError(f"Trainer: a metric must be callable or one of {', '.join(known)}; got {metric!r}. {_CHAPTER}.")
+                raise ValueError(f"Trainer: a metric must be callable or one of {', '.join(known)}; got {shown(metric)}. {_CHAPTER}.")
             name = _name(metric)
             if name in named or name in ("epoch", "loss", "accuracy", "lr"):
                 raise ValueError(f"Trainer: there are two columns named {name!r}; give the function another __name__. {_CHAPTER}.")
@@ -500,21 +551,22 @@ class Trainer:
 
     # what goes in
 
-    def _inputs(self, X):
-        X = np.asarray(X)
-        return self._array("X", X, np.int64 if self._symbols and X.dtype.kind in "iu" else self._dtype)
+    def _inputs(self, X, op="Trainer", rows=None, known=None):
+        "Inputs as the model takes them; `rows` are their numbers, `known` the names of the columns in their order."
+        names, array = column_names(X), as_numbers(op, "X", X, _CHAPTER)
+        check_finite(op, "X", array, _CHAPTER, names or known, rows)
+        if names:
+            array = in_order(op, known or self.features, X, array, _CHAPTER)
+        symbols = array.dtype.kind in "iu" and any(isinstance(module, Embedding) for module in self.model.modules())
+        return cast(op, "X", array, np.int64 if symbols else self._dtype, _CHAPTER, known or self.features or names)
 
-    def _targets(self, y):
-        y = np.asarray(y)
-        if y.dtype.kind == "f" or self._loss in (outputs.mse_loss, outputs.binary_cross_entropy_with_logits):
-            return self._array("y", y, self._dtype)
-        return self._array("y", y, np.int64) if y.dtype.kind in "iub" else y
-
-    @staticmethod
-    def _array(name, a, dtype):
-        if a.dtype.kind not in "fiub":
-            raise TypeError(f"Trainer: {name} must hold real numbers, got dtype {a.dtype}. {_CHAPTER}.")
-        return np.asarray(a, dtype, order="C")
+    def _targets(self, y, op="Trainer", rows=None):
+        "Targets as the loss takes them; one of the user's own may know what to do with nan."
+        array = as_numbers(op, "y", y, _CHAPTER)
+        if self._loss in _LOSSES.values():
+            check_finite(op, "y", array, _CHAPTER, rows=rows)
+        floats = array.dtype.kind == "f" or self._loss in (outputs.mse_loss, outputs.binary_cross_entropy_with_logits)
+        return cast(op, "y", array, self._dtype if floats else np.int64, _CHAPTER)
 
     def _counted(self, y):
         "By how many labels each example counts: as often as it has any that `cross_entropy` does not ignore; all others once."
@@ -522,9 +574,11 @@ class Trainer:
             return _used(y, len(y)).sum(axis=1)
         return np.ones(len(y), np.int64)
 
-    def _data(self, name, X, y):
+    def _data(self, name, X, y, known=None):
         "Inputs and targets as arrays that fit together; what is mapped from disk stays there."
-        X, y = (a if isinstance(a, np.memmap) else convert(a) for a, convert in ((X, self._inputs), (y, self._targets)))
+        op = f"Trainer.{name}"
+        X = X if isinstance(X, np.memmap) else self._inputs(X, op, known=known)
+        y = y if isinstance(y, np.memmap) else self._targets(y, op)
         if X.ndim < 1 or y.ndim < 1 or len(X) != len(y) or len(X) == 0:
             raise ValueError(f"Trainer.{name}: X and y need the same number of examples, at least one; got shapes "
                              f"{X.shape} and {y.shape}. {_CHAPTER}.")
@@ -556,30 +610,75 @@ class Trainer:
 
         return step
 
+    @contextlib.contextmanager
+    def _alone(self, op, within_fit=False, shared=False):
+        "Keep others from the model's weights and modes meanwhile: other threads, and a callback that wants to fit."
+        mine = threading.get_ident(), op
+        owner = _BUSY.get(id(self)) if shared else _BUSY.setdefault(id(self), mine)
+        if owner is not None and owner is not mine and not (within_fit and owner[0] == mine[0]):
+            where = "a callback of its own" if owner[0] == mine[0] else "another thread"
+            raise RuntimeError(f"{op}: called from {where} while {owner[1]} is at work with this Trainer, and both would change one model. "
+                               f"Wait until that ends, or make a Trainer for each. {_CHAPTER}, section The Trainer.")
+        try:
+            yield
+        finally:
+            if owner is mine:
+                _BUSY.pop(id(self), None)
+
+    @contextlib.contextmanager
+    def _training(self):
+        "Training mode but for what is frozen: layers in evaluation mode, and those of whose parameters none is trained."
+        if not self.model.training:
+            self.model.train()
+        moved = {id(p) for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad}
+        own = [(module, module.parameters(recurse=False)) for module in self.model.modules() if module.training]
+        still = [module for module, parameters in own if parameters and moved.isdisjoint(map(id, parameters))]
+        try:
+            for module in still:
+                module.training = False
+            yield
+        finally:
+            for module in still:
+                module.training = True
+
     def _prepared_step(self):
-        "The step, captured or not; made anew if something that it is made of was exchanged."
+        "The step, captured or not; made anew if something that it is made of was exchanged, frozen or set free."
         made_of = (self.model, self.optimizer, self._loss, self.clip_grad_norm, self.clip_grad_value, self.capture)
-        if self._step is None or any(a is not b for a, b in zip(made_of, self._made_of, strict=True)):
+        with self._training():
+            free = [m.training for m in self.model.modules()], [p.requires_grad for p in self.model.parameters()]
+        if self._step is None or free != self._free or any(a is not b for a, b in zip(made_of, self._made_of, strict=True)):
             self._step = capture_step(self._make_step()) if self.capture else _Eager(self._make_step())
-            self._made_of, self._warm = made_of, set()
+            self._made_of, self._free, self._warm = made_of, free, set()
         return self._step
 
     def _warm_up(self, stepped, kind, batch):
-        """Let a captured step be recorded, and take back what that changed.
+        """Let a captured step of this library's code be recorded, and take back what that changed.
 
         Recording takes two steps in Python, whose last digits may differ from those of merged loops. Since they are taken
         back, every step that counts runs in the same way, and a run that is continued repeats the one that was not.
         """
-        if isinstance(stepped, _Eager) or kind in self._warm:
-            return
         before, arrays = self._snapshot(), batch()
         try:
-            self.model.train()
             for _ in range(2):
                 stepped(*arrays)
         finally:
             self._restore(before)
         self._warm.add(kind)
+
+    def _first_of_a_kind(self, stepped, kind, batch, real):
+        """A step that the user's own code takes part in, for the first time with such a batch: that step itself is recorded.
+
+        If it left a trace in Python (a counter, a list, a line printed), such steps stay plain, and this one counts: its
+        results are returned. If it left none, nobody can tell that it is taken back and done again with the others.
+        """
+        before = self._snapshot()
+        results = real()
+        if stepped.left_no_trace:
+            self._restore(before)
+            self._warm_up(stepped, kind, batch)
+            return None
+        self._warm.add(kind)
+        return results
 
     def _snapshot(self):
         return (self.model.state_dict(), self.optimizer.state_dict(),
@@ -601,16 +700,30 @@ class Trainer:
                 for _ in range(steps):
                     self.scheduler.step()
 
+    def _all_steps(self, run, steps, feeds):
+        "The steps of a segment, after the recordings that they need: a list of columns, one of them the losses."
+        kinds = {} if isinstance(self._step, _Eager) else {kind: k for kind, k in reversed(run.kinds) if k < steps}
+        new = sorted((k, kind) for kind, k in kinds.items() if kind not in self._warm)
+        done, parts = 0, []
+        if new and not self._step.has_own_code:
+            for k, kind in new:
+                self._warm_up(self._step, kind, lambda k=k: run.batch(k))
+            new = []
+        for k, kind in new:
+            parts += [run(done, k - done, feeds)] if k > done else []
+            first = self._first_of_a_kind(self._step, kind, lambda k=k: run.batch(k), lambda k=k: run(k, 1, feeds))
+            parts += [] if first is None else [first]
+            done = k + (first is not None)
+        parts += [run(done, steps - done, feeds)] if steps > done else []
+        return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+
     def _segment(self, run, steps, where, interrupts):
         "Some steps, all of them or none: after an error or Ctrl-C everything stands as it stood before."
         before = self._snapshot()
         try:
             feeds = self.scheduler.feeds(steps) if self._per_step and steps > 1 else ()
-            with interrupts.allowed():
-                for kind, k in run.kinds:
-                    self._warm_up(self._step, kind, lambda k=k: run.batch(k))
-                self.model.train()
-                results = run(steps, feeds)
+            with interrupts.allowed(), self._training():
+                results = self._all_steps(run, steps, feeds)
         except BaseException:
             self._restore(before)
             raise
@@ -619,7 +732,8 @@ class Trainer:
             first, value = int(bad[0]), float(results[0][bad[0]])
             self._restore(before)                                   # go back, and up to the step that failed
             if first:
-                run(first, feeds)
+                with self._training():
+                    self._all_steps(run, first, feeds)
                 self._move_schedule(first)
             return [column[:first] for column in results], (value, where(first))
         self._move_schedule(steps)
@@ -667,10 +781,15 @@ class Trainer:
         Raises
         ------
         ValueError
-            If numbers of examples differ, or `epochs` or `batch_size` is not such an integer.
+            If numbers of examples differ, a value is missing or not finite, the columns are not those of the `fit` before, or
+            `epochs` or `batch_size` is not such an integer.
+        TypeError
+            If the data are no real numbers; the message says how they become an array.
         FloatingPointError
             If the loss becomes infinite or not a number: with the step, the layer where it began and the likely cause.
             Weights, optimizer and history are those before that step.
+        RuntimeError
+            If called from a callback, or while another thread works with this Trainer.
         KeyboardInterrupt
             After Ctrl-C, with a sentence on how to go on; nothing is lost but the fraction of a second since the last
             complete steps.
@@ -679,33 +798,17 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
+        with self._alone("Trainer.fit"):
+            return self._fit(X, y, epochs, batch_size, validation, callbacks, progress)
+
+    def _fit(self, X, y, epochs, batch_size, validation, callbacks, progress):
         _positive("Trainer.fit", "epochs", epochs, least=0)
-        if isinstance(X, Loader):
-            if y is not None:
-                raise ValueError(f"Trainer.fit: a Loader brings its targets; pass no y. {_CHAPTER}.")
-            loader = X
-        else:
-            _positive("Trainer.fit", "batch_size", batch_size)
-            if y is None:
-                raise ValueError(f"Trainer.fit: y is missing; pairs (x, y) from an iterable need a Loader. {_CHAPTER}.")
-            loader = Loader(*(a if isinstance(a, str | os.PathLike) else np.asanyarray(a) for a in (X, y)), batch_size,
-                            seed=self.seed)
-        if loader.in_memory:
-            arrays = self._data("fit", *loader.arrays)
-        else:
-            arrays = loader.arrays
-        if validation is not None:
-            if not isinstance(validation, tuple | list) or len(validation) != 2:
-                raise TypeError(f"Trainer.fit: validation must be a pair (X, y), got {type(validation).__name__}; hold data out "
-                                f"before fit. {_CHAPTER}.")
-            validation = self._data("fit (validation)", *validation)
-        elif self.metrics and loader.in_memory:
-            validation = arrays
-        elif self.metrics:
-            raise ValueError(f"Trainer.fit: metrics need validation=(X, y), since these data are not in memory. {_CHAPTER}.")
+        loader = self._loader(X, y, batch_size)
+        arrays, validation = self._taken(loader, validation)
         prefix = "" if validation is arrays and validation is not None else "val_"
         self._take_position(loader)
-        callbacks = self._begin(callbacks)
+        with _Interrupts():
+            callbacks = self._begin(callbacks)
         length = None
         with contextlib.suppress(TypeError):
             length = len(loader)
@@ -729,6 +832,36 @@ class Trainer:
             bar.close()
             self._callbacks = ()
         return self.history
+
+    def _loader(self, X, y, batch_size):
+        "What was given to `fit`, as a Loader."
+        if isinstance(X, Loader):
+            if y is not None:
+                raise ValueError(f"Trainer.fit: a Loader brings its targets; pass no y. {_CHAPTER}.")
+            return X
+        _positive("Trainer.fit", "batch_size", batch_size)
+        if y is None:
+            raise ValueError(f"Trainer.fit: y is missing; pairs (x, y) from an iterable need a Loader. {_CHAPTER}.")
+        return Loader(X, y, batch_size, seed=self.seed)
+
+    def _taken(self, loader, validation):
+        "Arrays to train on and to measure on, as model and loss take them; the names of the columns are kept."
+        arrays, features = loader.arrays, self.features or loader.features
+        if loader.in_memory:
+            X, y = arrays
+            order = column_order("Trainer.fit", features, loader.features, _CHAPTER)
+            arrays = self._data("fit", X if order is None else X[:, order], y, known=features)
+        if validation is not None:
+            if not isinstance(validation, tuple | list) or len(validation) != 2:
+                raise TypeError(f"Trainer.fit: validation must be a pair (X, y), got {type(validation).__name__}; hold data out "
+                                f"before fit. {_CHAPTER}.")
+            validation = self._data("fit (validation)", *validation, known=features)
+        elif self.metrics and loader.in_memory:
+            validation = arrays
+        elif self.metrics:
+            raise ValueError(f"Trainer.fit: metrics need validation=(X, y), since these data are not in memory. {_CHAPTER}.")
+        self.features = features
+        return arrays, validation
 
     def _take_position(self, loader):
         "Put the loader where this run stands."
@@ -768,7 +901,8 @@ class Trainer:
             entry = next((entry for entry in states if entry[0] == type(callback).__name__), None)
             if entry is not None:
                 states.remove(entry)
-                callback.load_state_dict(entry[1])
+                with checkpoints._believing_nothing("Trainer.fit", f"the checkpoint's state of {entry[0]} makes no sense"):
+                    callback.load_state_dict(entry[1])
                 callback.on_resume(self)
         return callbacks
 
@@ -782,7 +916,6 @@ class Trainer:
 
     def _epoch(self, loader, arrays, callbacks, bar, interrupts):
         "The rest of an epoch, in segments that end where a callback wants to look, and at least every quarter of a second."
-        stepped = self._prepared_step()
         if loader.step == 0:
             self._sums = self._no_sums()
             self._each(callbacks, "on_epoch_begin")
@@ -795,10 +928,11 @@ class Trainer:
                          *([1] if self._per_step and not hasattr(self.scheduler, "feeds") else [])])
             if steps < 1:
                 break
+            stepped = self._prepared_step()                         # a callback may have frozen a layer
             if stream is None:
                 run, sizes = self._rows(stepped, loader, arrays, steps)
             else:
-                run, sizes = self._pairs(stepped, stream, steps)
+                run, sizes = self._pairs(stepped, loader, stream, steps)
             steps = min(steps, len(sizes))
             if not steps:
                 break
@@ -824,7 +958,9 @@ class Trainer:
             row = sum(a[:1].nbytes for a in arrays)
             steps = min(steps, max(1, _WINDOW // max(1, size * row)))
             X, y = loader.read(start, start + steps)
-            arrays, order, start = (self._inputs(X), self._targets(y)), np.arange(len(X)), 0
+            places = loader.order()[start * size:]
+            arrays = self._inputs(X, "Trainer.fit", places), self._targets(y, "Trainer.fit", places)
+            order, start = np.arange(len(X)), 0
         stop = min((start + steps) * size, len(order))
         if loader.drop_last:
             stop = min(stop, len(order) // size * size)
@@ -832,8 +968,8 @@ class Trainer:
         used = np.add.reduceat(self._counted(arrays[1][order[start * size:stop]]), np.arange(0, sum(counts), size)).tolist()
         answers = arrays[1][:1].size if self._hits is _binary_hits else 1
 
-        def run(steps, feeds):
-            return stepped.run(arrays, order, size, start, steps, [(a, v[:steps]) for a, v in feeds])
+        def run(first, steps, feeds):
+            return stepped.run(arrays, order, size, start + first, steps, [(a, v[first:first + steps]) for a, v in feeds])
 
         def batch(k):
             rows = order[(start + k) * size:(start + k + 1) * size]
@@ -844,13 +980,19 @@ class Trainer:
         run.kinds = [((count, *kind), k) for count, k in {counts[-1]: len(counts) - 1, counts[0]: 0}.items()]
         return run, [(n, n * answers) for n in used]
 
-    def _pairs(self, stepped, stream, steps):
-        "How to run the next batches of a stream, kept until they have gone well, and their sizes."
-        kept = [(self._inputs(x), self._targets(y)) for _, (x, y) in zip(range(steps), stream, strict=False)]
+    def _pair(self, loader, x, y):
+        "One batch of a stream, which may be a table with names."
+        self.features = self.features or loader.features
+        order = column_order("Trainer.fit", self.features, loader.features, _CHAPTER)
+        return self._inputs(x if order is None else x[:, order], "Trainer.fit"), self._targets(y, "Trainer.fit")
 
-        def run(steps, feeds):
+    def _pairs(self, stepped, loader, stream, steps):
+        "How to run the next batches of a stream, kept until they have gone well, and their sizes."
+        kept = [self._pair(loader, x, y) for _, (x, y) in zip(range(steps), stream, strict=False)]
+
+        def run(first, steps, feeds):
             results = []
-            for k, pair in enumerate(kept[:steps]):
+            for k, pair in enumerate(kept[first:first + steps], first):
                 for array, values in feeds:
                     array[...] = values[k]
                 results.append([_value(t) for t in stepped(*pair)])
@@ -907,7 +1049,7 @@ class Trainer:
                         "large: lower the learning rate or clip gradients")
         before, seen = self._snapshot(), []
         try:
-            with no_grad(), _watching(self.model, lambda name, module, out: seen.append((name, module, out))):
+            with no_grad(), self._training(), _watching(self.model, lambda name, module, out: seen.append((name, module, out))):
                 out = self.model(Tensor(x))
         finally:
             self._restore(before)
@@ -943,11 +1085,14 @@ class Trainer:
         Chapter: The training procedure, section Reading a sick run
         """
         X, y = self._data("diagnose", X, y)
-        before, mode, seen = self._snapshot(), self.model.training, []
+        with self._alone("Trainer.diagnose", within_fit=True):
+            return self._diagnose(X, y)
+
+    def _diagnose(self, X, y):
+        before, modes, seen = self._snapshot(), [(module, module.training) for module in self.model.modules()], []
         gradients = {name: p.grad for name, p in self.model.named_parameters()}
         try:
-            self.model.train()
-            with _watching(self.model, lambda name, module, out: seen.append((name, module, out.copy()))):
+            with self._training(), _watching(self.model, lambda name, module, out: seen.append((name, module, out.copy()))):
                 loss = self._make_step()(np.asarray(X), np.asarray(y))[0].item()
             norms, ratios = {}, {}
             for name, p in self.model.named_parameters():
@@ -957,7 +1102,8 @@ class Trainer:
                     ratios[name] = change / size if size else math.inf if change else 0.0
         finally:
             self._restore(before)
-            self.model.train(mode)
+            for module, mode in modes:
+                module.training = mode
             for name, p in self.model.named_parameters():
                 p.grad = gradients[name]
         dead = {name: float(np.mean(np.all(a.reshape(-1, a.shape[-1]) == 0, axis=0))) for name, module, a in seen
@@ -988,8 +1134,8 @@ class Trainer:
 
         Parameters
         ----------
-        path : str or path
-            The file; an older one is replaced in one stroke.
+        path : str, bytes, path or binary file
+            The file; an older one is replaced in one stroke. `io.BytesIO` gives bytes.
 
         Notes
         -----
@@ -1045,22 +1191,21 @@ class Trainer:
         """
         before = self._snapshot()
         try:
-            self.model.load_state_dict(state["model"]["state"])
-            self.optimizer.load_state_dict(state["optimizer"]["state"])
-            if (self.scheduler is None) != (state["scheduler"] is None):
-                raise ValueError("one of the two runs has a schedule, the other has none")
-            if self.scheduler is not None:
-                self.scheduler.load_state_dict(state["scheduler"]["state"])
-            history = History()
-            history.columns = {name: list(column) for name, column in state["history"].items()}
-            if len({len(column) for column in history.columns.values()}) != 1 or "epoch" not in history.columns:
-                raise ValueError("the columns of the history differ in length")
-            sums = {name: type(zero)(state["sums"][name]) for name, zero in self._no_sums().items()}
-            position, states = state["position"], [list(entry) for entry in state["callbacks"]]
-            training, seed = bool(state["settings"]["training"]), int(state["settings"]["seed"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            with checkpoints._believing_nothing("Trainer.load", "the checkpoint does not fit; nothing was changed"):
+                self.model.load_state_dict(state["model"]["state"])
+                self.optimizer.load_state_dict(state["optimizer"]["state"])
+                if (self.scheduler is None) != (state["scheduler"] is None):
+                    raise ValueError("one of the two runs has a schedule, the other has none")
+                if self.scheduler is not None:
+                    self.scheduler.load_state_dict(state["scheduler"]["state"])
+                history, sums = _told_history(state["history"]), _told_sums(state["sums"], self._no_sums())
+                position, states = _told_position(state["position"]), [_told_callback(*entry) for entry in state["callbacks"]]
+                training, seed = state["settings"]["training"], state["settings"]["seed"]
+                if not (isinstance(training, bool) and isinstance(seed, int) and seed >= 0):
+                    raise ValueError(f"training is {training!r} and the seed {seed!r}")
+        except BaseException:
             self._restore(before)
-            raise checkpoints.CheckpointError(f"Trainer.load: the checkpoint does not fit; nothing was changed. {error}") from error
+            raise
         self.history, self._sums, self._position, self._callback_states, self.seed = history, sums, position, states, seed
         self.model.train(training)
 
@@ -1070,8 +1215,8 @@ class Trainer:
 
         Parameters
         ----------
-        path : str or path
-            The file.
+        path : str, bytes, path or binary file
+            The file, or an open one.
         model : Module or None
             Needed if the model holds modules of your own; gets the stored weights. None builds the stored model, with the
             same parameters frozen.
@@ -1104,21 +1249,23 @@ class Trainer:
         for name, given, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
             if given is not None and not isinstance(given, kind):
                 raise TypeError(f"Trainer.load: {name} must be of the class {kind.__name__}, got {type(given).__name__}. {_CHAPTER}.")
+        if loss is not None and not callable(loss) and loss not in _LOSSES:
+            raise ValueError(f"Trainer.load: loss must be callable or one of {', '.join(_LOSSES)}; got {loss!r}. {_CHAPTER}.")
         metrics, state = _listed(metrics), checkpoints.load(path)
+        name = path if isinstance(path, str) else os.fsdecode(path) if isinstance(path, bytes | os.PathLike) else "the open file"
 
-        def refuse(why, error=None):
-            raise checkpoints.CheckpointError(f"Trainer.load: {os.fspath(path)} {why}. {_CHAPTER}, "
-                                              "section Stopped and continued.") from error
+        def refuse(why):
+            raise checkpoints.CheckpointError(f"Trainer.load: {name} {why}. {_CHAPTER}, section Stopped and continued.")
 
-        try:
-            settings = state["settings"]
+        with checkpoints._believing_nothing("Trainer.load", f"{name} is a checkpoint, but not of a Trainer"):
+            settings, told = state["settings"], state["model"]
             if model is None:
-                if state["model"]["description"] is None:
-                    refuse(f"holds a model that cannot be rebuilt from it ({state['model']['reason']}); pass model=")
-                model = checkpoints.build(state["model"]["description"])
+                if told["description"] is None:
+                    refuse(f"holds a model that cannot be rebuilt from it ({told['reason']}); pass model=")
+                model = checkpoints.build(told["description"], told["state"])
                 parameters = dict(model.named_parameters())
-                for name in state["model"]["frozen"]:
-                    parameters[name].requires_grad = False
+                for frozen in told["frozen"]:
+                    parameters[frozen].requires_grad = False
             if loss is None:
                 if settings["loss"] is None:
                     refuse("was trained with a loss of its own; pass loss=")
@@ -1135,37 +1282,39 @@ class Trainer:
                           scheduler=scheduler, scheduler_interval=settings["scheduler_interval"],
                           clip_grad_norm=settings["clip_grad_norm"], clip_grad_value=settings["clip_grad_value"],
                           capture=capture)
-        except (KeyError, TypeError) as error:
-            refuse(f"is a checkpoint, but not of a Trainer ({type(error).__name__}: {error})", error)
         trainer.load_state_dict(state)
         return trainer
 
     # what comes out
 
-    def _chunks(self, X, batch_size=1024):
-        "Outputs of the model in evaluation mode, a chunk at a time."
-        mode = self.model.training
-        self.model.eval()
-        try:
-            with no_grad():
+    def _chunks(self, op, X, batch_size=1024):
+        "Outputs of the model in evaluation mode, a chunk at a time; each layer has its mode back afterwards."
+        trained = [module for module in self.model.modules() if module.training]
+        with self._alone(op, within_fit=True, shared=not trained), no_grad():
+            self.model.eval()
+            try:
                 for start in range(0, len(X), batch_size):
-                    yield slice(start, start + batch_size), self.model(Tensor(self._inputs(X[start:start + batch_size])))
-        finally:
-            self.model.train(mode)
+                    part = slice(start, start + batch_size)
+                    x = self._inputs(X[part], op, range(start, len(X))) if isinstance(X, np.memmap) else X[part]
+                    yield part, self.model(Tensor(x))
+            finally:
+                for module in trained:
+                    module.training = True
 
-    def _measure(self, X, y):
+    def _measure(self, X, y, op="Trainer.fit"):
         total, weight, right, answers, outs = 0.0, 0, 0, 0, []
-        for part, out in self._chunks(X):
-            targets = self._targets(y[part])
-            used = int(self._counted(targets).sum())
-            if used:
-                with no_grad():
-                    total, weight = total + self._loss(out, targets).item() * used, weight + used
-            if self._hits:
-                hits = self._hits(out.data, targets)
-                right, answers = right + int(hits.sum()), answers + (hits.size if self._hits is _binary_hits else used)
-            if self.metrics:
-                outs.append(out.data)
+        with contextlib.closing(self._chunks(op, X)) as chunks:
+            for part, out in chunks:
+                targets = self._targets(y[part], op, range(part.start, len(y))) if isinstance(y, np.memmap) else y[part]
+                used = int(self._counted(targets).sum())
+                if used:
+                    with no_grad():
+                        total, weight = total + self._loss(out, targets).item() * used, weight + used
+                if self._hits:
+                    hits = self._hits(out.data, targets)
+                    right, answers = right + int(hits.sum()), answers + (hits.size if self._hits is _binary_hits else used)
+                if self.metrics:
+                    outs.append(out.data)
         if not weight:
             raise ValueError(f"Trainer: every label is {_IGNORED}, which cross_entropy ignores; nothing is left to measure. {_CHAPTER}.")
         row = {"loss": total / weight} | ({"accuracy": right / answers} if self._hits else {})
@@ -1201,7 +1350,7 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
-        return self._measure(*self._data("evaluate", X, y))
+        return self._measure(*self._data("evaluate", X, y), "Trainer.evaluate")
 
     def score(self, X, y):
         """Share of right answers, for classifiers.
@@ -1246,10 +1395,13 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
-        X = np.asarray(X)
+        return self._outputs("Trainer.forward", X)
+
+    def _outputs(self, op, X):
+        X = X if isinstance(X, np.memmap) else self._inputs(X, op)
         if X.ndim < 1 or len(X) == 0:
-            raise ValueError(f"Trainer.forward: X holds no examples. {_CHAPTER}.")
-        return np.concatenate([out.data for _, out in self._chunks(X)])
+            raise ValueError(f"{op}: X holds no examples. {_CHAPTER}.")
+        return np.concatenate([out.data for _, out in self._chunks(op, X)])
 
     def predict(self, X):
         """Classes for classifiers, values otherwise.
@@ -1264,11 +1416,22 @@ class Trainer:
         ndarray
             Integer classes for "cross_entropy", 0 or 1 for "binary_cross_entropy_with_logits", else the outputs.
 
+        Raises
+        ------
+        ValueError
+            If X holds a value that is missing or not finite, or columns of other names than in `fit`.
+        FloatingPointError
+            If the model's output for a row is nan, of which no class follows.
+
         Notes
         -----
         Chapter: The training procedure, section The Trainer
         """
-        out = self.forward(X)
+        out = self._outputs("Trainer.predict", X)
+        if self._hits and np.isnan(out).any():
+            row = int(np.nonzero(np.isnan(out))[0][0])
+            raise FloatingPointError(f"Trainer.predict: the model's output for row {row} is nan, of which no class follows; forward(X) "
+                                     f"shows the outputs. {_CHAPTER}, section Reading a sick run.")
         if self._hits is _class_hits:
             return out.argmax(axis=1 if out.ndim > 1 else 0)
         return (out > 0).astype(np.int64) if self._hits is _binary_hits else out
@@ -1280,8 +1443,44 @@ class Trainer:
 
 def _listed(metrics):
     if metrics is not None and not isinstance(metrics, str | tuple | list) and not callable(metrics):
-        raise TypeError(f"Trainer: metrics must be names or functions (outputs, targets), got {metrics!r}. {_CHAPTER}.")
+        raise TypeError(f"Trainer: metrics must be names or functions (outputs, targets), got {shown(metrics)}. {_CHAPTER}.")
     return [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics or ())
+
+
+def _told_history(columns):
+    "The history that a file tells of, if it is one: columns of one length, of numbers and of values that are missing."
+    history = History()
+    history.columns = {name: list(column) for name, column in columns.items()}
+    if list(columns.get("epoch", [None])) != list(range(1, len(history) + 1)):
+        raise ValueError("the history does not count its epochs")
+    for name, column in history.columns.items():
+        if not isinstance(name, str) or len(column) != len(history) or not all(
+                value is None or isinstance(value, int | float) and not isinstance(value, bool) for value in column):
+            raise ValueError(f"the column {name!r} of the history is no number for each epoch")
+    return history
+
+
+def _told_sums(sums, zeros):
+    if not all(isinstance(sums[name], int | type(zero)) and not isinstance(sums[name], bool) for name, zero in zeros.items()):
+        raise ValueError(f"the sums of the epoch are {sums!r:.80}")
+    return {name: type(zero)(sums[name]) for name, zero in zeros.items()}
+
+
+def _told_position(position):
+    "Where in an epoch a file says that a run stands: what a Loader can be asked to take, of whatever rows."
+    if position is not None:
+        loader = Loader(np.zeros(1), np.zeros(1))
+        loader.load_state_dict({**loader.state_dict(), **position, "step": 0})
+        loader.load_state_dict({**position, "step": 0})
+        if isinstance(position["step"], bool) or not isinstance(position["step"], int) or position["step"] < 0:
+            raise ValueError(f"the position is {position!r:.80}")
+    return position
+
+
+def _told_callback(name, state):
+    if not isinstance(name, str) or not isinstance(state, dict):
+        raise ValueError(f"a callback's state is {state!r:.80}")
+    return [name, state]
 
 
 def _name(metric):

@@ -11,7 +11,7 @@ from book_helpers import ROOT
 from deepnotes_ext.notebooks import split_directives
 
 NBS = ROOT / "nbs"
-CHAPTERS = sorted(NBS.glob("*.ipynb"))
+CHAPTERS = sorted(NBS.rglob("*.ipynb"))  # and the pages of the library
 
 
 def toc_entries(node):
@@ -69,7 +69,7 @@ def test_chapter_numbers_are_those_of_the_files(toc):
     assert [int(re.match(r"nbs/(\d+)_", name)[1]) for name in top] == list(range(1, len(top) + 1))
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.relative_to(NBS).as_posix())
 def test_a_chapter_begins_with_its_title_and_promise(path):
     lines = first_lines(path)
     assert re.match(r"# \S", lines[0])
@@ -86,7 +86,7 @@ def test_titles_are_unique():
     assert len(titles) == len(set(titles))
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.relative_to(NBS).as_posix())
 def test_chapters_leave_the_page_to_the_book(path):
     """Nothing that the extension provides is set up by hand, so that figures look alike and work in both inks."""
     source = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "code")
@@ -123,9 +123,9 @@ def test_configuration_loads_nothing_from_other_hosts(config):
     assert "sphinx-mathjax-offline" in extensions
 
 
-def test_binder_installs_this_library():
+def test_binder_installs_this_library_and_what_its_chapters_import():
     lines = (ROOT / "binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line and not line.startswith("#")] == [".[sklearn]"]
+    assert {line for line in lines if line and not line.startswith("#")} == {".[sklearn]", "fastcore<2", "myst-nb", "jupyterlab"}
 
 
 def test_generated_pages_are_ignored_by_git():

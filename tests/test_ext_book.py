@@ -101,7 +101,7 @@ CHAPTER = notebook(
     ),
     code("glue('answer', 6 * 7, display=False)"),
     markdown(
-        "It is {glue}`answer`.\n\n```{exercise} By hand\n:label: ex-hand\nCompute it.\n```\n\n"
+        "It is {glue}`answer`.\n\n```{exercise} ★ By hand\n:label: ex-hand\nCompute it.\n```\n\n"
         "````{solution} ex-hand\n:class: dropdown\nZero.\n````\n\n"
         "```{prf:theorem} Flat\n:label: thm-flat\nNo depth.\n```\n\n"
         "```{claim} Depth folds space\n:verdict: holds if\n:figure: fig-relu\nIt is {glue}`answer` times so.\n```\n\n"
@@ -121,7 +121,7 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         for name, value in attrs:
-            if name in ("href", "src") and value:
+            if name in ("href", "src") and value and tag != "base":  # of the page for what is not found
                 self.targets.append(value)
             if name == "id" or (tag == "a" and name == "name"):
                 self.ids.add(value)
@@ -189,7 +189,7 @@ def test_reference_shows_signatures_sources_and_compiled_functions(book):
 def test_figures_come_in_both_inks_with_text_number_and_caption(book):
     page = book.read("01_units")
     figure = re.search(r'<figure[^>]*id="fig-relu".*?</figure>', page, re.DOTALL)[0]
-    images = re.findall(r'<img alt="A line with a kink" class="([^"]*)" src="([^"]*)"', figure)
+    images = re.findall(r'<img loading="lazy"[^>]* alt="A line with a kink" class="([^"]*)" src="([^"]*)"', figure)
     assert [("dn-dark" in classes, source.endswith(".dark.svg")) for classes, source in images] == [
         (False, False),
         (True, True),
@@ -217,7 +217,7 @@ def test_claims_and_exercises_are_gathered(book):
     page = book.read("index")
     rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
     assert "Depth folds space Hidden units holds if Fig. 1.1".split() in rows
-    assert "1.1 By hand Hidden units solution".split() in rows
+    assert "★ 1.1 By hand Hidden units solution".split() in rows
     assert 'href="01_units.html#claim-depth-folds-space"' in page
     assert "It is 42 times so." in re.sub(r"<[^>]+>", "", book.read("01_units"))
 
@@ -228,9 +228,10 @@ def test_buttons_follow_settings(book):
     values = read_settings(book.root)
     page = book.read("01_units")
     repository = values["git_url"].removeprefix("https://github.com/")
-    branch = values["branch"]
-    assert f'"https://mybinder.org/v2/gh/{repository}/{branch}?urlpath=lab/tree/nbs/01_units.ipynb"' in page
-    assert f'"https://colab.research.google.com/github/{repository}/blob/{branch}/nbs/01_units.ipynb"' in page
+    assert f'"https://mybinder.org/v2/gh/{repository}/student?urlpath=lab/tree/01_units.ipynb"' in page
+    assert f'"https://colab.research.google.com/github/{repository}/blob/student/01_units.ipynb"' in page
+    assert '"../student/01_units.ipynb"' in page  # what the download button offers
+    assert (book.html / "student" / "01_units.ipynb").exists() and (book.html / "student" / "binder" / "requirements.txt").exists()
     assert f'href="{values["git_url"]}"' in page
     assert "example.invalid" not in page
 
@@ -358,6 +359,7 @@ def test_mistakes_in_a_chapter_are_named(tmp_path):
         notebook(
             markdown("# Units\n\n{py:func}`deepnotes.units.nothing` and {eq}`nowhere`."),
             markdown("```{claim} Never\n:verdict: perhaps\n```"),
+            markdown("```{exercise} Twice ★\n:label: ex-behind\nHow?\n```\n\n```{exercise-index}\n```"),
             code("#| default_exp units"),
             code("#| exprot\nx = 1"),
             code("#| export\ndef unknown(): pass"),
@@ -367,10 +369,12 @@ def test_mistakes_in_a_chapter_are_named(tmp_path):
     done = book.build()
     assert done.returncode != 0
     for message in (
-        "cell 4 (`x = 1`): unknown directive `#| exprot`",
+        "cell 5 (`x = 1`): unknown directive `#| exprot`",
         "no entry for deepnotes.units.unknown: run nbdev_export",
-        "cell 6 (`import matplotlib.pyplot as plt`): a figure has no text",
+        "cell 7 (`import matplotlib.pyplot as plt`): a figure has no text",
         "holds, holds if",
+        "exercise ex-behind is called 'Twice ★': write its stars first",
+        "exercise ex-behind has no solution",
         "deepnotes.units.nothing",
         "nowhere",
         "loads https://badge.invalid/x.svg",

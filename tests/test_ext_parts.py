@@ -12,6 +12,7 @@ from deepnotes_ext.ahead import Ended, Turns, timed_cells
 from deepnotes_ext.api import CHAPTER, plain
 from deepnotes_ext.execution import chapter_key, describe_failure, imports, library_modules
 from deepnotes_ext.figures import dark_svg
+from deepnotes_ext.formulas import fault
 from deepnotes_ext.notebooks import convert_notebook, exported_names, first_line, split_directives
 from deepnotes_ext.offline import remote_loads
 from deepnotes_ext.settings import read_settings
@@ -115,6 +116,46 @@ def test_figure_directives_become_mystnb_metadata():
         "figure": {"name": "fig-xor", "caption": "Four points: XOR."},
         "image": {"alt": "Four points"},
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r"Waves $\sin x$: two", r"Waves $\sin x$: two"),
+        (r'"Waves $\\sin x$: two"', r"Waves $\sin x$: two"),
+        (r"'Waves $\sin x$: two'", r"Waves $\sin x$: two"),
+        ("'It''s one'", "It's one"),
+        ('"Slow", they said', '"Slow", they said'),
+        ('"1.0"', "1.0"),
+    ],
+)
+def test_options_in_quotes_are_yaml(written, read):
+    (cell,), said = converted(f"#| fig-cap: {written}\nplot()")
+    assert cell["metadata"]["mystnb"]["figure"]["caption"] == read
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("tex", "why"),
+    [
+        (r"\\sin x", "doubled backslash before sin"),
+        (r"2/\\lambda_{\\max}", "doubled backslash before lambda"),
+        (r"h^{\star", "braces"),
+        (r"h}{", "braces"),
+        (r"\sin x^{2}", ""),
+        (r"\{1, 2\}", ""),
+        ("\\begin{aligned} a \\\\ b \\end{aligned}", ""),
+        (r"\begin{cases} 0 \\x \end{cases}", ""),
+    ],
+)
+def test_formulas_that_no_page_can_set_are_found(tex, why):
+    assert why in fault(tex) and bool(why) == bool(fault(tex))
+
+
+def test_a_quoted_option_that_is_no_yaml_is_reported():
+    _, (message,) = converted('#| fig-cap: "$\\sin x$"\nplot()')
+    assert "cell 1 (`plot()`): `#| fig-cap`" in message
+    assert "written twice" in message
 
 
 def test_cell_without_directives_is_untouched():

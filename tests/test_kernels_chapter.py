@@ -121,8 +121,12 @@ def test_check_of_products():
 
 def test_check_of_exp2():
     grade = check("check_exp2")
-    grade(np.exp2)
-    wrongs = (np.ones_like, lambda x: np.exp2(x.astype(float)), lambda x: np.exp2(x) * np.float32(1 + 1e-6), np.exp)
+
+    def right(x):           # rounded from float64: numpy's own of float32 is off by 2.5 units on some processors
+        return np.exp2(x.astype(float)).astype(np.float32)
+
+    grade(right)
+    wrongs = (np.ones_like, lambda x: np.exp2(x.astype(float)), lambda x: right(x) * np.float32(1 + 1e-6), np.exp)
     for wrong in wrongs:
         with pytest.raises(AssertionError), np.errstate(over="ignore"):
             grade(wrong)

@@ -234,7 +234,7 @@ def test_a_change_in_any_module_that_writes_loops_renames_all_files(tmp_path, mo
     check = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(check)
     below = check.FLOORS[:check.FLOORS.index({"kernels"})]
-    assert set(_cache.STAMPED) == set().union(*below)
+    assert set(_cache.STAMPED) == {name for name in set().union(*below) if (ROOT / "deepnotes" / f"{name}.py").exists()}
     find = importlib.util.find_spec
 
     def find_copy(name):

@@ -4,6 +4,7 @@ import configparser
 import importlib.metadata as metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +19,7 @@ from conftest import ROOT
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("dist")
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools packs what an earlier build left there
     # --no-isolation: the environment has setuptools, and a test should need no network
     done = subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT],
                           capture_output=True, text=True)

@@ -7,6 +7,7 @@ import pytest
 
 from deepnotes import outputs
 from deepnotes.autograd import Tensor
+from deepnotes.callbacks import Callback
 from deepnotes.layers import MLP, Linear, Module
 from deepnotes.optimizers import SGD, Adam
 from deepnotes.training import History, Trainer
@@ -168,8 +169,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_follow():
     trainer = trained((1,))
     before = trainer.model.state_dict()
     X[7, 1] = np.nan
-    with pytest.raises(FloatingPointError, match=r"epoch 2, step 1.*inputs \(row"):
+    with pytest.raises(ValueError, match="Trainer.fit: X must hold finite numbers.*row 7, column 1"):
         trainer.fit(X, y, batch_size=60, progress=False)
+    X = np.where(np.isnan(X), 1.0, X).astype("float32")                 # what the model computes with, so it is not copied
+
+    class Spoil(Callback):
+        def on_epoch_begin(self, trainer):
+            X[7, 1] = np.nan                                            # after `fit` has looked at the data
+
+    with pytest.raises(FloatingPointError, match=r"epoch 2, step 1.*inputs \(row"):
+        trainer.fit(X, y, batch_size=60, progress=False, callbacks=Spoil())
     assert all(np.array_equal(before[name], value) for name, value in trainer.model.state_dict().items())
     assert len(trainer.history) == 1
 

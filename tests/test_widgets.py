@@ -33,6 +33,7 @@ FIGURES = {
     "loss-gradient",
     "optimizer-race",
     "softmax-explorer",
+    "unfolding-hero",
     "unfolding-viewer",
 }
 

@@ -1,6 +1,7 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | book | test | check | serve | lab | bench | dist | lock | clean
+    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | check | serve | lab
+    python tools/tasks.py bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
 held to constraints.txt (DEEPNOTES_UNPINNED=1 leaves the pins out), and made anew when a run was cut off half-way.
@@ -216,6 +217,61 @@ def test(arguments):
     run(BIN / "python", "-m", "pytest", *spread, *arguments)
 
 
+# Tests of the book and the tool-chain, which need what only developers install.
+AROUND = ("book", "ext", "gate", "readme", "tasks", "packaging", "widgets", "benchmarks", "page", "student")
+# What a library of numpy alone has to do; the rest of the tests compare with what is not there.
+BARE = ("user", "test_kernels.py", "test_autograd.py", "test_layers.py", "test_optimizers.py",
+        "test_schedules.py", "test_training_loop.py")
+
+
+def lowest():
+    """Each package that the library, its data sets and its tests need, at the lowest version that pyproject.toml declares."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = text[text.index("\ndependencies = ["):text.index("\ndev = [")]
+    return [f"{name}=={version}" for name, version in re.findall(r'^(?:\s*|sklearn = \[)"([\w-]+)>=([\w.]+)', wanted, re.M)]
+
+
+def pinned(*names):
+    """These packages as constraints.txt has them."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.partition("==")[0] in names]
+
+
+def elsewhere(name, python, packages):
+    """The Python of an environment beside the usual one, with nothing but these packages; made once."""
+    folder = ROOT / ".cache" / f"{name}-environment"
+    inside = folder / BIN.name / ("python.exe" if os.name == "nt" else "python")
+    stamp, want = folder / STAMP.name, " ".join([str(python), *packages])
+    if not (stamp.exists() and stamp.read_text() == want and version_of(str(inside))):
+        say(f"making an environment with {', '.join(packages)}")
+        shutil.rmtree(folder, ignore_errors=True)
+        run(python, "-m", "venv", folder)
+        run(inside, "-m", "pip", "install", "--disable-pip-version-check", "-q", *packages)
+        stamp.write_text(want)
+    return inside
+
+
+def test_lowest(arguments):
+    """The library's tests with the lowest versions that it declares; these have wheels for the lowest Python, too."""
+    name = "python{}.{}".format(*OLDEST)
+    python = sys.executable if sys.version_info[:2] == OLDEST else shutil.which(name)
+    if not python:
+        stop(f"the lowest versions are tried with the lowest Python: install {name}.")
+    inside = elsewhere("lowest", python, lowest())
+    around = [f"--ignore-glob=*/test_{kind}*" for kind in AROUND]
+    run(inside, "-m", "pytest", *around, *arguments, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def test_bare(arguments):
+    """Programs of users, and the tests of what they use, where nothing can be compiled: no numba, no llvmlite, no scipy,
+    no matplotlib, no safetensors, no scikit-learn."""
+    inside = elsewhere("bare", find_python(), pinned("numpy", "tqdm", "pytest", "hypothesis", "mpmath"))
+    named = any((ROOT / a.partition("::")[0]).exists() for a in arguments)
+    files = [] if named else [ROOT / "tests" / name for name in BARE]
+    # The one warning that numba is missing has tests of its own; here it is chosen.
+    run(inside, "-m", "pytest", *files, *arguments, env={**os.environ, "PYTHONPATH": str(ROOT), "DEEPNOTES_BACKEND": "numpy"})
+
+
 # ── The book ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -274,6 +330,37 @@ def serve(port):
         say("ended")
 
 
+def student(names):
+    """Run the student edition in an environment that has what Colab has, and what its first cells install."""
+    place = ROOT / ".cache" / "student-environment"
+    python = place / BIN.name / "python"
+    if not python.exists():
+        say(f"making a reader's environment in {place}")
+        run(BIN / "python", "-m", "venv", place)
+    pip_install("numpy", "scipy", "scikit-learn", "matplotlib", "numba", "ipykernel", "fastcore<2", python=python)
+    pip_install("--force-reinstall", "--no-deps", ROOT, python=python)
+    pip_install(ROOT, python=python)
+    run(BIN / "python", ROOT / "tools" / "student.py", place, *names)
+
+
+def lab(arguments):
+    """JupyterLab on the student edition; SOURCE=1, or no built book: on the chapters' sources."""
+    edition = HTML / "student"
+    if os.environ.get("SOURCE"):
+        say("the chapters' sources; the edition to read and work in opens without SOURCE=1")
+    elif not edition.exists():
+        say("the edition to read and work in is written by `make book`; until then, the chapters' sources")
+    else:
+        say("a copy of each chapter to work in, in work/ (what you change there stays; SOURCE=1 opens the sources instead)")
+        work = ROOT / "work"
+        work.mkdir(exist_ok=True)
+        for path in sorted(edition.glob("*.ipynb")):
+            if not (work / path.name).exists():
+                shutil.copy(path, work)
+        return run(BIN / "jupyter", "lab", work, *arguments)
+    run(BIN / "jupyter", "lab", "nbs", *arguments)
+
+
 # ── Around it ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -300,7 +387,7 @@ def clean():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = "env export book test check serve lab bench dist lock clean".split()
+    tasks = "env export update book test test-student test-lowest test-bare check serve lab bench dist lock clean".split()
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
     options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
@@ -311,6 +398,9 @@ def main():
         return clean()
     if task == "lock":
         return lock()
+    if task in ("test-lowest", "test-bare"):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        return {"test-lowest": test_lowest, "test-bare": test_bare}[task](rest)
     environment()
     # The networks of the book are small: one BLAS thread trains them faster than several that wait for each other,
     # and sums in one order, so that numbers come out the same on every run. Benchmarks set their own threads.
@@ -325,12 +415,17 @@ def main():
         test(rest)
     elif task == "check":
         run(BIN / "python", ROOT / "tools" / "check.py")
+    elif task == "update":
+        run(BIN / "python", ROOT / "tools" / "check.py", "--update", *rest)
     elif task == "lab":
-        run(BIN / "jupyter", "lab", "nbs", *rest)
+        lab(rest)
+    elif task == "test-student":
+        student(rest)
     elif task == "bench":
         pip_install("-e", ".[bench]")
         run(BIN / "python", "-m", "benchmarks", *rest)
     elif task == "dist":
+        shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools packs modules that an earlier build left there
         run(BIN / "python", "-m", "build")
 
 

@@ -6,10 +6,13 @@ Each module here does one thing and can be read alone:
 ``notebooks``   nbdev's ``#|`` directives become cell tags; the sources stay as they are
 ``execution``   what an executed chapter depends on, and what is said when a cell raises
 ``ahead``       chapters run before the pages are read, several at a time, measurements alone
+``formulas``    a formula that cannot be set is a warning
 ``figures``     figures that read well on a light and on a dark page
 ``api``         one reference page per module, and links between a docstring and the section it was born in
+``finish``      the last pass over what was written: code that fits, weight, names, descriptions (with ``code``, ``cards``)
 ``offline``     no page loads anything from another host
 ``overview``    the index of exercises, and the table of claims with their verdicts
+``student``     a notebook to work in for each chapter, and the buttons that open it; ``words`` makes its text plain
 ``status``      the table of run times and versions
 """
 
@@ -19,12 +22,25 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import ahead, api, execution, figures, notebooks, offline, overview, settings, status
+from . import ahead, api, execution, figures, finish, formulas, notebooks, offline, overview, settings, status, student
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register every part with Sphinx."""
-    for part in (settings, api, execution, ahead, notebooks, figures, offline, overview, status):
+    for part in (
+        settings,
+        api,
+        execution,
+        ahead,
+        notebooks,
+        figures,
+        formulas,
+        finish,
+        offline,
+        overview,
+        status,
+        student,
+    ):
         part.setup(app)
     # Bump env_version when what is stored on the environment changes shape: old builds are then read afresh.
     return {"version": "1", "env_version": 1, "parallel_read_safe": False, "parallel_write_safe": True}

@@ -3,7 +3,7 @@
 A chapter's figures arrive as SVG with a transparent background (``execution.py`` asks for SVG, ``figures.mplstyle``
 sets the rest). Each is written a second time with its inks exchanged, black for near-white and so on, and the page
 shows the one that fits. Data colors stay, except the palette's blue, which is lightened to keep its contrast;
-raster images inside (``imshow``) stay as they are.
+middle grays become lighter ones; raster images inside (``imshow``) stay as they are.
 
 A figure needs a text for those who cannot see it: ``#| fig-alt: …`` at the top of the cell. One without is a warning.
 """
@@ -54,10 +54,21 @@ def dark_svg(svg: str) -> str:
         color = match["color"].lower()
         if len(color) == 4:
             color = "#" + "".join(2 * digit for digit in color[1:])
-        return match["before"] + DARK.get(color, match["color"])
+        return match["before"] + DARK.get(color, _lifted(color) or match["color"])
 
     swapped = _COLOR.sub(swap, svg)
     return re.sub(r"<svg\b", f'<svg fill="{INK}" color="{INK}"', swapped, count=1) if _rootless(swapped) else swapped
+
+
+def _lifted(color: str) -> str:
+    """A middle gray with the contrast to the dark page that it had to the light one; empty for any other color."""
+    if not color.startswith("#"):
+        return ""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    if max(red, green, blue) - min(red, green, blue) > 8 or not 80 <= green <= 140:
+        return ""
+    lifted = round(255 - 0.8 * green)
+    return f"#{lifted:02x}{lifted:02x}{lifted:02x}"
 
 
 def _rootless(svg: str) -> bool:

@@ -19,6 +19,7 @@ in the cell                            in the book
 =====================================  ==========================================================================
 
 Directives are read as nbdev reads them: comment lines above the first line of code, ``#|name`` or ``#| name``.
+A text in quotes is YAML: ``"$\\\\sin x$"`` and ``'$\\sin x$'`` are one caption, and so is ``$\\sin x$`` without quotes.
 A directive that is unknown, or that stands below code where nbdev does not see it, is a warning with the chapter
 and the cell.
 """
@@ -31,6 +32,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import yaml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -118,8 +120,20 @@ def first_line(code: str) -> str:
     return next((line for line in lines if line and not line.startswith("#")), next(filter(None, lines), "(empty)"))
 
 
-def _unquote(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
+def read_option(value: str) -> str:
+    r"""The text of an option. In quotes it is YAML, as in Quarto: a backslash is written ``\\`` in "…" and ``\`` in '…'.
+
+    Raises
+    ------
+    ValueError
+        If a quoted text is not YAML, as ``"$\sin x$"``.
+    """
+    if len(value) < 2 or value[0] != value[-1] or value[0] not in "\"'":
+        return value
+    try:
+        return str(yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{value} is no text in quotes: {getattr(error, 'problem', error)}") from None
 
 
 def convert_notebook(notebook: dict[str, Any], warn: Callable[[str], None], lib: str = "deepnotes") -> dict[str, Any]:
@@ -160,7 +174,10 @@ def convert_notebook(notebook: dict[str, Any], warn: Callable[[str], None], lib:
                 names = [] if name == "exporti" or target.endswith("__init__") else exported_names(code)
                 metadata["deepnotes"] = {"module": f"{lib}.{target}".removesuffix(".__init__"), "names": names}
             if name in FIGURE:
-                _figure(metadata.setdefault("mystnb", {}), name, _unquote(value))
+                try:
+                    _figure(metadata.setdefault("mystnb", {}), name, read_option(value))
+                except ValueError as error:
+                    warn(f"{where}: `#| {name}`: {error}; in double quotes a backslash is written twice")
             tags.extend(tag for tag in TAGS.get(name, lambda value: ())(value) if tag not in tags)
         if not tags:
             del metadata["tags"]

@@ -9,10 +9,16 @@ A chapter states a claim where it is settled::
     ```
 
 The verdict is one of ``holds``, ``holds if`` and ``corrected``. ``{claim-index}`` makes the table of all of them, with
-the numbers of their figures; ``{exercise-index}`` lists every exercise. Both are filled when all chapters are read.
+the numbers of their figures; a claim with ``:of: the book`` is one that the notes did not make and stands in
+``{claim-index} the book``. ``{exercise-index}`` lists every exercise. All are filled when all chapters are read.
+
+A title of an exercise has one form, ``★★ What is asked``: stars first, and behind the title ``(open)`` if nobody knows
+the whole answer. An exercise without a solution has to be open. What departs from this is a warning.
 """
 
 from __future__ import annotations
+
+import re
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -27,6 +33,8 @@ from .status import table
 logger = logging.getLogger(__name__)
 
 VERDICTS = ("holds", "holds if", "corrected")
+SOURCES = ("the notes", "the book")
+_EXERCISE = re.compile(r"(?P<stars>★{1,3}) (?P<title>[^★]+?)(?P<open> \(open\))?")
 
 
 class ClaimDirective(SphinxDirective):
@@ -38,6 +46,7 @@ class ClaimDirective(SphinxDirective):
     option_spec = {
         "verdict": lambda value: directives.choice(value, VERDICTS),
         "figure": directives.unchanged,
+        "of": lambda value: directives.choice(value, SOURCES),
         "name": directives.unchanged,
     }
 
@@ -54,7 +63,8 @@ class ClaimDirective(SphinxDirective):
         words, messages = self.state.inline_text(text, self.lineno)
         box += nodes.title("", "", *words, nodes.Text(" "), nodes.inline("", verdict, classes=["verdict"]))
         self.state.nested_parse(self.content, self.content_offset, box)
-        entry = {"id": identifier, "text": text, "verdict": verdict, "figure": self.options.get("figure", "")}
+        entry = {"id": identifier, "text": words_of(words), "verdict": verdict}
+        entry |= {"figure": self.options.get("figure", ""), "of": self.options.get("of", SOURCES[0])}
         _claims(self.env).setdefault(self.env.docname, []).append(entry)
         return [box, *messages]
 
@@ -64,12 +74,15 @@ class Index(nodes.General, nodes.Element):
 
 
 class IndexDirective(SphinxDirective):
-    """``{claim-index}`` and ``{exercise-index}``."""
+    """``{claim-index}``, also with ``the book`` behind it, and ``{exercise-index}``."""
+
+    optional_arguments = 1
+    final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
         """Leave a placeholder."""
         _pages(self.env).add(self.env.docname)
-        node = Index(kind=self.name.partition("-")[0])
+        node = Index(kind=self.name.partition("-")[0], of=(self.arguments or SOURCES)[0])
         self.set_source_info(node)
         return [node]
 
@@ -85,7 +98,7 @@ class FillIndexes(SphinxPostTransform):
             if node["kind"] == "claim":
                 header, rows = ["Claim", "Chapter", "Verdict", "Shown in"], self.claims(node)
             else:
-                header, rows = ["Exercise", "Chapter", "Solution"], self.exercises()
+                header, rows = ["", "Exercise", "Chapter", "Solution"], self.exercises()
             words = f"No chapter holds {'a claim' if node['kind'] == 'claim' else 'an exercise'} yet."
             node.replace_self(table(header, rows) if rows else nodes.paragraph("", words))
 
@@ -100,6 +113,8 @@ class FillIndexes(SphinxPostTransform):
         for docname, claims in sorted(_claims(self.env).items()):
             chapter = self.env.titles[docname].astext()
             for claim in claims:
+                if claim["of"] != where["of"]:
+                    continue
                 figure: str | nodes.Node = ""
                 if claim["figure"]:
                     numbers = self.env.toc_fignumbers.get(docname, {}).get("figure", {})
@@ -134,12 +149,41 @@ class FillIndexes(SphinxPostTransform):
         rows = []
         for docname, number, label, node in sorted(found, key=lambda item: item[:3]):
             subtitle = next((child.astext() for child in node.findall() if "subtitle" in type(child).__name__), "")
-            name = " ".join(filter(None, [".".join(map(str, number)), subtitle.strip("() ")])) or label
+            if subtitle.startswith("("):  # sphinx_exercise puts parentheses around a title when it has resolved it
+                subtitle = subtitle[1:-1]
+            parts = read_exercise_title(subtitle)
+            if parts is None:
+                message = "exercise %s is called %r: write its stars first, as in `★★ What is asked`"
+                logger.warning(message, label, subtitle, location=docname, type="deepnotes", subtype="exercise")
+                parts = "", subtitle, False
+            stars, title, unknown = parts
+            if not unknown and label not in solutions:
+                message = "exercise %s has no solution: write one, or `(open)` behind its title"
+                logger.warning(message, label, location=docname, type="deepnotes", subtype="exercise")
             solution = self.link(*solutions[label], "solution") if label in solutions else ""
+            if unknown:
+                solution = nodes.inline("", "", nodes.Text("open"), *([nodes.Text(", "), solution] if solution else []))
+            name = " ".join(filter(None, [".".join(map(str, number)), title])) or label
+            chapter = self.link(docname, "", self.env.titles[docname].astext())
             rows.append(
-                [self.link(docname, label, name), self.link(docname, "", self.env.titles[docname].astext()), solution]
+                [nodes.inline("", stars, classes=["stars"]), self.link(docname, label, name), chapter, solution]
             )
         return rows
+
+
+def read_exercise_title(text: str) -> tuple[str, str, bool] | None:
+    """Stars, title and whether it is open; None if the title is not written ``★★ What is asked`` or ``… (open)``.
+
+    >>> read_exercise_title("★★★ How many? (open)")
+    ('★★★', 'How many?', True)
+    """
+    match = _EXERCISE.fullmatch(text)
+    return (match["stars"], match["title"], bool(match["open"])) if match else None
+
+
+def words_of(parts: list[nodes.Node]) -> str:
+    """What a title says, as a table without mathematics shows it."""
+    return "".join(part.astext() for part in parts)
 
 
 def _class(verdict: str) -> list[str]:

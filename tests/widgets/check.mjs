@@ -159,7 +159,7 @@ function page(width, still) {
       }
     return n;
   };
-  return { win, roots, listeners, width, animate };
+  return { win, roots, listeners, width, animate, forget: () => asked.clear() };
 }
 const files = fs
   .readdirSync(dir)
@@ -175,7 +175,7 @@ const checks = P0.win.dnChecks(P0.win.dnReference),
 P0.listeners.DOMContentLoaded(); // a page without figures: nothing may happen
 
 const demoFrames = /textContent = '(.*)'/.exec(fs.readFileSync(path.join(here, "demo-frames.js"), "utf8"))[1];
-const data = { "graph-stepper": JSON.stringify(P0.win.dnReference.graphs[1]), "unfolding-viewer": demoFrames };
+const data = { "graph-stepper": JSON.stringify(P0.win.dnReference.graphs[1]), "unfolding-viewer": demoFrames, "unfolding-hero": demoFrames };
 const names = Object.keys(P0.win.dnWidgets).sort();
 let redraws = 0;
 
@@ -189,6 +189,7 @@ for (const [width, still] of [
     const root = new Element("div", width),
       say = (w) => problems.push(`${name} at ${width} px: ${w}`);
     root.dataset.widget = name;
+    P.forget(); // frames of the figure before
     root.appendChild(new Element("p")).textContent = "fallback";
     if (data[name]) root.appendChild(new Element("script")).textContent = data[name];
     P.roots.splice(0, P.roots.length, root);
@@ -253,9 +254,19 @@ for (const [width, still] of [
       e.fire("click");
       whole("button " + e.text);
       const n = P.animate(400, (i) => whole(`button ${e.text}, frame ${i}`));
-      if (n === 400) say(`button ${e.text}: its animation does not end`);
+      if (n === 400 && name !== "unfolding-hero") say(`button ${e.text}: its animation does not end`);
       if (["race", "unfold", "train"].includes(e.text) && (still ? n > 0 : n < 3))
         say(`button ${e.text}: ${n} frames${still ? " although motion is not wanted" : ""}`);
+    }
+    if (name === "unfolding-hero") {
+      // moves by itself (not where motion is not wanted), and holds when told to
+      const button = root.find((e) => e.tagName === "BUTTON")[0];
+      for (let i = 0; i < 2; i++) {
+        const playing = button.textContent === "pause",
+          n = P.animate(50, () => whole("playing"));
+        if (playing !== n > 0) say(`${n} frames while its button says "${button.textContent}"`);
+        button.fire("click");
+      }
     }
     if (name === "softmax-explorer") {
       // adding one number to all logits changes nothing, at the ends of the range too

@@ -1,0 +1,217 @@
+"""The last pass over the pages: code that fits, folds that say what is in them, pages that load what they use."""
+
+import re
+
+import pytest
+from book_helpers import ROOT
+from deepnotes_ext import finish
+from deepnotes_ext.code import COLUMNS, describe, name_folds, plain, wrap_code
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+SOURCE = '''
+def relu(x):
+    """The positive part.
+
+    Parameters
+    ----------
+    x : ndarray
+        What comes in.
+    """
+    text = """two
+lines"""
+    return np.maximum(x, 0)  # ties go to zero
+'''
+
+
+def shown(source):
+    return wrap_code(highlight(source, PythonLexer(), HtmlFormatter()))
+
+
+def lines(html):
+    return [plain(line).rstrip("\n") for line in re.findall(r'<span class="dn-line".*?\n</span>', html, re.DOTALL)]
+
+
+def code_of(html):
+    """What the copy button takes: everything but the summaries."""
+    return plain(re.sub(r"<summary.*?</summary>", "", html, flags=re.DOTALL))
+
+
+def test_every_line_is_a_block_with_its_indentation_and_nothing_is_lost():
+    html = shown(SOURCE)
+    assert code_of(html).strip("\n") == SOURCE.strip("\n")
+    assert '<span class="dn-line" style="--i:4">    <span class="k">return' in html
+    assert wrap_code(html) == html, "a second pass changes nothing"
+
+
+def test_a_docstring_is_folded_to_its_first_line_and_another_text_is_not():
+    html = shown(SOURCE)
+    (fold,) = re.findall(r'<details class="dn-doc">.*?</details>', html, re.DOTALL)
+    assert ">6 more lines of its docstring</summary>" in fold
+    assert (
+        "Parameters" in fold
+        and "The positive part" not in fold
+        and "lines" not in plain(fold.partition("</summary>")[2])
+    )
+    assert "<details" not in shown('def f():\n    """One.\n\n    Two.\n    """\n')
+
+
+def test_a_comment_that_does_not_fit_moves_above_its_line():
+    long = "    value = compute(one, two)" + " " * 40 + "# the reason why this has to be so, in a sentence"
+    assert len(long) > COLUMNS
+    assert lines(shown(long + "\nx = 1  # short\n")) == [
+        "    # the reason why this has to be so, in a sentence",
+        "    value = compute(one, two)",
+        "x = 1  # short",
+    ]
+    alone = "#" + " a comment with a line of its own" * 4
+    assert lines(shown(alone + "\n")) == [alone]
+    assert len(lines(shown(f"text = '# no comment {'x' * 90}'\n"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import math\n\nimport numpy as np", "Imports, 2 lines"),
+        ("class Dataset:\n    def f(self): pass", "<code>Dataset</code>, 2 lines"),
+        ("def f(): pass\ndef g(): pass", "<code>f</code> and <code>g</code>, 2 lines"),
+        (
+            "def a(): pass\ndef b(): pass\ndef c(): pass\ndef d(): pass",
+            "<code>a</code>, <code>b</code> and 2 more, 4 lines",
+        ),
+        ("def check_one(f): assert f\ndef check_two(f): assert f", "2 checks, 2 lines"),
+        ("test_eq(f(1), 2)\ntest_close(f(2), 3)\nassert f(3) < 4", "3 checks"),
+        ("test_fail(lambda: f(1))", "1 check"),
+        ("fig, ax = plt.subplots()\nax.plot(x)", "How the figure is drawn, 2 lines"),
+        ('glue("a", 1, display=False)', "Numbers for the text, 1 line"),
+        ("%time f()\nx = 1\n", "<code>x</code>, 2 lines"),
+        ("f(x)\n!ls < a\n", "Code, 2 lines"),
+    ],
+)
+def test_a_fold_says_what_is_in_it(source, words):
+    assert describe(source) == words
+
+
+def test_the_summary_of_a_fold_is_its_name():
+    page = (
+        '<details class="admonition hide above-input">\n<summary aria-label="Toggle hidden content">\n'
+        '<p class="collapsed admonition-title">Show the source</p>\n<p class="expanded admonition-title">Hide the source</p>\n'
+        '</summary>\n<div class="cell_input docutils container">\n<div class="highlight"><pre>test_eq(1, 1)\n</pre></div></div></details>'
+    )
+    html = name_folds(page)
+    assert "<summary>1 check</summary>" in html and "Toggle" not in html and "test_eq(1, 1)" in html
+
+
+PAGE = """<html><head><title>x</title>
+    <link rel="stylesheet" href="../_static/a.css" />
+    <link rel="stylesheet" href="../_static/sub/b.css?v=1" />
+    <script defer src="../_static/scripts/fontawesome.js"></script>
+    <script src="../_static/documentation_options.js"></script>
+    <script>let early = 1;</script>
+    <script src="../_static/toggle.js"></script>
+    <script>DOCUMENTATION_OPTIONS.pagename = 'x';</script>
+    <script defer="defer" src="../_static/mathjax/tex-chtml.js"></script>
+    <script src="../_static/widgets/dn-core.js"></script>
+    <script src="../searchindex.js"></script>
+  </head><body><h1>A <code>title</code></h1><blockquote><div><p>What this page promises</p></div></blockquote>
+  <p>More.</p><img alt="a" src="../_images/a.svg" />BODY</body></html>"""
+
+
+@pytest.fixture
+def site(tmp_path):
+    for name, text in {
+        "_static/a.css": "a{}",
+        "_static/sub/b.css": '@import "../c.css"; b{background:url(x.png)} @font-face{src:url(../fontawesome/x.woff2)}',
+        "_static/c.css": "c{}",
+        "_static/documentation_options.js": "const DOCUMENTATION_OPTIONS = {}",
+        "_static/toggle.js": "early",
+        "_static/widgets/dn-core.js": "core",
+        "_images/a.svg": '<svg width="72pt" height="36pt"></svg>',
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "nbs").mkdir()
+    return tmp_path
+
+
+def finished(site, body=""):
+    return finish.finish(PAGE.replace("BODY", body), site / "nbs" / "x.html", site, "https://book.example/notes/")
+
+
+def test_a_page_loads_what_it_uses_and_no_more(site):
+    html = finished(site)
+    for absent in ("fontawesome", "tex-chtml", "dn-core", "searchindex", "a.css", "toggle.js"):
+        assert absent not in html
+    assert "tex-chtml" in finished(site, '<span class="math notranslate">x</span>')
+    (script,) = re.findall(r"_static/(book-\w+\.js)", finished(site, '<div class="dn-widget"></div>'))
+    assert "core" in (site / "_static" / script).read_text()
+
+
+def test_bundles_keep_the_order_that_scripts_and_styles_had(site):
+    html = finished(site)
+    (style,) = re.findall(r"_static/(book-\w+\.css)\?v=", html)
+    text = (site / "_static" / style).read_text()
+    assert re.search(r"a\{\}\s*c\{\}\s*b\{background:url\(sub/x\.png\)\}", text) and "font-face" not in text
+    order = [html.index(part) for part in ("let early", "_static/book-", "DOCUMENTATION_OPTIONS.pagename")]
+    assert order[0] < html.index('<script src="../_static/book-') < order[2]
+
+
+def test_a_changed_part_reaches_pages_that_were_not_written_again(site):
+    (style,) = re.findall(r"_static/(book-\w+\.css)", finished(site))
+    (site / "_static" / "a.css").write_text("changed{}")
+    finish.renew_bundles(site)
+    assert "changed{}" in (site / "_static" / style).read_text()
+
+
+def test_drawings_wait_and_keep_their_place(site):
+    assert '<img loading="lazy" width="96" height="48" alt="a" src="../_images/a.svg" />' in finished(site)
+
+
+def test_a_page_says_what_it_is_when_it_is_shared(site):
+    html = finished(site)
+    assert '<meta name="description" content="What this page promises" />' in html
+    assert '<meta property="og:title" content="A title · Deep Notes" />' in html
+    (card,) = re.findall(r'property="og:image" content="https://book.example/notes/(_static/cards/\w+\.png)"', html)
+    assert (site / card).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_finished_page_is_left_alone(site):
+    html = finished(site)
+    assert finish.finish(html, site / "nbs" / "x.html", site, "https://book.example/notes/") == html
+
+
+def test_every_icon_of_the_theme_is_drawn():
+    css = (ROOT / "_static" / "deepnotes.css").read_text()
+    drawn = set(re.findall(r"\.fa-([\w-]+) \{ --dn-icon", css))
+    assert {
+        "bars",
+        "list",
+        "magnifying-glass",
+        "chevron-down",
+        "angle-left",
+        "angle-right",
+        "github",
+        "download",
+    } <= drawn
+    assert {
+        "rocket",
+        "expand",
+        "file",
+        "file-pdf",
+        "lightbulb",
+        "sun",
+        "moon",
+        "circle-half-stroke",
+        "arrow-up",
+        "outdent",
+    } <= drawn
+
+
+def test_fonts_come_with_their_license():
+    fonts = ROOT / "_static" / "fonts"
+    css = (ROOT / "_static" / "deepnotes.css").read_text()
+    named = set(re.findall(r'url\("fonts/([^"]+)"\)', css))
+    assert named == {path.name for path in fonts.glob("*.woff2")}
+    assert "SIL OPEN FONT LICENSE" in (fonts / "OFL.txt").read_text().upper()
+    assert sum(path.stat().st_size for path in fonts.glob("*.woff2")) < 160_000
