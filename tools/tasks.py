@@ -1,6 +1,6 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | book | test | test-student | test-lowest | test-bare | check | serve | lab
+    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | check | serve | lab
     python tools/tasks.py bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
@@ -387,7 +387,7 @@ def clean():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = "env export book test test-student test-lowest test-bare check serve lab bench dist lock clean".split()
+    tasks = "env export update book test test-student test-lowest test-bare check serve lab bench dist lock clean".split()
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
     options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
@@ -415,6 +415,8 @@ def main():
         test(rest)
     elif task == "check":
         run(BIN / "python", ROOT / "tools" / "check.py")
+    elif task == "update":
+        run(BIN / "python", ROOT / "tools" / "check.py", "--update", *rest)
     elif task == "lab":
         lab(rest)
     elif task == "test-student":
