@@ -878,6 +878,7 @@ class _Looking:
 _looking = _Looking()
 
 
+_PROGRAMS = 8                   # for one kind of inputs, of which only the numbers differ: each has loops of its own
 _WORTH, _TRIES = 50, 3          # a recording costs some hundred steps: three programs in a row that ran less often are the last
 
 
@@ -1045,7 +1046,7 @@ class Captured:
             self.parameters = list(inspect.signature(step).parameters.values())
         except (TypeError, ValueError):
             self.parameters = []
-        self._plans, self._last, self._lock = {}, None, own_lock(self)
+        self._plans, self._last, self._lock, self._numbers = {}, None, own_lock(self), {}
 
     @property
     def captured(self):
@@ -1100,10 +1101,22 @@ class Captured:
             if name is not None:
                 plan = self._plans[key] = self._anew(plan, name, inputs)
         if plan is None:
-            plan = self._plans[key] = _Plan(self, inputs)
-            if len(self._plans) > 32:                               # a number that is another one each time, say
-                del self._plans[next(iter(self._plans))]
+            plan = self._first_plan(key, inputs)
         self._last = plan
+        return plan
+
+    def _first_plan(self, key, inputs):
+        "A plan for inputs that have not come yet: a plain one, and not kept, if only numbers differ and too many have come."
+        plan, numbers = _Plan(self, inputs), [x for x in inputs if _is_constant(x)]
+        alike = tuple(k[0] if _is_constant(x) else k for k, x in zip(key, inputs, strict=True))
+        if numbers and self._numbers.get(alike, 0) >= _PROGRAMS:
+            plan.reason = (f"the number that it is given is another one again ({', '.join(map(repr, numbers))}), after "
+                           f"{_PROGRAMS} that a program was recorded for; a number that changes can be given as an array of one element")
+            return plan
+        self._numbers[alike] = self._numbers.get(alike, 0) + bool(numbers)
+        self._plans[key] = plan
+        if len(self._plans) > 32:                                   # shapes that do not come again, say
+            del self._plans[next(iter(self._plans))]
         return plan
 
     def _anew(self, plan, name, inputs):
@@ -1122,7 +1135,8 @@ class Captured:
         ----------
         *inputs : Tensor or ndarray, or Python numbers
             What the step takes, by position. Arrays are copied into fixed buffers. A number, and an array of no axes, is part of
-            the program: another value is recorded anew.
+            the program: another value is recorded anew, and after eight of them other values run in Python. Give a number
+            that changes as an array of one element.
 
         Returns
         -------
