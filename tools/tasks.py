@@ -1,6 +1,6 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | check | serve | lab
+    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | test-older-cpu | check | serve | lab
     python tools/tasks.py bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
@@ -282,7 +282,8 @@ def test_older_cpu(arguments):
     core = "Nehalem" if platform.machine().lower() in ("x86_64", "amd64") else "ARMV8"
     say(f"pytest with NPY_DISABLE_CPU_FEATURES={found!r} OPENBLAS_CORETYPE={core}")
     older = {**os.environ, "NPY_DISABLE_CPU_FEATURES": found, "OPENBLAS_CORETYPE": core, "OPENBLAS_NUM_THREADS": "1"}
-    run(BIN / "python", "-m", "pytest", *[ROOT / "tests" / name for name in NUMERIC], *arguments, env=older)
+    files = [ROOT / "tests" / name for name in NUMERIC]
+    run(BIN / "python", "-m", "pytest", "-n", str(jobs()), "--dist", "loadfile", *files, *arguments, env=older)
 
 
 # ── The book ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -400,7 +401,7 @@ def clean():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = "env export update book test test-student test-lowest test-bare check serve lab bench dist lock clean".split()
+    tasks = "env export update book test test-student test-lowest test-bare test-older-cpu check serve lab bench dist lock clean".split()
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
     options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
