@@ -1,7 +1,7 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | test-older-cpu | check | serve | lab
-    python tools/tasks.py bench | dist | lock | clean
+    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | test-older-cpu
+    python tools/tasks.py check | serve | lab | bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
 held to constraints.txt (DEEPNOTES_UNPINNED=1 leaves the pins out), and made anew when a run was cut off half-way.
