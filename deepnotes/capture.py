@@ -6,11 +6,14 @@
 __all__ = ['Uncapturable', 'lowered', 'Line', 'Joined', 'step_source', 'Captured', 'capture']
 
 # %% ../nbs/10_capture.ipynb #7c1c2e44
+import collections
+import contextlib
 import copy
 import functools
 import inspect
 import linecache
 import math
+import random
 import re
 import sys
 import time
@@ -20,9 +23,8 @@ import zlib
 import numpy as np
 
 from . import _cache, _loops, _tape, kernels
-from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, writes_of
+from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, view_of, writes_of
 from ._life import Interrupts, own_lock
-
 from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
 from ._tape import Tensor
 
@@ -119,8 +121,8 @@ def _check_sources(launches, match):
 
 # %% ../nbs/10_capture.ipynb #4307c9e9
 #| code-fold: true
-_HARMLESS = set("shape dtype ndim size strides itemsize nbytes flags base T mT reshape transpose swapaxes squeeze ravel view astype "
-                "copy empty_like zeros_like ones_like full_like ndim broadcast_to broadcast_shapes result_type".split())
+_HARMLESS = set("shape dtype ndim size strides itemsize nbytes flags T mT reshape transpose swapaxes squeeze ravel astype copy "
+                "empty_like zeros_like ones_like full_like broadcast_shapes result_type".split())
 
 
 def _module(frame):
@@ -161,6 +163,9 @@ class _Seen(np.ndarray):
             _looked("an element")
         return found
 
+    def __reduce_ex__(self, protocol):
+        return self.view(np.ndarray).__reduce_ex__(protocol)        # who keeps one, keeps an array
+
     def __iter__(self):
         if self.ndim < 2:
             _looked("an element")
@@ -177,10 +182,11 @@ class _Seen(np.ndarray):
         return out[0] if len(out) == 1 else found
 
     def __array_function__(self, function, kinds, args, kwargs):
-        _looked(function.__name__)
+        _looked("np.copy" if function is np.copy else function.__name__)    # unlike the method's, its result tells nothing
         return super().__array_function__(function, kinds, args, kwargs)
 
 
+_Seen.__name__ = "array"            # as an array shows itself
 for _name in ("bool", "float", "int", "index", "complex", "contains", "setitem"):
     setattr(_Seen, f"__{_name}__", _telling(f"__{_name}__"))
 
@@ -205,23 +211,83 @@ class _Trial:
         for key, (a, before) in self.sums.items():
             if key not in written and _checksum(a) != before:
                 self.refuse(a, watch)
+        with self.again(launches, match) as ended:
+            kernels.replay(launches)
+            for a, after in sorted(ended, key=lambda pair: not match.lives_on(pair[0])):
+                if a.tobytes("A") != after.tobytes("A"):
+                    self.refuse(a, watch)
+
+    @contextlib.contextmanager
+    def again(self, launches, match):
+        "Memory as it stood before the step; behind the block it stands as the step left it, which is what comes in."
         ended = {id(a): (a, a.copy("K")) for launch in launches for a in map(owner, writes_of(launch)) if a.flags.writeable}
         for a, before in self.copies.values():
             if id(a) in ended and match.lives_on(a):
                 a[...] = before
         try:
-            kernels.replay(launches)
-            for a, after in sorted(ended.values(), key=lambda pair: not match.lives_on(pair[0])):
-                if a.tobytes("A") != after.tobytes("A"):
-                    self.refuse(a, watch)
+            yield list(ended.values())
         finally:
             for a, after in ended.values():
                 a[...] = after
+
+    def judge_program(self, lines, calls, launches, match, lasting, exact):
+        """Run the program from the same start as the step, line beside launches, and refuse one that is not the step.
+
+        Each line gets what the launches left before it, so that a rounding in one line is not blamed on the next; in the
+        end all that outlives the step must be, to the bit, what the plain step made of it.
+        """
+        with self.again(launches, match) as ended:
+            for line, some in zip(lines, calls, strict=True):
+                _judge_line(line, some, exact)
+            for a, after in ended:
+                if lasting(a) and a.tobytes("A") != after.tobytes("A"):
+                    raise Uncapturable(f"the program of the step leaves an array of shape {a.shape} another one than the plain step")
 
     def refuse(self, a, watch):
         name = next((name for (key, *_), name in watch.names.items() if key == id(a)), "an array")
         raise Uncapturable(f"the step changes `{name}` of shape {a.shape} outside launches, as numpy does, which replaying would "
                            "not do")
+
+
+def _judge_line(line, calls, exact):
+    """Compare what the calls of a line write with what its launches write; the launches' word stands in the end.
+
+    Twice, since memory that nobody has written may hold the right numbers by chance, but hardly after a first run.
+    """
+    written = list({view_of(a): a for launch in line.launches for a in writes_of(launch)}.values())
+    before = [a.copy() for a in written]
+    kernels.replay(line.launches)
+    plain = [a.copy() for a in written]
+    try:
+        program = Program(calls)
+    except ValueError as error:
+        raise Uncapturable(f"`{line.name}` cannot be a call: {error}") from None
+    kept, right = {view_of(a) for a in line.results()}, True
+    for _ in range(2):
+        for a, old in zip(written, before, strict=True):
+            a[...] = old
+        right = right and program.run() < 0 and all(
+            _alike(a, b, exact) for a, b in zip(written, plain, strict=True) if view_of(a) in kept)
+    for a, now in zip(written, plain, strict=True):
+        a[...] = now
+    if not right:
+        raise Uncapturable(f"the captured form of `{line.name}` does not give what the plain launch gives")
+
+
+def _alike(a, b, exact):
+    """Whether a captured line gave what launches gave: to the bit, or up to roundings.
+
+    Merged formulas round otherwise, and where a difference of nearly equal numbers decides (a sign, a step), a few
+    elements may fall on the other side. A wrong loop is wrong nearly everywhere.
+    """
+    if exact or a.dtype.kind != "f":
+        off = a != b if a.dtype.kind in "biu" and not exact else np.array(a.tobytes() != b.tobytes())
+    else:
+        with np.errstate(all="ignore"):
+            size = np.abs(b[np.isfinite(b)]).max(initial=0.0)
+            near = np.abs(a - b) <= np.sqrt(np.finfo(a.dtype).eps) * (np.abs(b) + size)
+        off = ~(near | (a == b) | np.isnan(a) & np.isnan(b))
+    return np.count_nonzero(off) <= off.size // 8
 
 
 def _checksum(a):
@@ -286,7 +352,7 @@ def _straightened(kernel, run, out, operands):
     straight = _loops.straightened(kernel, out, fitted)
     if straight is None:
         straight = _loops.Straight(out, fitted, [], [])
-    elif not reads_out(kernel):
+    elif not reads_out(kernel) and not any(x is out for x in operands):
         straight = straight._replace(before=[pair for pair in straight.before if pair[1] is not out])
     return _between(run(straight.out, *straight.operands), [*spread, *straight.before], straight.behind)
 
@@ -325,17 +391,121 @@ def _products(run, out, a, b):
         calls += some
     return calls
 
+# %% ../nbs/10_capture.ipynb #3b9d60e2
+#| code-fold: true
+# What Python code outside the library may call while a step is recorded, since calling it again changes nothing that
+# outlives the step. What changes an object that the step can reach is found by `_Watch`, whatever was called.
+_VALUES = (bool, int, float, complex, str, bytes, tuple, frozenset, range, slice, type(None), types.MappingProxyType,
+           list, dict, set, collections.deque, type({}.keys()), type({}.values()), type({}.items()), np.generic)
+_PURE_MODULES = {"math", "cmath", "_operator", "itertools", "_functools", "_abc", "_collections"}
+_PURE_LIBRARY = {"contextlib", "functools", "typing", "abc", "enum", "dataclasses", "collections", "numbers", "operator",
+                 "_collections_abc", "collections.abc", "types"}
+_IMPURE = {"open", "input", "print", "exec", "eval", "compile", "breakpoint", "__import__"}
+_BUFFERS = {"memoryview", "bytes", "bytearray"}
+_FRESH = set("zeros ones empty full arange eye zeros_like ones_like empty_like full_like shape ndim size dtype promote_types "
+             "result_type can_cast broadcast_shapes".split())
+
+
+@functools.lru_cache(None)
+def _kind(name):
+    "Whose code a module is: this library's with its compiler, Python's and numpy's, or the user's."
+    root = name.split(".")[0]
+    if root in ("deepnotes", "numba", "llvmlite", ""):          # "": loops that the library has written
+        return "ours"
+    python = root in sys.stdlib_module_names and root != "__main__" or root.startswith("namedtuple_")
+    return "python" if python or root in ("numpy", "scipy") else "user"
+
+
+def _harmless_call(function):
+    "Whether a function written in C does nothing that a replay would have to do again."
+    holder, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
+    if holder is None or isinstance(holder, types.ModuleType):
+        module = getattr(function, "__module__", None) or getattr(holder, "__name__", "")
+        if module == "builtins":
+            return name not in _IMPURE
+        return name in _FRESH if module.split(".")[0] == "numpy" else module in _PURE_MODULES
+    if isinstance(holder, type):
+        return issubclass(holder, _VALUES)
+    if isinstance(holder, np.ndarray):
+        return name not in ("tofile", "dump", "dumps")
+    return isinstance(holder, (*_VALUES, Tensor, types.GeneratorType)) or type(holder).__name__.endswith("iterator")
+
+
+class _Listener:
+    "While it is entered: which Python code outside the library runs in this thread, and what it calls."
+
+    def __init__(self):
+        self.codes, self.trouble = {}, None
+
+    def __enter__(self):
+        self.before = sys.getprofile()
+        if hasattr(self.before, "disable"):                     # cProfile: a function cannot stand in for it
+            self.before.disable()
+        sys.setprofile(self.hear)
+        return self
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
+        if hasattr(self.before, "enable"):
+            self.before.enable()
+        elif self.before is not None:
+            sys.setprofile(self.before)
+
+    def hear(self, frame, event, called):
+        if event not in ("call", "c_call"):
+            return
+        kind = _kind(frame.f_globals.get("__name__") or "")
+        if kind == "ours":
+            return
+        if event == "c_call":
+            if kind == "user" and self.trouble is None and not _harmless_call(called):
+                self.complain(frame, getattr(called, "__qualname__", repr(called)))
+        elif kind == "user":
+            self.codes[frame.f_code] = frame.f_globals
+            for name in _BUFFERS.intersection(frame.f_code.co_names):
+                self.complain(frame, name)
+        elif frame.f_back is not None and _kind(frame.f_back.f_globals.get("__name__") or "") == "user":
+            module = frame.f_globals.get("__name__") or ""
+            files = frame.f_code.co_name.startswith(("save", "load", "from", "mem"))
+            if files if module.split(".")[0] in ("numpy", "scipy") else module not in _PURE_LIBRARY:
+                self.complain(frame.f_back, f"{module}.{frame.f_code.co_name}")
+
+    def complain(self, frame, what):
+        if self.trouble is None:
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            self.trouble = (f"the step calls {what} in Python ({frame.f_code.co_name}, line {frame.f_lineno}"
+                            f"{f': `{line}`' if line else ''}), which replaying would not do")
+
 # %% ../nbs/10_capture.ipynb #51ab0f78
 #| code-fold: true
 _NUMBERS = bool | int | float | str | type(None) | np.generic
-_SKIP = (types.BuiltinFunctionType, np.random.Generator, np.random.BitGenerator)
 _gone = object()
+_MOST = 50000               # objects that a step may reach; more would take longer to look at than to compute
 
 
 def _foreign(x):
     "Whether a function, class or module belongs to Python, numpy or this library, which do not change under a step."
-    name = (getattr(x, "__name__", "") if isinstance(x, types.ModuleType) else getattr(x, "__module__", None) or "").split(".")[0]
-    return name != "__main__" and (name in ("numpy", "scipy", "numba", "deepnotes") or name in sys.stdlib_module_names)
+    name = (getattr(x, "__name__", "") if isinstance(x, types.ModuleType) else
+            x.__globals__.get("__name__") if isinstance(x, types.FunctionType) else getattr(x, "__module__", None))
+    return _kind(name or "") != "user"
+
+
+def _all_codes(code):
+    "The code of a function, and of the functions, comprehensions and generators within it."
+    return [code, *[c for k in code.co_consts if isinstance(k, types.CodeType) for c in _all_codes(k)]]
+
+
+def _state(generator):
+    "Where a generator of random numbers stands."
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.RandomState):
+        name, key, *rest = generator.get_state()
+        return name, key.tobytes(), *rest
+    return repr(getattr(generator, "bit_generator", generator).state)
+
+
+_RANDOM = (np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
 
 
 def _names_in(code):
@@ -350,6 +520,12 @@ def _found(holder, key):
             return holder.cell_contents
         if key is len:
             return len(vars(holder) if isinstance(holder, type) else holder)
+        if key is iter:                             # a container that has no places: all that is in it
+            return tuple(holder)
+        if key is sum:                              # one that is too long to be kept: who is in it
+            return hash(tuple(map(id, holder)))
+        if isinstance(holder, type):
+            return vars(holder)[key]                # not what it makes of itself: a method bound anew each time
         return holder[key] if isinstance(holder, dict | list) else getattr(holder, key)
     except (LookupError, AttributeError, ValueError):
         return _gone
@@ -359,40 +535,78 @@ class _Watch:
     "What a step can reach: tensors and arrays by name, and what its Python code might look at."
 
     def __init__(self, step):
-        self.entries, self.tensors, self.names, self.seen = [], [], {}, {}
-        queue = [(step, "")]
+        self.entries, self.tensors, self.names, self.seen, self.codes = [], [], {}, {}, set()
+        self.library, self.labels, self.iterators = set(), {}, []           # holders that only this library changes
+        self.draws = [(g, _state(g)) for g in (random._inst, np.random.mtrand._rand)]
+        queue = collections.deque([(step, "")])
         while queue:
-            x, path = queue.pop(0)
-            if id(x) in self.seen or isinstance(x, _SKIP) or len(self.seen) > 20000:
+            x, path = queue.popleft()
+            if id(x) in self.seen or isinstance(x, types.BuiltinFunctionType | Captured):
                 continue
             self.seen[id(x)] = x
-            if isinstance(x, Tensor):
-                self.tensors.append((x, x._data, x.requires_grad))
-                self.name(x._data, path)
-            elif isinstance(x, np.ndarray):
-                self.name(x, path)
-            elif isinstance(x, types.FunctionType):
-                queue += self.of_function(x)
-            elif isinstance(x, types.MethodType):
-                queue += [(x.__func__, path), (x.__self__, path)]
-            elif isinstance(x, property):
-                queue += [(f, path) for f in (x.fget,) if f is not None]
-            elif isinstance(x, functools.partial):
-                queue += [(x.func, path), (x.args, path), (x.keywords, path)]
-            elif isinstance(x, type):
-                if not _foreign(x):
-                    queue += self.of_places(x, list(vars(x).items()), path, _NUMBERS)
-            elif isinstance(x, dict):
-                queue += self.of_places(x, list(x.items()), path)
-            elif isinstance(x, list | tuple):
-                if len(x) <= 4096:
-                    found = self.of_places(x if isinstance(x, list) else None, list(enumerate(x)), path)
-                    queue += [(v, path) for v, _ in found] if len(x) == 1 else found
-            elif not isinstance(x, _NUMBERS | types.ModuleType):
-                queue += self.of_places(getattr(x, "__dict__", None), list(getattr(x, "__dict__", {}).items()), path)
-                slots = [s for c in type(x).__mro__ for s in getattr(c, "__slots__", ()) if isinstance(s, str)]
-                queue += self.of_places(x, [(s, getattr(x, s)) for s in slots if s[:2] != "__" and hasattr(x, s)], path)
-                queue += [(c, path) for c in type(x).__mro__]
+            if len(self.seen) > _MOST:
+                break
+            queue += self.inside(x, path)
+
+    def inside(self, x, path):
+        "What to look at next, with names."
+        if isinstance(x, Tensor):
+            self.tensors.append((x, x._data, x.requires_grad))
+            self.name(x._data, path)
+            self.enter(x, "_hooks", path)
+            return [(x._hooks, path + "_hooks")]
+        if isinstance(x, np.ndarray):
+            self.name(x, path)
+            return []
+        if isinstance(x, types.FunctionType):
+            return self.of_function(x)
+        if isinstance(x, types.MethodType):
+            return [(x.__func__, path), (x.__self__, path)]
+        if isinstance(x, property):
+            return [(f, path) for f in (x.fget, x.fset) if f is not None]
+        if isinstance(x, staticmethod | classmethod):
+            return [(x.__func__, path)]
+        if isinstance(x, functools.partial):
+            return [(x.func, path), (x.args, path), (x.keywords, path)]
+        if isinstance(x, type):
+            return [] if _foreign(x) else self.of_places(x, list(vars(x).items()), path)
+        return self.of_object(x, path)
+
+    def of_object(self, x, path):
+        if isinstance(x, dict):
+            return self.of_places(x, list(x.items()), path)
+        if isinstance(x, list | tuple):
+            if isinstance(x, list) and len(x) > 4096:
+                self.enter(x, sum, path)
+            found = self.of_places(x if isinstance(x, list) else None, list(enumerate(x)) if len(x) <= 4096 else [], path)
+            return [(v, path) for v, _ in found] if len(x) == 1 else found
+        if isinstance(x, set | frozenset | collections.deque | bytearray):
+            self.enter(x, iter, path)
+            return [] if isinstance(x, bytearray) else self.of_places(None, list(enumerate(x)), path)
+        if isinstance(x, _RANDOM):
+            self.draws.append((x, _state(x)))
+            return []
+        if isinstance(x, _NUMBERS | types.ModuleType):
+            return []
+        if hasattr(type(x), "__next__") or _module_of(type(x)) in ("numba", "ctypes", "_ctypes", "_io"):
+            self.iterators.append((x, path))
+        return self.of_attributes(x, path)
+
+    def of_attributes(self, x, path):
+        ours = _module_of(type(x)) == "deepnotes"
+        space = getattr(x, "__dict__", None)
+        if ours and space is not None:
+            self.library.add(id(space))
+        found = self.of_places(space, list((space or {}).items()), path)
+        slots = [s for c in type(x).__mro__ for s in getattr(c, "__slots__", ()) if isinstance(s, str)]
+        inside = self.of_places(x, [(s, getattr(x, s)) for s in slots if s[:2] != "__" and hasattr(x, s)], path)
+        if ours:                                # what a container of the library holds is the library's too
+            self.library.update(id(v) for v, _ in found if isinstance(v, dict | list))
+        return found + inside + [(c, path) for c in type(x).__mro__]
+
+    def enter(self, holder, key, path):
+        self.entries.append((holder, key, _found(holder, key)))
+        self.labels[id(holder)] = path
 
     def arrays(self):
         return {id(a): a for x in self.seen.values() for a in [x._data if isinstance(x, Tensor) else x]
@@ -405,6 +619,8 @@ class _Watch:
     def of_function(self, function):
         if (function.__module__ or "").split(".")[0] in ("numpy", "scipy", "numba"):
             return []
+        if not _foreign(function):
+            self.codes.update(_all_codes(function.__code__))
         found, names = [], _names_in(function.__code__)
         if not _foreign(function):
             space = function.__globals__
@@ -412,21 +628,24 @@ class _Watch:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             value = _found(cell, None)
             if value is not _gone:
-                self.entries.append((cell, None, value))
+                self.enter(cell, None, name)
                 found.append((value, name))
         for module in [v for v, _ in found if isinstance(v, types.ModuleType) and not _foreign(v)]:
             found += self.of_places(module, [(n, vars(module)[n]) for n in names if n in vars(module)], "")
         return found + [(function.__defaults__, "default"), (function.__kwdefaults__, "default")]
 
-    def of_places(self, holder, items, path, only=object):
+    def of_places(self, holder, items, path):
         "Note what a dictionary, list or object holds, and return it with names, to be looked at next."
         found = []
-        if isinstance(holder, dict) and path or isinstance(holder, type):
-            self.entries.append((holder, len, _found(holder, len)))
+        if isinstance(holder, dict) and path or isinstance(holder, type | list):
+            self.enter(holder, len, path)
+        if id(holder) in self.library:
+            self.library.update(id(value) for _, value in items if isinstance(value, dict | list))
+        self.labels[id(holder)] = path
         for key, value in items:
             if key == "grad":
                 continue
-            if holder is not None and isinstance(value, only):
+            if holder is not None:
                 self.entries.append((holder, key, value))
             if isinstance(value, _NUMBERS):
                 continue
@@ -435,19 +654,61 @@ class _Watch:
             found.append((value, f"{path}_{tag}" if path else tag))
         return found
 
-    def settle(self, before, after, launches):
-        """Keep what the step itself does not change; refuse numbers that it changes in Python, where replay would not."""
-        start, end = ({(id(holder), key): value for holder, key, value in w.entries} for w in (before, after))
-        kept = []
-        for holder, key, value in self.entries:
-            if (id(holder), key) not in start or (id(holder), key) not in end:
-                continue
-            was, now = start[id(holder), key], end[id(holder), key]
-            if was is now or _equal(was, now):
-                kept.append((holder, key, value))
-            elif key is not len and isinstance(was, int | float) and isinstance(now, int | float):
-                raise Uncapturable(f"the step changes {key!r} in Python, from {was} to {now}, which replaying would not do; "
-                                   "keep it in a one-element array and change it by a launch")
+    def differences(self, before):
+        "What is not as it was `before`: (holder, key, was, now)."
+        start, end = ({(id(holder), key): (holder, value) for holder, key, value in w.entries} for w in (before, self))
+        for spot in start.keys() | end.keys():
+            if spot[0] in before.labels and spot[0] in self.labels:
+                was, now = (found.get(spot, (None, _gone))[1] for found in (start, end))
+                if not _same(was, now):
+                    yield (start.get(spot) or end[spot])[0], spot[1], was, now
+
+    def trace(self, before, listener, library=True):
+        """What Python code left behind, or None: one sentence. Whatever that was, replaying would not do it.
+
+        `library`: also where this library itself keeps it, as it does once, in the first step of all.
+        """
+        if listener.trouble is not None:
+            return listener.trouble
+        for generator, state in before.draws:
+            if _state(generator) != state:
+                return (f"the step draws random numbers in Python, from a {type(generator).__name__}, which replaying would "
+                        "not do; a random state of this library is an array that launches change")
+        unknown = next((c for c in listener.codes if c not in self.codes and c not in before.codes), None)
+        if unknown is not None:
+            return (f"the step runs `{unknown.co_name}` (line {unknown.co_firstlineno} of {unknown.co_filename}), which was found "
+                    "only while it ran, so that what it changes cannot be known")
+        if len(self.seen) > _MOST:
+            return f"the step reaches more than {_MOST:,} Python objects, too many to see which of them it changes"
+        names = {n for c in listener.codes for n in (*c.co_names, *c.co_freevars, *c.co_consts) if isinstance(n, str)}
+        for x, path in before.iterators:
+            if any(("_" + re.sub(r"(_\d+)+$", "", path)).endswith("_" + n) for n in names):
+                return (f"the step can reach `{path}`, of type {type(x).__name__}, and what Python code does with that cannot "
+                        "be seen")
+        found = [d for d in self.differences(before) if library or id(d[0]) not in self.library]
+        return self.told(*min(found, key=lambda d: d[1] is len or d[1] is sum)) if found else None
+
+    def told(self, holder, key, was, now):
+        if key is not len and isinstance(was, int | float) and isinstance(now, int | float):
+            return (f"the step changes {key!r} in Python, from {was} to {now}, which replaying would not do; "
+                    "keep it in a one-element array and change it by a launch")
+        path, value = self.labels.get(id(holder)) or "", was if now is _gone else now
+        if isinstance(holder, type):
+            path = path or holder.__name__
+        where = f"{key!r}{f' of `{path}`' if path else ''}" if isinstance(key, str) else f"`{path or 'a variable'}`"
+        if isinstance(key, str | type(None)) and value is not _gone:
+            return (f"the step changes {where} in Python, to a {type(value).__name__}, which replaying would not do; return from "
+                    "the step what is to be kept")
+        return (f"the step changes {where} in Python, a {type(holder).__name__}, which replaying would not do; return from the "
+                "step what is to be kept")
+
+    def settle(self, before, listener, launches):
+        """Keep what the step itself does not change; refuse what it changes in Python, where replay would not."""
+        trace = self.trace(before, listener)
+        if trace is not None:
+            raise Uncapturable(trace)
+        start = {(id(holder), key) for holder, key, _ in before.entries}
+        kept = [e for e in self.entries if (id(e[0]), e[1]) in start and e[1] is not sum]
         used = {id(owner(a)) for launch in launches for a in [*reads_of(launch), *writes_of(launch)]}
         self.small = [(a, a.copy()) for a in self.arrays() if a.size <= 16 and id(a) not in used]
         self.entries, self.seen = kept, list(self.seen.values())        # what is watched by its address must live
@@ -456,8 +717,8 @@ class _Watch:
         "The name of something that is not as it was at the recording, or None."
         for holder, key, value in self.entries:
             now = holder[key] if type(holder) is dict and key in holder else _found(holder, key)
-            if now is not value and not _equal(now, value):
-                return key if isinstance(key, str) else "a variable of the step"
+            if now is not value and not _same(now, value):
+                return key if isinstance(key, str) else self.labels.get(id(holder)) or "a variable of the step"
         for tensor, array, requires_grad in self.tensors:
             if tensor._data is not array or tensor.requires_grad != requires_grad:
                 return self.names.get((id(owner(array)), _offset(array), array.shape), "a parameter")
@@ -465,6 +726,16 @@ class _Watch:
             if array.tobytes() != before.tobytes():
                 return self.names.get((id(array), 0, array.shape), "an array")
         return None
+
+
+def _module_of(kind):
+    return (kind.__module__ or "").split(".")[0]
+
+
+def _same(a, b):
+    if type(a) is tuple and type(b) is tuple and len(a) == len(b):
+        return all(x is y or _equal(x, y) for x, y in zip(a, b, strict=True))
+    return a is b or _equal(a, b)
 
 
 def _equal(a, b):
@@ -527,6 +798,10 @@ class Line:
     def calls(self):
         return lowered(*self.launches[0])
 
+    def results(self):
+        "The arrays that it leaves for others to read."
+        return writes_of(self.launches[0])
+
     def arguments(self):
         return self.launches[0].out, *self.launches[0].operands
 
@@ -545,6 +820,11 @@ class Joined(Line):
 
     def calls(self):
         return self.form.calls()
+
+    def results(self):
+        if not hasattr(self.form, "group"):             # the outer product is never written
+            return writes_of(self.launches[-1])
+        return [a for n, launch in enumerate(self.launches) if n in self.form.group.needed for a in writes_of(launch)]
 
     def arguments(self):
         (_, args), = self.form.calls()
@@ -598,6 +878,10 @@ class _Looking:
 _looking = _Looking()
 
 
+_PROGRAMS = 8                   # for one kind of inputs, of which only the numbers differ: each has loops of its own
+_WORTH, _TRIES = 50, 3          # a recording costs some hundred steps: three programs in a row that ran less often are the last
+
+
 class _Plan:
     "A step for inputs of given shapes: recorded twice, then a program."
 
@@ -607,28 +891,33 @@ class _Plan:
                           else Tensor(np.empty(x.shape, x.dtype), x.requires_grad) for x in inputs]
         self.buffers = [x._data if isinstance(x, Tensor) else x for x in self.arguments if not _is_constant(x)]
         self.recordings, self.watch, self.single, self.tries, self.why = [], None, True, 3, None
+        self.clean = lambda: False              # whether the last recording left no trace in Python; looked up if asked
+        self.runs, self.short = 0, 0            # how often the program ran; how many before it did so less than _WORTH times
 
     def eager(self, *arguments):
         "The step, run by Python on what the buffers hold."
+        self.clean = lambda: False
         result = self.captured.step(*arguments or self.arguments)
         self.single = not isinstance(result, tuple | list)
         return result
 
     def record(self):
         "One real step, recorded."
-        before = _Watch(self.captured.step)
+        before, self.captured._before = self.captured._before or _Watch(self.captured.step), None
         trial = _Trial(self.recordings[-1][0], before) if self.recordings else None
         shown = [x.view(_Seen) if isinstance(x, np.ndarray) and x.ndim else x for x in self.arguments]
-        with _looking, kernels.recording() as launches:
+        listener = _Listener()
+        with _looking, kernels.recording() as launches, listener:
             result = self.eager(*shown)
         parts = [result] if self.single else list(result)
         after = _Watch(self.captured.step)
-        self.recordings.append((launches, parts, before, after))
+        self.clean = lambda: not launches.peeks and after.trace(before, listener, library=False) is None
+        self.recordings.append((launches, parts, before, after, listener))
         if len(self.recordings) == 2:
             try:
                 with Interrupts(patient=True):          # it puts memory back as it was
                     self.build(trial)
-                self.recordings = []
+                self.recordings, self.clean = [], lambda: False
             except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
                 del self.recordings[0]              # the first step of all may have made what later ones find
@@ -637,7 +926,7 @@ class _Plan:
         return result
 
     def build(self, trial):
-        (first, parts1, *_), (second, parts, before, after) = self.recordings
+        (first, parts1, *_), (second, parts, before, after, listener) = self.recordings
         for launches in (first, second):
             if getattr(launches, "peeks", None):
                 raise Uncapturable(launches.peeks[0])
@@ -651,7 +940,7 @@ class _Plan:
         for x, y in zip(parts1, parts, strict=True):
             if x is not None:
                 match.compare(kernels.copy, x._data, y._data)
-        after.settle(before, after, second)
+        after.settle(before, listener, second)
         _check_sources(second, match)
         trial.judge(second, match, after)
         self.watch, self.parts = after, parts
@@ -659,29 +948,34 @@ class _Plan:
         for a in self.outputs:
             if not match.lives_on(a) and id(owner(a)) not in {id(owner(launch.out)) for launch in second}:
                 raise Uncapturable("the step returned an array that no launch has written")
-        self.lines = self.merged(match) if self.captured.fuse else [Line(launch) for launch in second]
-        calls, self.line_of = [], []
-        for line in self.lines:
-            some = line.calls()
-            calls += some
-            self.line_of += [line] * len(some)
-        self.program = Program(calls)
-        names = [p.name for p in self.captured.parameters]
-        names += [f"x{i}" for i in range(len(names), len(self.arguments))]
-        self.inputs = [(name, x._data if isinstance(x, Tensor) else x)
-                       for name, x in zip(names, self.arguments, strict=False) if not _is_constant(x)]
-
-    def merged(self, match):
-        "The launches as fewer loops. Gradients are then no longer kept where nobody reads them."
         kept = {id(owner(a)) for a in self.outputs}
 
         def lasting(a):
             return match.lives_on(a) or id(owner(a)) in kept
 
-        groups = rewritten(self.recordings[1][0], lasting)
-        for tensor, *_ in self.watch.tensors:
-            if tensor.grad is not None and not lasting(tensor.grad._data):
+        self.lines = self.merged(lasting) if self.captured.fuse else [Line(launch) for launch in second]
+        self.written = list({id(a): a for launch in second for a in writes_of(launch) if match.lives_on(a)}.values())
+        calls = [line.calls() for line in self.lines]
+        trial.judge_program(self.lines, calls, second, match, lasting, not self.captured.fuse)
+        self.line_of = [line for line, some in zip(self.lines, calls, strict=True) for _ in some]
+        self.program = Program([call for some in calls for call in some])
+        for tensor, *_ in after.tensors:
+            if self.captured.fuse and tensor.grad is not None and not lasting(tensor.grad._data):
                 tensor.grad = None
+        names = [p.name for p in self.captured.parameters]
+        names += [f"x{i}" for i in range(len(names), len(self.arguments))]
+        self.inputs = [(name, x._data if isinstance(x, Tensor) else x)
+                       for name, x in zip(names, self.arguments, strict=False) if not _is_constant(x)]
+
+    def stale(self):
+        "The name of something that is not as it was when the program was made, memory that it may write included; or None."
+        if all(a.flags.writeable for a in self.written):
+            return self.watch.changed()
+        return "an array that is read-only now"
+
+    def merged(self, lasting):
+        "The launches as fewer loops. Gradients are then no longer kept where nobody reads them."
+        groups = rewritten(self.recordings[1][0], lasting)
         return [Line(group.launches[0]) if len(group.launches) == 1 else
                 Joined(group.launches, group.outer if hasattr(group, "outer") else group.fused) for group in groups]
 
@@ -753,7 +1047,8 @@ class Captured:
             self.parameters = list(inspect.signature(step).parameters.values())
         except (TypeError, ValueError):
             self.parameters = []
-        self._plans, self._last, self._lock = {}, None, own_lock(self)
+        self._plans, self._last, self._lock, self._numbers = {}, None, own_lock(self), {}
+        self._before = None
 
     @property
     def captured(self):
@@ -766,6 +1061,17 @@ class Captured:
         if self._last.program is None and self._last.reason is None:
             return self._last.why or "the step has been recorded once; the second recording shows what stays the same"
         return self._last.reason
+
+    @property
+    def has_own_code(self):
+        "Whether the step can reach Python code that is not this library's."
+        self._before = _Watch(self.step)            # a recording that follows begins with it: nothing runs in between
+        return bool(self._before.codes)
+
+    @property
+    def left_no_trace(self):
+        "Whether the last step in Python did nothing but launches: taken back and done again, it would be the same."
+        return self._last is not None and (self._last.program is not None or self._last.clean())
 
     @property
     def source(self):
@@ -793,14 +1099,37 @@ class Captured:
         key = tuple((type(x), repr(x)) if _is_constant(x) else
                     (x.shape, x.dtype, isinstance(x, Tensor), isinstance(x, Tensor) and x.requires_grad) for x in inputs)
         plan = self._plans.get(key)
-        if plan is not None and plan.program is not None and plan.watch.changed() is not None:
-            plan = None
+        if plan is not None and plan.program is not None:
+            name = plan.stale()
+            if name is not None:
+                plan = self._plans[key] = self._anew(plan, name, inputs)
         if plan is None:
-            plan = self._plans[key] = _Plan(self, inputs)
-            if len(self._plans) > 32:                               # a number that is another one each time, say
-                del self._plans[next(iter(self._plans))]
+            plan = self._first_plan(key, inputs)
         self._last = plan
         return plan
+
+    def _first_plan(self, key, inputs):
+        "A plan for inputs that have not come yet: a plain one, and not kept, if only numbers differ and too many have come."
+        plan, numbers = _Plan(self, inputs), [x for x in inputs if _is_constant(x)]
+        alike = tuple(k[0] if _is_constant(x) else k for k, x in zip(key, inputs, strict=True))
+        if numbers and self._numbers.get(alike, 0) >= _PROGRAMS:
+            plan.reason = (f"the number that it is given is another one again ({', '.join(map(repr, numbers))}), after "
+                           f"{_PROGRAMS} that a program was recorded for; a number that changes can be given as an array of one element")
+            return plan
+        self._numbers[alike] = self._numbers.get(alike, 0) + bool(numbers)
+        self._plans[key] = plan
+        if len(self._plans) > 32:                                   # shapes that do not come again, say
+            del self._plans[next(iter(self._plans))]
+        return plan
+
+    def _anew(self, plan, name, inputs):
+        "A plan in place of one whose step reaches something that changed; a plain one if that happens all the time."
+        new = _Plan(self, inputs)
+        new.short = plan.short + 1 if plan.runs < _WORTH else 0
+        if new.short > _TRIES:
+            new.reason = (f"between its calls, something that it reaches is changed again and again (`{name}` was the last), and "
+                          "each time it would have to be recorded anew")
+        return new
 
     def __call__(self, *inputs):
         """One step.
@@ -809,7 +1138,8 @@ class Captured:
         ----------
         *inputs : Tensor or ndarray, or Python numbers
             What the step takes, by position. Arrays are copied into fixed buffers. A number, and an array of no axes, is part of
-            the program: another value is recorded anew.
+            the program: another value is recorded anew, and after eight of them other values run in Python. Give a number
+            that changes as an array of one element.
 
         Returns
         -------
@@ -838,6 +1168,7 @@ class Captured:
 
     def _advance(self, plan):
         if plan.program is not None:
+            plan.runs += 1
             failed = plan.program.run()
             if failed >= 0:
                 plan.failed(failed)
@@ -1001,6 +1332,7 @@ class _Run:
                     raise IndexError("run: order names a row that does not exist")
                 plan.failed(failed - first)
             self.done += now
+            plan.runs += now
             steps -= now
             chunk = max(1, min(8 * chunk, int(0.05 * now / max(spent, 1e-9))))
             if self.progress is not None:
@@ -1044,7 +1376,9 @@ def capture(step, fuse=True):
     The first two calls for inputs of given shapes run in Python and are recorded; from the third on, machine code runs.
     Where the recordings differ, two more are tried. Where they still differ, or where a step needs a number in Python, lets
     numpy look into its arrays or changes memory by other means than launches, every call runs in Python, and `reason` says
-    why. Out of sight are a file or a clock that the step reads, and what `np.asarray` makes of an input array.
+    why. So it does where Python code, wherever the step reaches it, leaves something behind (an entry of a list, an attribute,
+    the place of an iterator or of random numbers) or calls what may reach beyond the process, such as `print`, a file or a
+    clock; and where something that the step reaches is changed so often that recording it anew would never pay.
 
     Chapter: From Python to machine code, section Capture
     """

@@ -652,13 +652,11 @@ class Trainer:
         return self._step
 
     def _warm_up(self, stepped, kind, batch):
-        """Let a captured step be recorded, and take back what that changed.
+        """Let a captured step of this library's code be recorded, and take back what that changed.
 
         Recording takes two steps in Python, whose last digits may differ from those of merged loops. Since they are taken
         back, every step that counts runs in the same way, and a run that is continued repeats the one that was not.
         """
-        if isinstance(stepped, _Eager) or kind in self._warm:
-            return
         before, arrays = self._snapshot(), batch()
         try:
             for _ in range(2):
@@ -666,6 +664,21 @@ class Trainer:
         finally:
             self._restore(before)
         self._warm.add(kind)
+
+    def _first_of_a_kind(self, stepped, kind, batch, real):
+        """A step that the user's own code takes part in, for the first time with such a batch: that step itself is recorded.
+
+        If it left a trace in Python (a counter, a list, a line printed), such steps stay plain, and this one counts: its
+        results are returned. If it left none, nobody can tell that it is taken back and done again with the others.
+        """
+        before = self._snapshot()
+        results = real()
+        if stepped.left_no_trace:
+            self._restore(before)
+            self._warm_up(stepped, kind, batch)
+            return None
+        self._warm.add(kind)
+        return results
 
     def _snapshot(self):
         return (self.model.state_dict(), self.optimizer.state_dict(),
@@ -687,15 +700,30 @@ class Trainer:
                 for _ in range(steps):
                     self.scheduler.step()
 
+    def _all_steps(self, run, steps, feeds):
+        "The steps of a segment, after the recordings that they need: a list of columns, one of them the losses."
+        kinds = {} if isinstance(self._step, _Eager) else {kind: k for kind, k in reversed(run.kinds) if k < steps}
+        new = sorted((k, kind) for kind, k in kinds.items() if kind not in self._warm)
+        done, parts = 0, []
+        if new and not self._step.has_own_code:
+            for k, kind in new:
+                self._warm_up(self._step, kind, lambda k=k: run.batch(k))
+            new = []
+        for k, kind in new:
+            parts += [run(done, k - done, feeds)] if k > done else []
+            first = self._first_of_a_kind(self._step, kind, lambda k=k: run.batch(k), lambda k=k: run(k, 1, feeds))
+            parts += [] if first is None else [first]
+            done = k + (first is not None)
+        parts += [run(done, steps - done, feeds)] if steps > done else []
+        return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+
     def _segment(self, run, steps, where, interrupts):
         "Some steps, all of them or none: after an error or Ctrl-C everything stands as it stood before."
         before = self._snapshot()
         try:
             feeds = self.scheduler.feeds(steps) if self._per_step and steps > 1 else ()
             with interrupts.allowed(), self._training():
-                for kind, k in run.kinds:
-                    self._warm_up(self._step, kind, lambda k=k: run.batch(k))
-                results = run(steps, feeds)
+                results = self._all_steps(run, steps, feeds)
         except BaseException:
             self._restore(before)
             raise
@@ -705,7 +733,7 @@ class Trainer:
             self._restore(before)                                   # go back, and up to the step that failed
             if first:
                 with self._training():
-                    run(first, feeds)
+                    self._all_steps(run, first, feeds)
                 self._move_schedule(first)
             return [column[:first] for column in results], (value, where(first))
         self._move_schedule(steps)
@@ -940,8 +968,8 @@ class Trainer:
         used = np.add.reduceat(self._counted(arrays[1][order[start * size:stop]]), np.arange(0, sum(counts), size)).tolist()
         answers = arrays[1][:1].size if self._hits is _binary_hits else 1
 
-        def run(steps, feeds):
-            return stepped.run(arrays, order, size, start, steps, [(a, v[:steps]) for a, v in feeds])
+        def run(first, steps, feeds):
+            return stepped.run(arrays, order, size, start + first, steps, [(a, v[first:first + steps]) for a, v in feeds])
 
         def batch(k):
             rows = order[(start + k) * size:(start + k + 1) * size]
@@ -962,9 +990,9 @@ class Trainer:
         "How to run the next batches of a stream, kept until they have gone well, and their sizes."
         kept = [self._pair(loader, x, y) for _, (x, y) in zip(range(steps), stream, strict=False)]
 
-        def run(steps, feeds):
+        def run(first, steps, feeds):
             results = []
-            for k, pair in enumerate(kept[:steps]):
+            for k, pair in enumerate(kept[first:first + steps], first):
                 for array, values in feeds:
                     array[...] = values[k]
                 results.append([_value(t) for t in stepped(*pair)])
@@ -1135,6 +1163,7 @@ class Trainer:
                 "own_metrics": [name for name, f in self.metrics.items() if _METRICS.get(name) is not f],
                 "scheduler_interval": self.scheduler_interval, "clip_grad_norm": self.clip_grad_norm,
                 "clip_grad_value": self.clip_grad_value, "training": self.model.training,
+                "features": None if self.features is None else list(self.features),
             },
             "model": checkpoints.model_state(self.model),
             "optimizer": checkpoints.optimizer_state(self.optimizer, self.model),
@@ -1175,10 +1204,13 @@ class Trainer:
                 training, seed = state["settings"]["training"], state["settings"]["seed"]
                 if not (isinstance(training, bool) and isinstance(seed, int) and seed >= 0):
                     raise ValueError(f"training is {training!r} and the seed {seed!r}")
+                features = state["settings"].get("features")        # files of the first version have none
+                features = None if features is None else tuple(map(str, features))
         except BaseException:
             self._restore(before)
             raise
         self.history, self._sums, self._position, self._callback_states, self.seed = history, sums, position, states, seed
+        self.features = features
         self.model.train(training)
 
     @classmethod

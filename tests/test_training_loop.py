@@ -644,7 +644,7 @@ NOW = {"epochs": 1, "progress": False}
     (lambda: a_trainer(clip_grad_norm="1"), ValueError, "clip_grad_norm must be positive and finite"),
     (lambda: a_trainer(loss=lambda out, y: 1.0).fit(*blobs(), **NOW), TypeError, "one entry.*got float"),
     (lambda: a_trainer(loss=lambda out, y: outputs.cross_entropy(out, y, reduction="none")).fit(*blobs(), **NOW), TypeError,
-     r"one entry.*got one of shape \(28,\)"),
+     r"one entry.*got one of shape \(32,\)"),
     (lambda: a_trainer(metrics=[lambda out, y: out]).fit(*blobs(), **NOW), TypeError, r"must return a number.*\(60, 3\)"),
     (lambda: a_trainer().fit(*blobs(), validation=0.2, **NOW), TypeError, "must be a pair .* got float"),
     (lambda: a_trainer().fit(*blobs(), validation=Loader(*blobs()), **NOW), TypeError, "must be a pair .* got Loader"),

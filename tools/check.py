@@ -1,4 +1,4 @@
-"""The gate (`make check`) and the export (`make export`, `--write`), in the project's environment.
+"""The gate (`make check`) and the export (`make export`, `--write`; `make update`, `--update`), in the project's environment.
 
 Each check returns its complaints as sentences that say what to do; none means it passed.
 """
@@ -20,7 +20,7 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"compiler", "_checks", "_doors", "_life"},
+    {"compiler", "_checks", "_doors", "_life", "_safetensors"},
     {"_cache"},
     {"_machine", "_loops", "_product", "_workers"},
     {"_rows"},
@@ -45,7 +45,8 @@ def sha(text):
 
 def modules_in(library):
     """The text of each module of a library, by its path within it (`training/trainer.py`)."""
-    return {p.relative_to(library).as_posix(): p.read_text(encoding="utf-8") for p in sorted(library.rglob("*.py"))}
+    paths = sorted(p for p in library.rglob("*.py") if p.name != "_modidx.py")
+    return {p.relative_to(library).as_posix(): p.read_text(encoding="utf-8") for p in paths}
 
 
 def export_to(folder):
@@ -57,7 +58,6 @@ def export_to(folder):
         sys.exit(f"{done.stdout}{done.stderr}\nError: nbdev_export failed; deepnotes/ is as it was.")
     # nbdev's index of symbols is read by nothing here, and every merge would meet in it.
     modules = modules_in(folder / "deepnotes")
-    modules.pop("_modidx.py", None)
     for text in modules.values():  # nbdev writes what stands in the cells, Python or not
         try:
             ast.parse(text)
@@ -89,7 +89,7 @@ def shown(tool):
 
 
 def update(name):
-    return f"{shown('nbdev_update')} --fname deepnotes/{name}"
+    return f"make update ARGS=deepnotes/{name}"
 
 
 def notebook_of(text):
@@ -129,6 +129,36 @@ def write_export():
         print(f"removed deepnotes/{name}: no chapter exports it any more")
     LEDGER.parent.mkdir(exist_ok=True)
     LEDGER.write_text(json.dumps({n: sha(t) for n, t in fresh.items()}, indent=1))
+
+
+def carry_back_edits(names):
+    """`make update`: bring edits made in modules back into the notebooks that export them.
+
+    nbdev wants its index of symbols for that, which the tree does not keep: it is there while nbdev works.
+    """
+    index = LIBRARY / "_modidx.py"
+    with tempfile.TemporaryDirectory() as folder:
+        export_to(Path(folder))
+        shutil.copy(Path(folder) / "deepnotes" / index.name, index)
+    try:
+        for name in names or [f"deepnotes/{n}" for n, t in current_library().items() if hand_edited(n, t, last_export())]:
+            if name != "deepnotes/_modidx.py":
+                subprocess.run([TOOLS / "nbdev_update", "--fname", name], cwd=ROOT, check=True)
+                notebook = notebook_of((ROOT / name).read_text(encoding="utf-8"))
+                without_doubled_directives(ROOT / notebook)
+                print(f"carried {name} back into {notebook}")
+    finally:
+        index.unlink()
+    write_export()
+
+
+def without_doubled_directives(path):
+    """nbdev exports the directives of others (`#| code-fold`) and, carrying a cell back, puts them below themselves."""
+    book = json.loads(path.read_text(encoding="utf-8"))
+    for cell in book["cells"]:
+        lines = cell["source"]
+        cell["source"] = [line for i, line in enumerate(lines) if not (line.startswith("#|") and line in lines[:i])]
+    path.write_text(json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def check_export():
@@ -297,6 +327,8 @@ CHECKS = {
 def main():
     if "--write" in sys.argv:
         return write_export()
+    if "--update" in sys.argv:
+        return carry_back_edits(sys.argv[sys.argv.index("--update") + 1 :])
     failed = 0
     for title, check in CHECKS.items():
         complaints = list(check())

@@ -1,0 +1,66 @@
+"""Guards and boundaries that one changed operator would take away, each with a test that notices."""
+import numpy as np
+import pytest
+
+from deepnotes import autograd as ag
+from deepnotes import kernels, outputs
+from deepnotes.autograd import Tensor
+from deepnotes.capture import capture
+from deepnotes.kernels import launch
+from deepnotes.layers import RMSNorm
+
+
+def test_retained_gradients_of_two_passes_add_up():
+    x = Tensor(np.ones(3), requires_grad=True)
+    h = x * 2
+    h.retain_grad()
+    h.sum().backward(retain_graph=True)
+    (h * 3).sum().backward()
+    np.testing.assert_array_equal(h.grad.data, [4, 4, 4])
+
+
+def test_a_graph_that_needs_a_gradient_notices_that_another_was_added_to_it():
+    x, w = Tensor(np.ones(3), requires_grad=True), Tensor(np.ones(3), requires_grad=True)
+    (x * 2).sum().backward()
+    y = (x.grad * w).sum()                                              # its derivative by w is x.grad as it is now
+    (x * 5).sum().backward()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+@pytest.mark.parametrize("count, correction", [(0.0, 0.0), (1.0, 0.0), (2.0, 2 * np.log(2) - 2 + 0.5 * np.log(4 * np.pi))])
+def test_the_correction_for_large_counts_begins_above_one(count, correction):
+    loss = outputs.poisson_nll_loss(Tensor([0.5]), Tensor([count]), full=True).item()
+    np.testing.assert_allclose(loss, np.exp(0.5) - 0.5 * count + correction, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_default_eps_of_rms_norm_is_that_of_the_dtype(dtype):
+    eps = np.finfo(dtype).eps
+    x = np.full((1, 4), np.sqrt(eps), dtype)                            # whose mean square is eps too
+    out = RMSNorm(4, dtype=dtype)(Tensor(x)).data
+    np.testing.assert_allclose(out, np.full((1, 4), np.sqrt(0.5)), rtol=1e-5)
+
+
+def test_views_of_one_array_that_begin_elsewhere_are_other_steps():
+    row, place = np.arange(12.0), {"start": 0}
+
+    def step(x):
+        return Tensor(launch(kernels.add, np.empty(2), x.data, row[place["start"]:place["start"] + 2]))
+
+    captured, x = capture(step), Tensor(np.zeros(2))
+    for start in range(0, 10, 2):
+        place["start"] = start
+        np.testing.assert_array_equal(captured(x).data, row[start:start + 2])
+        assert not captured.captured
+    assert "not the same" in captured.reason
+
+
+def test_the_second_derivative_of_a_standard_deviation_of_zero_is_zero():
+    x = Tensor(np.full(4, 3.0), requires_grad=True)
+    ag.std(x).backward(create_graph=True)
+    first = x.grad
+    np.testing.assert_array_equal(first.data, np.zeros(4))
+    x.grad = None
+    (first * np.arange(4.0)).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, np.zeros(4))
