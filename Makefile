@@ -9,7 +9,9 @@ TASK = $(PYTHON) tools/tasks.py
 help:
 	@echo "make book    build the online book into _build/html (makes the environment first)"
 	@echo "make test    run every chapter and every test        ARGS=\"-k name\" goes to pytest, ALL=1 reruns unchanged chapters"
-	@echo "make test-lowest, make test-bare    the library's tests with the lowest versions it declares, and with numpy alone"
+	@echo "make test-lowest     the library's tests with the lowest versions it declares"
+	@echo "make test-bare       what users do, with numpy alone: no numba, scipy, matplotlib or safetensors"
+	@echo "make test-older-cpu  the numeric tests as on an older processor"
 	@echo "make serve   open the built book on localhost        PORT=8000"
 	@echo "make lab     JupyterLab on a copy of each chapter to work in   SOURCE=1: on the sources"
 	@echo "make test-student   run the notebooks that readers get, with only what readers have   ARGS=04_outputs"

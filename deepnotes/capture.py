@@ -878,6 +878,7 @@ class _Looking:
 _looking = _Looking()
 
 
+_PROGRAMS = 8                   # for one kind of inputs, of which only the numbers differ: each has loops of its own
 _WORTH, _TRIES = 50, 3          # a recording costs some hundred steps: three programs in a row that ran less often are the last
 
 
@@ -890,18 +891,19 @@ class _Plan:
                           else Tensor(np.empty(x.shape, x.dtype), x.requires_grad) for x in inputs]
         self.buffers = [x._data if isinstance(x, Tensor) else x for x in self.arguments if not _is_constant(x)]
         self.recordings, self.watch, self.single, self.tries, self.why = [], None, True, 3, None
-        self.clean = False                      # whether the last recording left no trace in Python
+        self.clean = lambda: False              # whether the last recording left no trace in Python; looked up if asked
         self.runs, self.short = 0, 0            # how often the program ran; how many before it did so less than _WORTH times
 
     def eager(self, *arguments):
         "The step, run by Python on what the buffers hold."
+        self.clean = lambda: False
         result = self.captured.step(*arguments or self.arguments)
         self.single = not isinstance(result, tuple | list)
         return result
 
     def record(self):
         "One real step, recorded."
-        before = _Watch(self.captured.step)
+        before, self.captured._before = self.captured._before or _Watch(self.captured.step), None
         trial = _Trial(self.recordings[-1][0], before) if self.recordings else None
         shown = [x.view(_Seen) if isinstance(x, np.ndarray) and x.ndim else x for x in self.arguments]
         listener = _Listener()
@@ -909,13 +911,13 @@ class _Plan:
             result = self.eager(*shown)
         parts = [result] if self.single else list(result)
         after = _Watch(self.captured.step)
-        self.clean = not launches.peeks and after.trace(before, listener, library=False) is None
+        self.clean = lambda: not launches.peeks and after.trace(before, listener, library=False) is None
         self.recordings.append((launches, parts, before, after, listener))
         if len(self.recordings) == 2:
             try:
                 with Interrupts(patient=True):          # it puts memory back as it was
                     self.build(trial)
-                self.recordings = []
+                self.recordings, self.clean = [], lambda: False
             except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
                 del self.recordings[0]              # the first step of all may have made what later ones find
@@ -1045,7 +1047,8 @@ class Captured:
             self.parameters = list(inspect.signature(step).parameters.values())
         except (TypeError, ValueError):
             self.parameters = []
-        self._plans, self._last, self._lock = {}, None, own_lock(self)
+        self._plans, self._last, self._lock, self._numbers = {}, None, own_lock(self), {}
+        self._before = None
 
     @property
     def captured(self):
@@ -1062,12 +1065,13 @@ class Captured:
     @property
     def has_own_code(self):
         "Whether the step can reach Python code that is not this library's."
-        return bool(_Watch(self.step).codes)
+        self._before = _Watch(self.step)            # a recording that follows begins with it: nothing runs in between
+        return bool(self._before.codes)
 
     @property
     def left_no_trace(self):
         "Whether the last step in Python did nothing but launches: taken back and done again, it would be the same."
-        return self._last is not None and (self._last.program is not None or self._last.clean)
+        return self._last is not None and (self._last.program is not None or self._last.clean())
 
     @property
     def source(self):
@@ -1100,10 +1104,22 @@ class Captured:
             if name is not None:
                 plan = self._plans[key] = self._anew(plan, name, inputs)
         if plan is None:
-            plan = self._plans[key] = _Plan(self, inputs)
-            if len(self._plans) > 32:                               # a number that is another one each time, say
-                del self._plans[next(iter(self._plans))]
+            plan = self._first_plan(key, inputs)
         self._last = plan
+        return plan
+
+    def _first_plan(self, key, inputs):
+        "A plan for inputs that have not come yet: a plain one, and not kept, if only numbers differ and too many have come."
+        plan, numbers = _Plan(self, inputs), [x for x in inputs if _is_constant(x)]
+        alike = tuple(k[0] if _is_constant(x) else k for k, x in zip(key, inputs, strict=True))
+        if numbers and self._numbers.get(alike, 0) >= _PROGRAMS:
+            plan.reason = (f"the number that it is given is another one again ({', '.join(map(repr, numbers))}), after "
+                           f"{_PROGRAMS} that a program was recorded for; a number that changes can be given as an array of one element")
+            return plan
+        self._numbers[alike] = self._numbers.get(alike, 0) + bool(numbers)
+        self._plans[key] = plan
+        if len(self._plans) > 32:                                   # shapes that do not come again, say
+            del self._plans[next(iter(self._plans))]
         return plan
 
     def _anew(self, plan, name, inputs):
@@ -1122,7 +1138,8 @@ class Captured:
         ----------
         *inputs : Tensor or ndarray, or Python numbers
             What the step takes, by position. Arrays are copied into fixed buffers. A number, and an array of no axes, is part of
-            the program: another value is recorded anew.
+            the program: another value is recorded anew, and after eight of them other values run in Python. Give a number
+            that changes as an array of one element.
 
         Returns
         -------

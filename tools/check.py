@@ -20,7 +20,7 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"compiler", "_checks", "_doors", "_life"},
+    {"compiler", "_checks", "_doors", "_life", "_safetensors"},
     {"_cache"},
     {"_machine", "_loops", "_product", "_workers"},
     {"_rows"},

@@ -1,7 +1,7 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | check | serve | lab
-    python tools/tasks.py bench | dist | lock | clean
+    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | test-older-cpu
+    python tools/tasks.py check | serve | lab | bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
 held to constraints.txt (DEEPNOTES_UNPINNED=1 leaves the pins out), and made anew when a run was cut off half-way.
@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -220,8 +221,7 @@ def test(arguments):
 # Tests of the book and the tool-chain, which need what only developers install.
 AROUND = ("book", "ext", "gate", "readme", "tasks", "packaging", "widgets", "benchmarks", "page", "student")
 # What a library of numpy alone has to do; the rest of the tests compare with what is not there.
-BARE = ("user", "test_kernels.py", "test_autograd.py", "test_layers.py", "test_optimizers.py",
-        "test_schedules.py", "test_training_loop.py")
+BARE = ("user", "test_kernels.py", "test_autograd.py", "test_layers.py", "test_optimizers.py")
 
 
 def lowest():
@@ -270,6 +270,20 @@ def test_bare(arguments):
     files = [] if named else [ROOT / "tests" / name for name in BARE]
     # The one warning that numba is missing has tests of its own; here it is chosen.
     run(inside, "-m", "pytest", *files, *arguments, env={**os.environ, "PYTHONPATH": str(ROOT), "DEEPNOTES_BACKEND": "numpy"})
+
+
+NUMERIC = ("test_kernels.py", "test_kernels_chapter.py", "test_autograd.py", "test_outputs.py")
+
+
+def test_older_cpu(arguments):
+    """The numeric tests as on an older processor: numpy without the instructions that it found, OpenBLAS for another core."""
+    asked = "import numpy; print(*numpy.show_config(mode='dicts').get('SIMD Extensions', {}).get('found', []))"
+    found = subprocess.run([str(BIN / "python"), "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+    core = "Nehalem" if platform.machine().lower() in ("x86_64", "amd64") else "ARMV8"
+    say(f"pytest with NPY_DISABLE_CPU_FEATURES={found!r} OPENBLAS_CORETYPE={core}")
+    older = {**os.environ, "NPY_DISABLE_CPU_FEATURES": found, "OPENBLAS_CORETYPE": core, "OPENBLAS_NUM_THREADS": "1"}
+    files = [ROOT / "tests" / name for name in NUMERIC]
+    run(BIN / "python", "-m", "pytest", "-n", str(jobs()), "--dist", "loadfile", *files, *arguments, env=older)
 
 
 # ── The book ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -387,7 +401,7 @@ def clean():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = "env export update book test test-student test-lowest test-bare check serve lab bench dist lock clean".split()
+    tasks = "env export update book test test-student test-lowest test-bare test-older-cpu check serve lab bench dist lock clean".split()
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
     options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
@@ -413,6 +427,8 @@ def main():
         book()
     elif task == "test":
         test(rest)
+    elif task == "test-older-cpu":
+        test_older_cpu(rest)
     elif task == "check":
         run(BIN / "python", ROOT / "tools" / "check.py")
     elif task == "update":
