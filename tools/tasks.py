@@ -1,6 +1,6 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | test-older-cpu
+    python tools/tasks.py env | export | update | book | test | test-web | test-student | test-lowest | test-bare | test-older-cpu
     python tools/tasks.py check | serve | lab | bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
