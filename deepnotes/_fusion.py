@@ -170,7 +170,7 @@ def _is_row_sum(launch):
     return 0 < k < x.ndim and out.shape == x.shape[k:] and x.dtype.char in _FLOATS and x.dtype == out.dtype
 
 
-def grouped(launches, lasting):
+def grouped(launches, lasting=lambda a: True):
     """The launches as groups, each to run as one loop, in an order that gives the same result.
 
     A step may end at any launch that refuses its operands, and must then have written what the plain step has: what

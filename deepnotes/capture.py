@@ -891,18 +891,19 @@ class _Plan:
                           else Tensor(np.empty(x.shape, x.dtype), x.requires_grad) for x in inputs]
         self.buffers = [x._data if isinstance(x, Tensor) else x for x in self.arguments if not _is_constant(x)]
         self.recordings, self.watch, self.single, self.tries, self.why = [], None, True, 3, None
-        self.clean = False                      # whether the last recording left no trace in Python
+        self.clean = lambda: False              # whether the last recording left no trace in Python; looked up if asked
         self.runs, self.short = 0, 0            # how often the program ran; how many before it did so less than _WORTH times
 
     def eager(self, *arguments):
         "The step, run by Python on what the buffers hold."
+        self.clean = lambda: False
         result = self.captured.step(*arguments or self.arguments)
         self.single = not isinstance(result, tuple | list)
         return result
 
     def record(self):
         "One real step, recorded."
-        before = _Watch(self.captured.step)
+        before, self.captured._before = self.captured._before or _Watch(self.captured.step), None
         trial = _Trial(self.recordings[-1][0], before) if self.recordings else None
         shown = [x.view(_Seen) if isinstance(x, np.ndarray) and x.ndim else x for x in self.arguments]
         listener = _Listener()
@@ -910,13 +911,13 @@ class _Plan:
             result = self.eager(*shown)
         parts = [result] if self.single else list(result)
         after = _Watch(self.captured.step)
-        self.clean = not launches.peeks and after.trace(before, listener, library=False) is None
+        self.clean = lambda: not launches.peeks and after.trace(before, listener, library=False) is None
         self.recordings.append((launches, parts, before, after, listener))
         if len(self.recordings) == 2:
             try:
                 with Interrupts(patient=True):          # it puts memory back as it was
                     self.build(trial)
-                self.recordings = []
+                self.recordings, self.clean = [], lambda: False
             except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
                 del self.recordings[0]              # the first step of all may have made what later ones find
@@ -1047,6 +1048,7 @@ class Captured:
         except (TypeError, ValueError):
             self.parameters = []
         self._plans, self._last, self._lock, self._numbers = {}, None, own_lock(self), {}
+        self._before = None
 
     @property
     def captured(self):
@@ -1063,12 +1065,13 @@ class Captured:
     @property
     def has_own_code(self):
         "Whether the step can reach Python code that is not this library's."
-        return bool(_Watch(self.step).codes)
+        self._before = _Watch(self.step)            # a recording that follows begins with it: nothing runs in between
+        return bool(self._before.codes)
 
     @property
     def left_no_trace(self):
         "Whether the last step in Python did nothing but launches: taken back and done again, it would be the same."
-        return self._last is not None and (self._last.program is not None or self._last.clean)
+        return self._last is not None and (self._last.program is not None or self._last.clean())
 
     @property
     def source(self):

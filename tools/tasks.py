@@ -1,6 +1,6 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | update | book | test | test-student | test-lowest | test-bare | test-older-cpu
+    python tools/tasks.py env | export | update | book | test | test-web | test-student | test-lowest | test-bare | test-older-cpu
     python tools/tasks.py check | serve | lab | bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
@@ -327,6 +327,36 @@ def remember_what_the_book_ran(before):
     remember({**passed_chapters(), **whole})
 
 
+def find_browser():
+    """Chromium's program: DEEPNOTES_CHROMIUM, one on the PATH, or what Playwright fetches for itself (None)."""
+    found = os.environ.get("DEEPNOTES_CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
+    if found:
+        return found
+    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
+        say("no Chromium here: installing it")
+        subprocess.run(["apt-get", "update", "-q"], check=False)
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "install", "-qy", "--no-install-recommends", "chromium"], env=quiet, check=False)
+        if shutil.which("chromium"):
+            return shutil.which("chromium")
+    if subprocess.run([BIN / "python", "-m", "playwright", "install", "chromium"], check=False).returncode:
+        stop("there is no Chromium: install it (on Debian and Ubuntu: apt install chromium), or name one with DEEPNOTES_CHROMIUM=….")
+    return None
+
+
+def test_web(arguments):
+    """The built book in a real browser: every page judged, every interactive figure driven. About ten minutes on two cores."""
+    if not (HTML / "index.html").exists():
+        stop("there is no built book yet: run `make book` first.")
+    pip_install("-e", ".[web]")
+    browser = find_browser()
+    if browser:
+        os.environ["DEEPNOTES_CHROMIUM"] = browser
+    run(BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests" / "web" / "drive_figures.py")
+    run(BIN / "python", ROOT / "tests" / "web" / "audit.py", HTML, *arguments)
+
+
 def serve(port):
     if not (HTML / "index.html").exists():
         stop("there is no built book yet: run `make book` first.")
@@ -402,7 +432,8 @@ def clean():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = "env export update book test test-student test-lowest test-bare test-older-cpu check serve lab bench dist lock clean".split()
+    tasks = ["env", "export", "update", "book", "test", "test-web", "test-student", "test-lowest", "test-bare", "test-older-cpu",
+             "check", "serve", "lab", "bench", "dist", "lock", "clean"]
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
     options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
@@ -438,6 +469,8 @@ def main():
         lab(rest)
     elif task == "test-student":
         student(rest)
+    elif task == "test-web":
+        test_web(rest)
     elif task == "bench":
         pip_install("-e", ".[bench]")
         run(BIN / "python", "-m", "benchmarks", *rest)
