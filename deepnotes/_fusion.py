@@ -19,8 +19,9 @@ from .compiler.cache import array_type, fingerprint, machine_code
 #| code-fold: true
 # Kernels that fill `out` without reading it. What others find there, they may read.
 FILLS = set("copy matmul sum prod max min argmax argmin cumsum sum_to softmax log_softmax logsumexp softmax_backward "
-            "log_softmax_backward normalize normalize_backward normalize_columns normalize_columns_backward take "
-            "take_along_axis index_get uniform within either cross_entropy cross_entropy_backward nll_loss nll_loss_backward".split())
+            "log_softmax_backward normalize normalize_backward normalize_root normalize_root_backward "
+            "normalize_columns normalize_columns_backward take take_along_axis index_get uniform within either "
+            "cross_entropy cross_entropy_backward nll_loss nll_loss_backward".split())
 
 
 def reads_out(kernel):
@@ -169,7 +170,7 @@ def _is_row_sum(launch):
     return 0 < k < x.ndim and out.shape == x.shape[k:] and x.dtype.char in _FLOATS and x.dtype == out.dtype
 
 
-def grouped(launches, lasting):
+def grouped(launches, lasting=lambda a: True):
     """The launches as groups, each to run as one loop, in an order that gives the same result.
 
     A step may end at any launch that refuses its operands, and must then have written what the plain step has: what
@@ -207,7 +208,7 @@ class Fused:
         launches, split = group.launches, group.split
         flat = split is None
         self.params, self.args, self.kinds = [], [], []
-        places, local, body, heads, tails = {}, {}, [], [], []
+        places, local, body, heads, tails, ends = {}, {}, [], [], [], []
         self.functions, describe = {}, []
         element = "[i]" if flat else "[i, j]"
         rows = math.prod(group.shape[:split]) if not flat else 0
@@ -234,8 +235,10 @@ class Fused:
         for number, (kernel, out, operands) in enumerate(launches):
             if kernel.formula is None:                      # a sum over rows
                 total = argument(out, "r")
-                heads += [f"    for j in range({total}.size):", f"        {total}[j] = 0.0"]
-                tails.append(f"{total}[j] = {total}[j] + {local[view_of(operands[0])]}")
+                wide = argument(np.empty(out.size), "r")        # float64, so that the error does not grow with the rows
+                heads += [f"    for j in range({wide}.size):", f"        {wide}[j] = 0.0"]
+                tails.append(f"{wide}[j] = {wide}[j] + {local[view_of(operands[0])]}")
+                ends += [f"    for j in range({total}.size):", f"        {total}[j] = {wide}[j]"]
                 continue
             dtype = kernels.compute_dtype(out, operands)
             modes, _ = _loops.classify(out, operands)
@@ -267,7 +270,7 @@ class Fused:
             lines += [f"    for i in range({over}.size):", *[f"        {line}" for line in body]]
         else:
             lines += [f"    for i in range({over}.shape[0]):", f"        for j in range({over}.shape[1]):",
-                      *[f"            {line}" for line in [*body, *tails]]]
+                      *[f"            {line}" for line in [*body, *tails]], *ends]
         self.text = "\n".join(lines) + "\n"
         self.key = self.text + repr(describe)
         self.name = "_".join(word for word, *_ in self.functions.values()) + "_sum" * (len(launches) > len(self.functions))

@@ -24,13 +24,14 @@ from .kernels import tanh as _tanh
 
 # %% ../nbs/03_activations.ipynb #0dcece1a
 #| code-fold: true
-def _number(op, name, value, least=-math.inf):
-    "A parameter of a unit: a plain number, larger than `least`."
+def _number(op, name, value, least=-math.inf, or_equal=False):
+    "A parameter of a unit: a plain number, larger than `least` (or, if so said, equal)."
     if isinstance(value, Tensor) or not isinstance(value, int | float | np.number):
         learn = "; for a slope that learns use prelu" if op == "leaky_relu" else ""
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}{learn} (chapter Activation functions)")
-    if not value > least:
-        raise ValueError(f"{op}: {name} must be larger than {least:g}, got {value} (chapter Activation functions)")
+    if not (value > least or or_equal and value == least):
+        bound = "at least" if or_equal else "larger than"
+        raise ValueError(f"{op}: {name} must be {bound} {least:g}, got {value} (chapter Activation functions)")
     return float(value)
 
 # %% ../nbs/03_activations.ipynb #24537016
@@ -774,7 +775,7 @@ def softshrink(x, lambd=0.5):
 
     Chapter: Activation functions, section Straight lines for few bits
     """
-    return _softshrink(x, _number("softshrink", "lambd", lambd, -1e-300))
+    return _softshrink(x, _number("softshrink", "lambd", lambd, 0.0, or_equal=True))
 
 
 def hardshrink(x, lambd=0.5):
@@ -798,7 +799,7 @@ def hardshrink(x, lambd=0.5):
 
     Chapter: Activation functions, section Straight lines for few bits
     """
-    return _hardshrink(x, _number("hardshrink", "lambd", lambd, -1e-300))
+    return _hardshrink(x, _number("hardshrink", "lambd", lambd, 0.0, or_equal=True))
 
 # %% ../nbs/03_activations.ipynb #5621d5ef
 _GATES = {

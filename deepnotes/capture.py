@@ -7,6 +7,7 @@ __all__ = ['Uncapturable', 'lowered', 'Line', 'Joined', 'step_source', 'Captured
 
 # %% ../nbs/10_capture.ipynb #7c1c2e44
 import collections
+import contextlib
 import copy
 import functools
 import inspect
@@ -22,10 +23,9 @@ import zlib
 import numpy as np
 
 from . import _loops, _tape, kernels
-from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, writes_of
+from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, view_of, writes_of
 from .compiler.cache import native
 from .compiler.life import Interrupts, own_lock
-
 from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
 from ._tape import Tensor
 
@@ -212,23 +212,83 @@ class _Trial:
         for key, (a, before) in self.sums.items():
             if key not in written and _checksum(a) != before:
                 self.refuse(a, watch)
+        with self.again(launches, match) as ended:
+            kernels.replay(launches)
+            for a, after in sorted(ended, key=lambda pair: not match.lives_on(pair[0])):
+                if a.tobytes("A") != after.tobytes("A"):
+                    self.refuse(a, watch)
+
+    @contextlib.contextmanager
+    def again(self, launches, match):
+        "Memory as it stood before the step; behind the block it stands as the step left it, which is what comes in."
         ended = {id(a): (a, a.copy("K")) for launch in launches for a in map(owner, writes_of(launch)) if a.flags.writeable}
         for a, before in self.copies.values():
             if id(a) in ended and match.lives_on(a):
                 a[...] = before
         try:
-            kernels.replay(launches)
-            for a, after in sorted(ended.values(), key=lambda pair: not match.lives_on(pair[0])):
-                if a.tobytes("A") != after.tobytes("A"):
-                    self.refuse(a, watch)
+            yield list(ended.values())
         finally:
             for a, after in ended.values():
                 a[...] = after
+
+    def judge_program(self, lines, calls, launches, match, lasting, exact):
+        """Run the program from the same start as the step, line beside launches, and refuse one that is not the step.
+
+        Each line gets what the launches left before it, so that a rounding in one line is not blamed on the next; in the
+        end all that outlives the step must be, to the bit, what the plain step made of it.
+        """
+        with self.again(launches, match) as ended:
+            for line, some in zip(lines, calls, strict=True):
+                _judge_line(line, some, exact)
+            for a, after in ended:
+                if lasting(a) and a.tobytes("A") != after.tobytes("A"):
+                    raise Uncapturable(f"the program of the step leaves an array of shape {a.shape} another one than the plain step")
 
     def refuse(self, a, watch):
         name = next((name for (key, *_), name in watch.names.items() if key == id(a)), "an array")
         raise Uncapturable(f"the step changes `{name}` of shape {a.shape} outside launches, as numpy does, which replaying would "
                            "not do")
+
+
+def _judge_line(line, calls, exact):
+    """Compare what the calls of a line write with what its launches write; the launches' word stands in the end.
+
+    Twice, since memory that nobody has written may hold the right numbers by chance, but hardly after a first run.
+    """
+    written = list({view_of(a): a for launch in line.launches for a in writes_of(launch)}.values())
+    before = [a.copy() for a in written]
+    kernels.replay(line.launches)
+    plain = [a.copy() for a in written]
+    try:
+        program = Program(calls)
+    except ValueError as error:
+        raise Uncapturable(f"`{line.name}` cannot be a call: {error}") from None
+    kept, right = {view_of(a) for a in line.results()}, True
+    for _ in range(2):
+        for a, old in zip(written, before, strict=True):
+            a[...] = old
+        right = right and program.run() < 0 and all(
+            _alike(a, b, exact) for a, b in zip(written, plain, strict=True) if view_of(a) in kept)
+    for a, now in zip(written, plain, strict=True):
+        a[...] = now
+    if not right:
+        raise Uncapturable(f"the captured form of `{line.name}` does not give what the plain launch gives")
+
+
+def _alike(a, b, exact):
+    """Whether a captured line gave what launches gave: to the bit, or up to roundings.
+
+    Merged formulas round otherwise, and where a difference of nearly equal numbers decides (a sign, a step), a few
+    elements may fall on the other side. A wrong loop is wrong nearly everywhere.
+    """
+    if exact or a.dtype.kind != "f":
+        off = a != b if a.dtype.kind in "biu" and not exact else np.array(a.tobytes() != b.tobytes())
+    else:
+        with np.errstate(all="ignore"):
+            size = np.abs(b[np.isfinite(b)]).max(initial=0.0)
+            near = np.abs(a - b) <= np.sqrt(np.finfo(a.dtype).eps) * (np.abs(b) + size)
+        off = ~(near | (a == b) | np.isnan(a) & np.isnan(b))
+    return np.count_nonzero(off) <= off.size // 8
 
 
 def _checksum(a):
@@ -293,7 +353,7 @@ def _straightened(kernel, run, out, operands):
     straight = _loops.straightened(kernel, out, fitted)
     if straight is None:
         straight = _loops.Straight(out, fitted, [], [])
-    elif not reads_out(kernel):
+    elif not reads_out(kernel) and not any(x is out for x in operands):
         straight = straight._replace(before=[pair for pair in straight.before if pair[1] is not out])
     return _between(run(straight.out, *straight.operands), [*spread, *straight.before], straight.behind)
 
@@ -739,6 +799,10 @@ class Line:
     def calls(self):
         return lowered(*self.launches[0])
 
+    def results(self):
+        "The arrays that it leaves for others to read."
+        return writes_of(self.launches[0])
+
     def arguments(self):
         return self.launches[0].out, *self.launches[0].operands
 
@@ -757,6 +821,11 @@ class Joined(Line):
 
     def calls(self):
         return self.form.calls()
+
+    def results(self):
+        if not hasattr(self.form, "group"):             # the outer product is never written
+            return writes_of(self.launches[-1])
+        return [a for n, launch in enumerate(self.launches) if n in self.form.group.needed for a in writes_of(launch)]
 
     def arguments(self):
         (_, args), = self.form.calls()
@@ -810,6 +879,7 @@ class _Looking:
 _looking = _Looking()
 
 
+_PROGRAMS = 8                   # for one kind of inputs, of which only the numbers differ: each has loops of its own
 _WORTH, _TRIES = 50, 3          # a recording costs some hundred steps: three programs in a row that ran less often are the last
 
 
@@ -822,18 +892,19 @@ class _Plan:
                           else Tensor(np.empty(x.shape, x.dtype), x.requires_grad) for x in inputs]
         self.buffers = [x._data if isinstance(x, Tensor) else x for x in self.arguments if not _is_constant(x)]
         self.recordings, self.watch, self.single, self.tries, self.why = [], None, True, 3, None
-        self.clean = False                      # whether the last recording left no trace in Python
+        self.clean = lambda: False              # whether the last recording left no trace in Python; looked up if asked
         self.runs, self.short = 0, 0            # how often the program ran; how many before it did so less than _WORTH times
 
     def eager(self, *arguments):
         "The step, run by Python on what the buffers hold."
+        self.clean = lambda: False
         result = self.captured.step(*arguments or self.arguments)
         self.single = not isinstance(result, tuple | list)
         return result
 
     def record(self):
         "One real step, recorded."
-        before = _Watch(self.captured.step)
+        before, self.captured._before = self.captured._before or _Watch(self.captured.step), None
         trial = _Trial(self.recordings[-1][0], before) if self.recordings else None
         shown = [x.view(_Seen) if isinstance(x, np.ndarray) and x.ndim else x for x in self.arguments]
         listener = _Listener()
@@ -841,13 +912,13 @@ class _Plan:
             result = self.eager(*shown)
         parts = [result] if self.single else list(result)
         after = _Watch(self.captured.step)
-        self.clean = not launches.peeks and after.trace(before, listener, library=False) is None
+        self.clean = lambda: not launches.peeks and after.trace(before, listener, library=False) is None
         self.recordings.append((launches, parts, before, after, listener))
         if len(self.recordings) == 2:
             try:
                 with Interrupts(patient=True):          # it puts memory back as it was
                     self.build(trial)
-                self.recordings = []
+                self.recordings, self.clean = [], lambda: False
             except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
                 del self.recordings[0]              # the first step of all may have made what later ones find
@@ -878,29 +949,34 @@ class _Plan:
         for a in self.outputs:
             if not match.lives_on(a) and id(owner(a)) not in {id(owner(launch.out)) for launch in second}:
                 raise Uncapturable("the step returned an array that no launch has written")
-        self.lines = self.merged(match) if self.captured.fuse else [Line(launch) for launch in second]
-        calls, self.line_of = [], []
-        for line in self.lines:
-            some = line.calls()
-            calls += some
-            self.line_of += [line] * len(some)
-        self.program = Program(calls)
-        names = [p.name for p in self.captured.parameters]
-        names += [f"x{i}" for i in range(len(names), len(self.arguments))]
-        self.inputs = [(name, x._data if isinstance(x, Tensor) else x)
-                       for name, x in zip(names, self.arguments, strict=False) if not _is_constant(x)]
-
-    def merged(self, match):
-        "The launches as fewer loops. Gradients are then no longer kept where nobody reads them."
         kept = {id(owner(a)) for a in self.outputs}
 
         def lasting(a):
             return match.lives_on(a) or id(owner(a)) in kept
 
-        groups = rewritten(self.recordings[1][0], lasting)
-        for tensor, *_ in self.watch.tensors:
-            if tensor.grad is not None and not lasting(tensor.grad._data):
+        self.lines = self.merged(lasting) if self.captured.fuse else [Line(launch) for launch in second]
+        self.written = list({id(a): a for launch in second for a in writes_of(launch) if match.lives_on(a)}.values())
+        calls = [line.calls() for line in self.lines]
+        trial.judge_program(self.lines, calls, second, match, lasting, not self.captured.fuse)
+        self.line_of = [line for line, some in zip(self.lines, calls, strict=True) for _ in some]
+        self.program = Program([call for some in calls for call in some])
+        for tensor, *_ in after.tensors:
+            if self.captured.fuse and tensor.grad is not None and not lasting(tensor.grad._data):
                 tensor.grad = None
+        names = [p.name for p in self.captured.parameters]
+        names += [f"x{i}" for i in range(len(names), len(self.arguments))]
+        self.inputs = [(name, x._data if isinstance(x, Tensor) else x)
+                       for name, x in zip(names, self.arguments, strict=False) if not _is_constant(x)]
+
+    def stale(self):
+        "The name of something that is not as it was when the program was made, memory that it may write included; or None."
+        if all(a.flags.writeable for a in self.written):
+            return self.watch.changed()
+        return "an array that is read-only now"
+
+    def merged(self, lasting):
+        "The launches as fewer loops. Gradients are then no longer kept where nobody reads them."
+        groups = rewritten(self.recordings[1][0], lasting)
         return [Line(group.launches[0]) if len(group.launches) == 1 else
                 Joined(group.launches, group.outer if hasattr(group, "outer") else group.fused) for group in groups]
 
@@ -972,7 +1048,8 @@ class Captured:
             self.parameters = list(inspect.signature(step).parameters.values())
         except (TypeError, ValueError):
             self.parameters = []
-        self._plans, self._last, self._lock = {}, None, own_lock(self)
+        self._plans, self._last, self._lock, self._numbers = {}, None, own_lock(self), {}
+        self._before = None
 
     @property
     def captured(self):
@@ -989,12 +1066,13 @@ class Captured:
     @property
     def has_own_code(self):
         "Whether the step can reach Python code that is not this library's."
-        return bool(_Watch(self.step).codes)
+        self._before = _Watch(self.step)            # a recording that follows begins with it: nothing runs in between
+        return bool(self._before.codes)
 
     @property
     def left_no_trace(self):
         "Whether the last step in Python did nothing but launches: taken back and done again, it would be the same."
-        return self._last is not None and (self._last.program is not None or self._last.clean)
+        return self._last is not None and (self._last.program is not None or self._last.clean())
 
     @property
     def source(self):
@@ -1023,14 +1101,26 @@ class Captured:
                     (x.shape, x.dtype, isinstance(x, Tensor), isinstance(x, Tensor) and x.requires_grad) for x in inputs)
         plan = self._plans.get(key)
         if plan is not None and plan.program is not None:
-            name = plan.watch.changed()
+            name = plan.stale()
             if name is not None:
                 plan = self._plans[key] = self._anew(plan, name, inputs)
         if plan is None:
-            plan = self._plans[key] = _Plan(self, inputs)
-            if len(self._plans) > 32:                               # a number that is another one each time, say
-                del self._plans[next(iter(self._plans))]
+            plan = self._first_plan(key, inputs)
         self._last = plan
+        return plan
+
+    def _first_plan(self, key, inputs):
+        "A plan for inputs that have not come yet: a plain one, and not kept, if only numbers differ and too many have come."
+        plan, numbers = _Plan(self, inputs), [x for x in inputs if _is_constant(x)]
+        alike = tuple(k[0] if _is_constant(x) else k for k, x in zip(key, inputs, strict=True))
+        if numbers and self._numbers.get(alike, 0) >= _PROGRAMS:
+            plan.reason = (f"the number that it is given is another one again ({', '.join(map(repr, numbers))}), after "
+                           f"{_PROGRAMS} that a program was recorded for; a number that changes can be given as an array of one element")
+            return plan
+        self._numbers[alike] = self._numbers.get(alike, 0) + bool(numbers)
+        self._plans[key] = plan
+        if len(self._plans) > 32:                                   # shapes that do not come again, say
+            del self._plans[next(iter(self._plans))]
         return plan
 
     def _anew(self, plan, name, inputs):
@@ -1049,7 +1139,8 @@ class Captured:
         ----------
         *inputs : Tensor or ndarray, or Python numbers
             What the step takes, by position. Arrays are copied into fixed buffers. A number, and an array of no axes, is part of
-            the program: another value is recorded anew.
+            the program: another value is recorded anew, and after eight of them other values run in Python. Give a number
+            that changes as an array of one element.
 
         Returns
         -------

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import kernels, layers, optimizers, schedules
+from . import _safetensors, kernels, layers, optimizers, schedules
 
 _PAGE = "See the chapter Checkpoints"
 
@@ -196,15 +196,13 @@ def _believing_nothing(op, what, where="Read without trust"):
 
 def _packed(tree):
     "The bytes of a checkpoint."
-    import safetensors.numpy
-
     arrays = {}
     try:
         text = json.dumps(_pack(tree, "", arrays), allow_nan=False)
     except RecursionError:
         raise TypeError(f"checkpoints.save: the tree is nested too deeply, or holds itself. {_PAGE}.") from None
     metadata = {"format": FORMAT, "version": str(VERSION), "tree": text, "sha256": _digest(text, arrays)}
-    return safetensors.numpy.save(arrays, metadata)
+    return _safetensors.package().save(arrays, metadata)
 
 
 def _deliver(op, data, path):
@@ -239,8 +237,6 @@ def _wanted(metadata):
 
 def _fetch(op, path, wanted):
     "The arrays, the metadata and a name of a safetensors file; all of it is read only once its header makes sense."
-    import safetensors.numpy
-
     if hasattr(path, "read"):
         name, file = getattr(path, "name", "the open file"), contextlib.nullcontext(path)
     elif isinstance(path, str | bytes | os.PathLike):
@@ -267,7 +263,7 @@ def _fetch(op, path, wanted):
             else:                                                           # in one piece: joining two would copy them
                 file.seek(start)
                 data = file.read()
-            return safetensors.numpy.load(data), _said(data)[1], name
+            return _safetensors.package().load(data), _said(data)[1], name
     raise CheckpointError(f"{op}: {name} {why}. {_PAGE}, section Read without trust.")
 
 
@@ -359,15 +355,13 @@ def save_weights(state, path):
 
     Chapter: Checkpoints, section Weights alone
     """
-    import safetensors.numpy
-
     arrays = {}
     for name, value in (state.state_dict() if isinstance(state, layers.Module) else state).items():
         if not isinstance(name, str) or name == "__metadata__":
             raise TypeError(f"checkpoints.save_weights: {name!r} is no name for an array. {_PAGE}, section Weights alone.")
         value = value.data if isinstance(value, layers.Parameter) else value
         _pack(np.asarray(value), name, arrays)
-    _deliver("checkpoints.save_weights", safetensors.numpy.save(arrays), path)
+    _deliver("checkpoints.save_weights", _safetensors.package().save(arrays), path)
 
 
 def load_weights(path):

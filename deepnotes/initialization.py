@@ -649,7 +649,7 @@ def _normal_mean(f, tol=1e-12):
         z = left[:, None] + width[:, None] * (nodes + 1.0) / 2.0
         return (f(z) * np.exp(-z * z / 2.0)) @ weights * width / math.sqrt(8.0 * math.pi)
 
-    left, width, total = np.arange(-16.0, 16.0), np.ones(32), 0.0
+    left, width, total = np.arange(-38.0, 38.0), np.ones(76), 0.0      # beyond, exp(-z²/2) is below the smallest number
     whole = integrals(left, width)
     while len(left) and width[0] > 1e-13:
         if not np.isfinite(whole).all() or len(left) > 2000:
@@ -679,6 +679,15 @@ _FORMULAS = {
     "softplus": lambda z: maximum(z, 0.0) + log1p(exp(-absolute(z))),
     "gelu": lambda z: 0.5 * z * (1.0 + erf(z / math.sqrt(2.0))),
     "silu": lambda z: z * sigmoid(z),
+    "swish": lambda z, beta=1.0: z * sigmoid(beta * z),
+    "mish": lambda z: z * tanh(maximum(z, 0.0) + log1p(exp(-absolute(z)))),
+    "celu": lambda z, alpha=1.0: where(z > 0.0, z, alpha * expm1(minimum(z, 0.0) / alpha)),
+    "logsigmoid": lambda z: minimum(z, 0.0) - log1p(exp(-absolute(z))),
+    "relu6": lambda z: minimum(maximum(z, 0.0), 6.0),
+    "hardtanh": lambda z: minimum(maximum(z, -1.0), 1.0),
+    "hardsigmoid": lambda z: minimum(maximum(z / 6.0 + 0.5, 0.0), 1.0),
+    "hardswish": lambda z: z * minimum(maximum(z / 6.0 + 0.5, 0.0), 1.0),
+    "tanhshrink": lambda z: z - tanh(z),
 }
 
 #: The gains that PyTorch's `calculate_gain` returns, for comparison with what `gain` computes.
@@ -693,7 +702,8 @@ def gain(activation, mode="forward", **parameters):
     ----------
     activation : str or callable
         One of "linear", "sigmoid", "tanh", "softsign", "relu", "leaky_relu", "elu", "selu", "softplus", "gelu",
-        "silu"; or any elementwise function of an array or, for mode="backward", of a Tensor.
+        "silu", "swish", "mish", "celu", "logsigmoid", "relu6", "hardtanh", "hardsigmoid", "hardswish", "tanhshrink"; or
+        any elementwise function of an array or, for mode="backward", of a Tensor.
     mode : {"forward", "backward"}
         Protect the second moment of the signal, or that of the gradient.
     **parameters
@@ -702,7 +712,8 @@ def gain(activation, mode="forward", **parameters):
     Returns
     -------
     float
-        The gain, computed by adaptive quadrature to about twelve digits.
+        The gain, computed by adaptive quadrature to about twelve digits, also of functions that grow nearly as fast as the
+        normal density falls.
 
     Raises
     ------

@@ -9,13 +9,14 @@ __all__ = ['BACKENDS', 'exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf',
            'not_equal', 'less', 'less_equal', 'greater', 'greater_equal', 'logical_not', 'logical_and', 'logical_or',
            'copy', 'matmul', 'sum', 'prod', 'max', 'min', 'argmax', 'argmin', 'cumsum', 'sum_to', 'softmax',
            'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
-           'normalize_columns', 'normalize_columns_backward', 'take', 'scatter_add', 'take_along_axis',
-           'put_along_axis_add', 'index_get', 'index_add', 'within', 'either', 'uniform', 'descent', 'sgd',
-           'sgd_dampened', 'adagrad', 'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad', 'add_squares', 'GRAIN', 'WORTH',
-           'Kernel', 'formula_text', 'loop_source', 'Recording', 'peeked', 'Launch', 'launch', 'can_compile',
-           'compiler', 'default_backend', 'backend', 'recording', 'replay', 'dispatch', 'compute_dtype', 'fitted',
-           'elementwise', 'pullback', 'normalized_axes', 'sum_to_axes', 'Refusal', 'check', 'random_state', 'number',
-           'update', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder', 'show_config']
+           'normalize_root', 'normalize_root_backward', 'normalize_columns', 'normalize_columns_backward', 'take',
+           'scatter_add', 'take_along_axis', 'put_along_axis_add', 'index_get', 'index_add', 'within', 'either',
+           'uniform', 'descent', 'sgd', 'sgd_dampened', 'adagrad', 'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad',
+           'add_squares', 'GRAIN', 'WORTH', 'Kernel', 'formula_text', 'loop_source', 'Recording', 'peeked', 'Launch',
+           'launch', 'can_compile', 'compiler', 'default_backend', 'backend', 'recording', 'replay', 'dispatch',
+           'compute_dtype', 'fitted', 'elementwise', 'pullback', 'normalized_axes', 'sum_to_axes', 'Refusal', 'check',
+           'random_state', 'number', 'update', 'get_num_threads', 'set_num_threads', 'split', 'cache_folder',
+           'show_config']
 
 # %% ../nbs/09_kernels.ipynb #df063293
 import ast
@@ -703,6 +704,23 @@ def normalized_axes(axes, ndim):
     return tuple(a + ndim if a < 0 else a for a in axes)
 
 
+def _total(x, axes, out=None, keepdims=False):
+    "The sum over axes. Over the last ones numpy adds float32 in pairs; over others one by one, which takes float64."
+    in_pairs = x.flags.c_contiguous and (not axes or builtins.min(axes) == x.ndim - len(axes))
+    dtype = np.float64 if x.dtype == np.float32 and not in_pairs else None
+    return np.add.reduce(x, axis=axes, dtype=dtype, out=out, keepdims=keepdims)
+
+
+def _sum(out, x, axes=None):
+    with np.errstate(all="ignore"):
+        _total(x, normalized_axes(axes, x.ndim), out, out.ndim == x.ndim)
+
+
+def _row_sums(x, axis=-1):
+    "Sums along one axis, which stays, of the dtype of x."
+    return _total(x, normalized_axes(axis, x.ndim), keepdims=True).astype(x.dtype, copy=False)
+
+
 def _reduction(ufunc):
     def reference(out, x, axes=None):
         axes = normalized_axes(axes, x.ndim)
@@ -710,7 +728,7 @@ def _reduction(ufunc):
             ufunc.reduce(x, axis=axes, out=out, keepdims=out.ndim == x.ndim)
     return reference
 
-sum = Kernel("sum", _reduction(np.add), "_rows.sum_runner")
+sum = Kernel("sum", _sum, "_rows.sum_runner")
 prod = Kernel("prod", _reduction(np.multiply))
 max = Kernel("max", _reduction(np.maximum), "_rows.extreme_runner")
 min = Kernel("min", _reduction(np.minimum), "_rows.extreme_runner")
@@ -727,7 +745,7 @@ argmin = Kernel("argmin", _arg_reduction(np.argmin))
 
 
 def _cumsum(out, x, axis):
-    np.cumsum(x, axis=axis, out=out)
+    np.add.accumulate(x, axis=axis, dtype=np.float64 if out.dtype == np.float32 else None, out=out)
 
 cumsum = Kernel("cumsum", _cumsum)
 
@@ -741,7 +759,7 @@ def sum_to_axes(shape, of):
 def _sum_to(out, x):
     "Sum x down to the shape of out: the transpose of broadcasting."
     axes = sum_to_axes(out.shape, x.shape)
-    np.copyto(out, (np.add.reduce(x, axis=axes, keepdims=True) if axes else x).reshape(out.shape))
+    np.copyto(out, (_total(x, axes) if axes else x).reshape(out.shape))
 
 sum_to = Kernel("sum_to", _sum_to, "_rows.sum_to_runner")
 
@@ -759,7 +777,7 @@ def _softmax(out, x, axis=-1):
         if x.size:
             np.subtract(x, np.maximum.reduce(x, axis=axis, keepdims=True), out=out)
             np.exp(out, out=out)
-            np.divide(out, np.add.reduce(out, axis=axis, keepdims=True), out=out)
+            np.divide(out, _row_sums(out, axis), out=out)
 
 
 def _log_softmax(out, x, axis=-1):
@@ -767,7 +785,7 @@ def _log_softmax(out, x, axis=-1):
     with np.errstate(all="ignore"):
         if x.size:
             np.subtract(x, np.maximum.reduce(x, axis=axis, keepdims=True), out=out)
-            np.subtract(out, np.log(np.add.reduce(np.exp(out), axis=axis, keepdims=True)), out=out)
+            np.subtract(out, np.log(_row_sums(np.exp(out), axis)), out=out)
 
 
 def _logsumexp(out, x, axes=None):
@@ -778,7 +796,7 @@ def _logsumexp(out, x, axes=None):
             out[...] = -np.inf
             return
         m = _finite_max(x, axes)
-        total = np.add.reduce(np.exp(x - m), axis=axes, keepdims=True)
+        total = _total(np.exp(x - m), axes, keepdims=True)
         np.copyto(out, (np.log(total) + m).reshape(out.shape))
 
 
@@ -789,27 +807,56 @@ def _nothing_to_reduce(x, axes):
 
 def _softmax_backward(out, g, y, axis=-1):
     "y * (g - sum(g * y))."
-    np.multiply(y, g - np.add.reduce(g * y, axis=axis, keepdims=True), out=out)
+    np.multiply(y, g - _row_sums(g * y, axis), out=out)
 
 
 def _log_softmax_backward(out, g, y, axis=-1):
     "g - exp(y) * sum(g)."
     with np.errstate(all="ignore"):
-        np.subtract(g, np.exp(y) * np.add.reduce(g, axis=axis, keepdims=True), out=out)
+        np.subtract(g, np.exp(y) * _row_sums(g, axis), out=out)
+
+
+def _centered(x, mean):
+    "x minus a float64 mean, of the dtype of x."
+    high = mean.astype(x.dtype)
+    return (x - high) - (mean - high).astype(x.dtype)
+
+
+def _mean(x, axis, dtype=np.float64):
+    "The mean along one axis, which stays, in float64."
+    return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=True) / builtins.max(x.shape[axis], 1)
 
 
 def _normalize(out, x, rstd, eps):
     "Rows (last axis) of mean 0 and variance 1: (x - mean) * rstd; rstd = 1/sqrt(variance + eps) is written too."
-    centred = x - x.mean(axis=-1, keepdims=True)
-    r = 1 / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + x.dtype.type(eps))
-    np.copyto(rstd, r.reshape(rstd.shape))
-    np.multiply(centred, r, out=out)
+    centered = _centered(x, _mean(x, -1))
+    _scale_rows(out, centered, rstd, eps)
+
+
+def _scale_rows(out, x, rstd, eps):
+    "x / sqrt(mean(x**2) + eps), row by row."
+    with np.errstate(all="ignore"):
+        r = (1 / np.sqrt(_mean(np.square(x, dtype=np.float64), -1) + eps)).astype(x.dtype)
+        np.copyto(rstd, r.reshape(rstd.shape))
+        np.multiply(x, r, out=out)
+
+
+def _normalize_root(out, x, rstd, eps):
+    "Rows (last axis) of mean square 1: x * rstd; rstd = 1/sqrt(mean(x**2) + eps) is written too."
+    _scale_rows(out, x, rstd, eps)
 
 
 def _normalize_backward(out, g, y, rstd):
     "rstd * (g - mean(g) - y * mean(g * y)) over the last axis."
     r = rstd.reshape(*y.shape[:-1], 1)
-    np.multiply(r, g - g.mean(axis=-1, keepdims=True) - y * (g * y).mean(axis=-1, keepdims=True), out=out)
+    first, second = (_mean(x, -1).astype(y.dtype) for x in (g, g * y))
+    np.multiply(r, g - first - y * second, out=out)
+
+
+def _normalize_root_backward(out, g, y, rstd):
+    "rstd * (g - y * mean(g * y)) over the last axis."
+    second = _mean(g * y, -1).astype(y.dtype)
+    np.multiply(rstd.reshape(*y.shape[:-1], 1), g - y * second, out=out)
 
 softmax = Kernel("softmax", _softmax, "_rows.rows_runner")
 log_softmax = Kernel("log_softmax", _log_softmax, "_rows.rows_runner")
@@ -819,20 +866,26 @@ log_softmax_backward = Kernel("log_softmax_backward", _log_softmax_backward, "_r
 normalize = Kernel("normalize", _normalize, "_rows.normalize_runner")
 normalize.writes = (1,)                         # beside out: rstd
 normalize_backward = Kernel("normalize_backward", _normalize_backward, "_rows.normalize_runner")
+normalize_root = Kernel("normalize_root", _normalize_root, "_rows.normalize_runner")
+normalize_root_backward = Kernel("normalize_root_backward", _normalize_root_backward, "_rows.normalize_runner")
+normalize_root.writes = (1,)
 
 # %% ../nbs/09_kernels.ipynb #c5a6440d
 def _normalize_columns(out, x, mean, variance, rstd, eps):
     "Columns of mean 0 and variance 1: (x - mean) * rstd; mean, variance and rstd = 1/sqrt(variance + eps) are written too."
-    np.copyto(mean, x.mean(axis=0))
-    centered = x - mean
-    np.copyto(variance, np.square(centered).mean(axis=0))
-    np.copyto(rstd, 1 / np.sqrt(variance + x.dtype.type(eps)))
-    np.multiply(centered, rstd, out=out)
+    exact = _mean(x, 0)
+    centered = _centered(x, exact)
+    with np.errstate(all="ignore"):
+        spread = _mean(np.square(centered, dtype=np.float64), 0)[0]
+        np.copyto(mean, exact[0])
+        np.copyto(variance, spread)
+        np.copyto(rstd, 1 / np.sqrt(spread + eps))
+        np.multiply(centered, rstd, out=out)
 
 
 def _normalize_columns_backward(out, g, y, rstd, sums):
     "rstd * (g - mean(g) - y * mean(g * y)) over the first axis; `sums`, of shape (2, columns), is scratch."
-    np.copyto(sums, [g.mean(axis=0), (g * y).mean(axis=0)])
+    np.copyto(sums, [_mean(g, 0)[0], _mean(g * y, 0)[0]])
     np.multiply(rstd, g - sums[0] - y * sums[1], out=out)
 
 normalize_columns = Kernel("normalize_columns", _normalize_columns, "_rows.normalize_columns_runner")
@@ -1099,7 +1152,7 @@ def _rmsprop_centered(p, g, square, mean, velocity, lr, alpha, rest, eps, decay,
     d = g + decay * p
     square = alpha * square + rest * d * d
     mean = mean + rest * (d - mean)
-    velocity = momentum * velocity + d / (sqrt(square - mean * mean) + eps)
+    velocity = momentum * velocity + d / (sqrt(maximum(square - mean * mean, 1e-6 * square)) + eps)
     return p - lr * velocity, square, mean, velocity
 
 

@@ -238,6 +238,9 @@ def _activation_module(name, function):
             raise TypeError(f"{name}: {error}; its signature is {name}{signature}. "
                             "See the chapter Layers, section Activations as modules.") from None
         bound.apply_defaults()
+        if all(type(p.default) is float or p.default is p.empty for p in parameters):
+            with kernels.backend("numpy"):          # the function's own checks, before data come
+                function(np.zeros(1), *bound.arguments.values())
         vars(self).update(bound.arguments)
 
     def forward(self, x):
@@ -559,10 +562,16 @@ class AlphaDropout(Dropout):
 #| code-fold: true
 def _normalized_gradient(g, x, axis, eps):
     "The gradient of (x - mean) / sqrt(variance + eps) along an axis, in operations that can be differentiated again."
-    centered = x - x.mean(axis, keepdims=True)
-    rstd = 1.0 / autograd.sqrt((centered * centered).mean(axis, keepdims=True) + eps)
-    y = centered * rstd
+    y, rstd = _over_root(x - x.mean(axis, keepdims=True), axis, eps)
     return rstd * (g - g.mean(axis, keepdims=True) - y * (g * y).mean(axis, keepdims=True))
+
+
+def _over_root(x, axis, eps):
+    "x divided by the root of its mean square plus eps, and one over the root; large x are scaled before they are squared."
+    scale = autograd.maximum(autograd.abs(x.detach()).max(axis, keepdims=True), 1.0)
+    small = x / scale
+    rstd = 1.0 / autograd.sqrt((small * small).mean(axis, keepdims=True) + eps / scale / scale)
+    return small * rstd, rstd / scale
 
 
 def _normalize_columns(x, eps):
@@ -602,8 +611,10 @@ def _setting(module, name, value, most=math.inf):
     "A number from 0 to `most`, or None where the layer has a meaning for it."
     if isinstance(value, bool) or not (isinstance(value, int | float | np.number) and 0 <= value <= most):
         limits = "at least 0" if most == math.inf else f"from 0 to {most}"
+        section = ("Batch normalization" if isinstance(module, BatchNorm1d)
+                   else "Layer normalization: one example at a time")
         raise ValueError(f"{type(module).__name__}: {name} must be a number, {limits}, got {value!r}. "
-                         "See the chapter Layers, section Batch normalization.")
+                         f"See the chapter Layers, section {section}.")
     return float(value)
 
 
@@ -746,6 +757,22 @@ def _normalize_rows(x, eps):
     return record("layer_norm", y, (x,), rule, saved=(x, OUTPUT), fast=(fast,))
 
 
+def _root_rows(x, eps):
+    "Each row (last axis) with mean square 1."
+    a = x.data
+    rstd = np.empty(a.shape[:-1], a.dtype)
+    y = launch(kernels.normalize_root, np.empty(a.shape, a.dtype), a, rstd, eps)
+
+    def fast(g, x, y):
+        return launch(kernels.normalize_root_backward, np.empty(y.shape, y.dtype), g, y, rstd)
+
+    def rule(g, x, y):
+        y, rstd = _over_root(x, -1, eps)
+        return rstd * (g - y * (g * y).mean(-1, keepdims=True))
+
+    return record("rms_norm", y, (x,), (rule,), saved=(x, OUTPUT), fast=(fast,))
+
+
 class LayerNorm(Module):
     r"""Give each example mean 0 and variance 1 over its features, then a scale and shift that are learned.
 
@@ -846,8 +873,10 @@ class RMSNorm(Module):
         """`x` of shape ``(..., *normalized_shape)``, divided by its root mean square over the last axes."""
         x = _rows_input(self, x)
         eps = float(np.finfo(x.dtype).eps) if self.eps is None else self.eps
-        axes = tuple(range(x.ndim - len(self.normalized_shape), x.ndim))
-        return _scaled(self, x / autograd.sqrt((x * x).mean(axes, keepdims=True) + eps))
+        if len(self.normalized_shape) == 1:
+            return _scaled(self, _root_rows(x, eps))
+        rows = x.reshape((*x.shape[:-len(self.normalized_shape)], math.prod(self.normalized_shape)))
+        return _scaled(self, _root_rows(rows, eps).reshape(x.shape))
 
     def extra_repr(self):
         return _shape_and_settings(self, RMSNorm, eps=self.eps, elementwise_affine=self.weight is not None)

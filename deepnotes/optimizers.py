@@ -16,7 +16,7 @@ import numpy as np
 from . import kernels
 from ._tape import _writable
 from .autograd import Tensor, enable_grad
-from .kernels import launch, minimum
+from .kernels import launch, minimum, where
 
 # %% ../nbs/07_optimizers.ipynb #95c98e95
 #| code-fold: true
@@ -570,7 +570,8 @@ class RMSprop(Optimizer):
               \theta_{t+1} = \theta_t - \eta v_t
 
     Centered, :math:`s_t - m_t^2` stands under the root, where m is the decaying mean of the gradients. Where gradients hardly
-    change the difference is 0 up to rounding: the step is then huge, or NaN, as in PyTorch.
+    change, that difference is lost to rounding, so it is taken as at least :math:`10^{-6} s_t`: the root is never less than a
+    thousandth of what it is without `centered`. (PyTorch has no such bound; its steps become huge, or NaN.)
 
     References
     ----------
@@ -600,7 +601,8 @@ class Adam(Optimizer):
     params : iterable of Tensor, or iterable of dict
         What to optimize; see `Optimizer`.
     lr : float
-        Learning rate, at least 0: about the largest change of a parameter per step.
+        Learning rate, at least 0: the size of a step while gradients keep their size and sign. With the default betas no
+        step is larger than 7.27 times this, reached after a long silence.
     betas : tuple of float
         Decay of the mean of gradients and of squared gradients, both in [0, 1).
     eps : float
@@ -608,7 +610,8 @@ class Adam(Optimizer):
     weight_decay : float
         This times the parameter is added to its gradient, or shrinks the parameter if `decoupled_weight_decay`.
     amsgrad : bool
-        Divide by the largest mean of squares so far, so that a step never grows back.
+        Divide by the largest mean of squares so far. As in PyTorch, it is the largest of the means before their correction
+        by 1 - β₂ᵗ; as that factor grows in the first thousands of steps, steps can still grow with it.
     decoupled_weight_decay : bool
         Whether the decay leaves the gradient alone, as in `AdamW`.
 
@@ -698,6 +701,38 @@ def _limit(op, name, value):
     return value
 
 
+def _largest(arrays):
+    "The largest size of an entry, in an array of one float64."
+    top = launch(kernels.copy, np.empty(1), 0.0)
+    for a in arrays:
+        size, part = launch(kernels.absolute, np.empty_like(a), a), np.empty((), a.dtype)
+        launch(kernels.maximum, top, top, launch(kernels.max, part, size))
+    return top
+
+
+# an entry's share of the largest one, to a power: between 0 and 1. Nothing is left to share where all are 0 or one is infinite
+_share_to = kernels.elementwise(
+    lambda x, top, order: kernels.power(kernels.absolute(x) / where(top > 0.0, where(top < math.inf, top, 1.0), 1.0), order),
+    "share_to")
+
+
+def _norm(arrays, order):
+    "The norm of all entries together, in an array of one float64; no power leaves the range of numbers."
+    if order == math.inf:
+        return _largest(arrays)
+    norm = launch(kernels.copy, np.empty(1), 0.0)
+    if order == 2 and all(a.dtype == np.float32 for a in arrays):
+        for a in arrays:
+            launch(kernels.add_squares, norm, a)        # float64 holds the squares of all float32
+        return launch(kernels.sqrt, norm, norm)
+    top = _largest(arrays)
+    for a in arrays:
+        shares = launch(_share_to, np.empty(a.shape), a, top, order)
+        launch(kernels.add, norm, norm, launch(kernels.sum, np.empty(()), shares))
+    launch(kernels.power, norm, norm, 1.0 / order)
+    return launch(kernels.multiply, norm, norm, top)
+
+
 def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False):
     r"""Shrink all gradients by one factor, so that together they are no longer than a limit.
 
@@ -740,22 +775,7 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
     gradients, limit = _gradients("clip_grad_norm_", parameters), _limit("clip_grad_norm_", "max_norm", max_norm)
     if not (_is_real(norm_type) and norm_type >= 1):
         raise ValueError(f"clip_grad_norm_: norm_type must be at least 1, got {norm_type!r}. {_CHAPTER}, section Clipping.")
-    norm, factor = launch(kernels.copy, np.empty(1), 0.0), np.empty(1)
-    for g in gradients:
-        if g.size == 0:
-            continue
-        if norm_type == 2:
-            launch(kernels.add_squares, norm, g.data)
-            continue
-        size, part = launch(kernels.absolute, np.empty_like(g.data), g.data), np.empty((), g.data.dtype)
-        if norm_type == math.inf:
-            launch(kernels.maximum, norm, norm, launch(kernels.max, part, size))
-        else:
-            launch(kernels.add, norm, norm, launch(kernels.sum, part, launch(kernels.power, size, size, float(norm_type))))
-    if norm_type == 2:
-        launch(kernels.sqrt, norm, norm)
-    elif norm_type != math.inf:
-        launch(kernels.power, norm, norm, 1.0 / norm_type)
+    norm, factor = _norm([g.data for g in gradients if g.size], float(norm_type)), np.empty(1)
     total = Tensor(norm.reshape(()))
     if error_if_nonfinite and not math.isfinite(float(total)):
         raise FloatingPointError(f"clip_grad_norm_: the norm of the gradients is {float(total)}. {_CHAPTER}, section Clipping.")

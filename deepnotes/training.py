@@ -1163,6 +1163,7 @@ class Trainer:
                 "own_metrics": [name for name, f in self.metrics.items() if _METRICS.get(name) is not f],
                 "scheduler_interval": self.scheduler_interval, "clip_grad_norm": self.clip_grad_norm,
                 "clip_grad_value": self.clip_grad_value, "training": self.model.training,
+                "features": None if self.features is None else list(self.features),
             },
             "model": checkpoints.model_state(self.model),
             "optimizer": checkpoints.optimizer_state(self.optimizer, self.model),
@@ -1203,10 +1204,13 @@ class Trainer:
                 training, seed = state["settings"]["training"], state["settings"]["seed"]
                 if not (isinstance(training, bool) and isinstance(seed, int) and seed >= 0):
                     raise ValueError(f"training is {training!r} and the seed {seed!r}")
+                features = state["settings"].get("features")        # files of the first version have none
+                features = None if features is None else tuple(map(str, features))
         except BaseException:
             self._restore(before)
             raise
         self.history, self._sums, self._position, self._callback_states, self.seed = history, sums, position, states, seed
+        self.features = features
         self.model.train(training)
 
     @classmethod

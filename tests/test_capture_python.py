@@ -155,6 +155,19 @@ def test_a_step_that_is_recorded_anew_all_the_time_stays_plain_and_says_why():
     assert not fast.captured and "`scale` was the last" in fast.reason
 
 
+def test_numbers_that_a_step_is_given_do_not_pile_up():
+    fast, x = capture(lambda x, s: dn.Tensor(x).sum() * s), np.ones(3, np.float32)
+    for k in range(180):
+        for _ in range(3):
+            assert fast(x, float(k)).item() == 3 * k
+    assert not fast.captured and "(179.0)" in fast.reason and "array of one element" in fast.reason
+    assert fast(x, 2.0).item() == 6 and fast.captured                   # the first ones keep their programs
+    assert len(fast._plans) == 8
+    for k in range(180):
+        assert fast(x, np.full(1, k, np.float32)).item() == 3 * k
+    assert fast.captured
+
+
 def test_a_method_of_the_object_that_holds_its_captured_step_is_captured():
     class Training:
         def __init__(self):

@@ -440,6 +440,21 @@ def test_names_are_taken_from_the_first_table_that_has_any():
     assert trainer.features == ("age", "height")
 
 
+def test_names_are_kept_in_a_checkpoint(tmp_path):
+    trainer = a_trainer()
+    trainer.fit(FRAME, CLASSES, **QUIET)
+    expected = trainer.predict(FRAME)
+    trainer.save(tmp_path / "run")
+    loaded = Trainer.load(tmp_path / "run", capture=False)
+    assert loaded.features == ("age", "height")
+    with pytest.warns(UserWarning, match="another order"):
+        np.testing.assert_array_equal(loaded.predict(FRAME[["height", "age"]]), expected)
+    state = trainer.state_dict()
+    del state["settings"]["features"]                                   # as a file of the first version
+    loaded.load_state_dict(state)
+    assert loaded.features is None
+
+
 def test_the_scaler_compares_columns_too():
     scaler = ds.StandardScaler().fit(FRAME)
     expected = scaler.transform(TABLE)

@@ -104,7 +104,7 @@ def test_the_summary_of_a_fold_is_its_name():
 
 
 PAGE = """<html><head><title>x</title>
-    <link rel="stylesheet" href="../_static/a.css" />
+    <link href="../_static/a.css" rel="stylesheet" />
     <link rel="stylesheet" href="../_static/sub/b.css?v=1" />
     <script defer src="../_static/scripts/fontawesome.js"></script>
     <script src="../_static/documentation_options.js"></script>

@@ -242,8 +242,16 @@ def test_modules_of_packages_that_a_chapter_depends_on(library):
         found = library_modules(library, imports(source, "deepnotes"))
         return {path.relative_to(library).with_suffix("").as_posix() for path in found} - {"__init__"}
 
-    assert depends("from deepnotes.training.history import History") == {"training/__init__", "training/trainer",
-        "training/steps", "training/history", "layers", "autograd", "outputs", "kernels"}  # its package runs first
+    assert depends("from deepnotes.training.history import History") == {
+        "training/__init__",
+        "training/trainer",
+        "training/steps",
+        "training/history",
+        "layers",
+        "autograd",
+        "outputs",
+        "kernels",
+    }  # its package runs first
     assert depends("from deepnotes import training") >= {"training/history", "training/steps", "kernels"}
     assert depends("import deepnotes.datasets") == {"datasets"}
 
@@ -477,3 +485,16 @@ def test_a_measurement_runs_alone_and_before_those_that_came_later():
     for alone in (False, True):
         with pytest.raises(Ended):
             turns.enter(alone)
+
+
+def test_bibliography_is_labeled_by_author_and_year():
+    from deepnotes_ext.bibliography import AuthorYearLabels
+    from pybtex.database import parse_string
+
+    book = parse_string(
+        "@book{a, author={Glorot, Xavier and Bengio, Yoshua}, year=2010}\n@book{b, author={de la Cruz, Ana}, year=2001}\n"
+        "@book{c, author={He, K and Zhang, X and Ren, S}, year=2015}\n@book{d, author={He, K and Sun, J and Ren, S}, year=2015}",
+        "bibtex",
+    )
+    labels = list(AuthorYearLabels().format_labels(list(book.entries.values())))
+    assert labels == ["Glorot and Bengio 2010", "de la Cruz 2001", "He et al. 2015a", "He et al. 2015b"]

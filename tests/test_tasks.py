@@ -166,3 +166,54 @@ def test_the_whole_suite_runs_on_all_cores_and_chosen_tests_as_they_are_chosen(t
         monkeypatch.setenv("DEEPNOTES_JOBS", cores)
         tasks.test(arguments)
     assert commands == [("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"), (), ("-k", "name")]
+
+
+def test_the_lowest_versions_are_those_of_pyproject(tasks):
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["sklearn"], *extras["test"]]
+    assert tasks.lowest() == [line.split(",")[0].replace(">=", "==") for line in declared]
+    assert all(">=" in line for line in declared)
+    assert next(line for line in declared if line.startswith("numba")).partition(",<")[2], "numba has no upper bound"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("numpy", "numba"):
+        version = next(line for line in tasks.lowest() if line.startswith(name + "==")).partition("==")[2]
+        assert f"{name} {version}" in readme
+
+
+def test_the_newest_numba_that_is_declared_is_the_one_that_is_tested(tasks):
+    (pin,) = tasks.pinned("numba")
+    minor = int(pin.split(".")[1])
+    assert f'"numba>=0.62,<0.{minor + 1}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["test-lowest", "test-bare", "test-older-cpu"])
+def test_commands_at_the_edges_stand_where_one_looks_for_them(command, tasks, monkeypatch, sh):
+    for name in ("Makefile", "CONTRIBUTING.md"):
+        assert f"make {command}" in (ROOT / name).read_text(encoding="utf-8")
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    assert command in workflow
+    ran = []
+    monkeypatch.setattr(tasks, "environment", lambda: None)
+    monkeypatch.setattr(tasks, "elsewhere", lambda name, python, packages: ran.append(packages) or "python-elsewhere")
+    monkeypatch.setattr(tasks, "run", lambda *what, **options: ran.append((what, options["env"])))
+    monkeypatch.setattr(tasks.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(tasks, "BIN", Path(sys.executable).parent)
+    monkeypatch.setattr(tasks.sys, "argv", ["tasks.py", command, "-q"])
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    tasks.main()
+    what, env = ran[-1]
+    assert "pytest" in what and what[-1] == "-q"
+    if command == "test-lowest":
+        assert ran[0] == tasks.lowest() and what[0] == "python-elsewhere"
+        kept = {p.name for p in (ROOT / "tests").glob("test_*.py")
+                if not any(p.match(option.partition("=")[2]) for option in what if str(option).startswith("--ignore-glob"))}
+        assert {"test_kernels.py", "test_capture.py", "test_checkpoints.py"} <= kept and "test_ext_book.py" not in kept
+    elif command == "test-bare":
+        names = {line.partition("==")[0] for line in ran[0]}
+        assert names == {"numpy", "tqdm", "pytest", "hypothesis", "mpmath"} and env["DEEPNOTES_BACKEND"] == "numpy"
+        assert all(Path(file).exists() for file in what[3:-1])
+    else:
+        assert env["NPY_DISABLE_CPU_FEATURES"] is not None and env["OPENBLAS_CORETYPE"]

@@ -9,6 +9,7 @@ Each module here does one thing and can be read alone:
 ``formulas``    a formula that cannot be set is a warning
 ``figures``     figures that read well on a light and on a dark page
 ``api``         one reference page per module, and links between a docstring and the section it was born in
+``bibliography``  entries labeled by author and year
 ``finish``      the last pass over what was written: code that fits, weight, names, descriptions (with ``code``, ``cards``)
 ``offline``     no page loads anything from another host
 ``overview``    the index of exercises, and the table of claims with their verdicts
@@ -22,7 +23,21 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import ahead, api, execution, figures, finish, formulas, notebooks, offline, overview, settings, status, student
+from . import (
+    ahead,
+    api,
+    bibliography,
+    execution,
+    figures,
+    finish,
+    formulas,
+    notebooks,
+    offline,
+    overview,
+    settings,
+    status,
+    student,
+)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -30,6 +45,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     for part in (
         settings,
         api,
+        bibliography,
+        bibliography,
         execution,
         ahead,
         notebooks,

@@ -25,7 +25,7 @@ from .code import name_folds, plain, wrap_code
 
 _SCRIPT = re.compile(r'\s*<script[^>]*\bsrc="(?P<src>[^"]+)"[^>]*></script>')
 _OPTION = re.compile(r"\s*<script>DOCUMENTATION_OPTIONS\..*?</script>")
-_STYLE = re.compile(r'\s*<link rel="stylesheet"[^>]*\bhref="(?P<href>[^"]+)"[^>]*/>')
+_STYLE = re.compile(r'\s*<link\b(?=[^>]*rel="stylesheet")[^>]*\bhref="(?P<href>[^"]+)"[^>]*>')
 _IMAGE = re.compile(r"<img\b(?P<rest>[^>]*?)(?P<end>\s*/?>)", re.DOTALL)
 #: what the theme loads on every page and this book uses on some, or nowhere
 SEARCH = ("searchtools.js", "language_data.js", "searchindex.js")

@@ -54,6 +54,7 @@ def apply_settings(app: Sphinx, config: Config) -> None:
     options = config.html_theme_options
     options["repository_url"] = values["git_url"]
     options["repository_branch"] = values["branch"]
+    config.html_search_scorer = str(Path(__file__).with_name("search_scorer.js"))  # chapters before API entries
     config.deepnotes_lib = values["lib_path"]
     config.deepnotes_nbs = values["nbs_path"]
 

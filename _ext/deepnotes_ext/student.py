@@ -84,7 +84,12 @@ def take_glue(cells: list[dict[str, Any]]) -> dict[str, str]:
     for cell in cells:
         kept = []
         for output in cell.get("outputs", []):
-            name = output.get("metadata", {}).get("scrapbook", {}).get("name", "").removeprefix("application/papermill.record/")
+            name = (
+                output.get("metadata", {})
+                .get("scrapbook", {})
+                .get("name", "")
+                .removeprefix("application/papermill.record/")
+            )
             if name:
                 glued[name] = "".join(next(iter(output["data"].values())))
             else:
@@ -165,7 +170,13 @@ def code_cell(source: str, outputs: list = (), folded: str = "", **metadata: Any
     if folded:
         metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form", "tags": ["hide-input"]}
         source = source if source.startswith("%%") else f"#@title {folded}\n{source}"
-    return {"cell_type": "code", "metadata": metadata, "execution_count": None, "outputs": list(outputs), "source": source}
+    return {
+        "cell_type": "code",
+        "metadata": metadata,
+        "execution_count": None,
+        "outputs": list(outputs),
+        "source": source,
+    }
 
 
 def first_cells(install: dict[str, str], data: dict[str, str]) -> list[dict[str, Any]]:
@@ -267,15 +278,22 @@ class Edition:
 def chapters(app: Sphinx) -> Iterator[str]:
     """Pages that have a student edition: the numbered chapters, in order."""
     pattern = re.compile(re.escape(app.config.deepnotes_nbs) + r"/\d\d_[^/]+$")
-    yield from sorted(name for name in app.env.found_docs if pattern.match(name) and app.env.doc2path(name).endswith(".ipynb"))
+    yield from sorted(
+        name for name in app.env.found_docs if pattern.match(name) and app.env.doc2path(name).endswith(".ipynb")
+    )
 
 
 def requirements(settings: dict[str, str]) -> dict[str, str]:
     """What a chapter needs beyond what Colab has: the name to import, and what pip is told."""
-    return {"deepnotes": f"deepnotes[sklearn] @ git+{settings['git_url']}@{settings['branch']}", "fastcore": "fastcore<2"}
+    return {
+        "deepnotes": f"deepnotes[sklearn] @ git+{settings['git_url']}@{settings['branch']}",
+        "fastcore": "fastcore<2",
+    }
 
 
-def edition(app: Sphinx, docname: str, said: dict, cited: dict, settings: dict[str, str]) -> tuple[dict, list[str]] | None:
+def edition(
+    app: Sphinx, docname: str, said: dict, cited: dict, settings: dict[str, str]
+) -> tuple[dict, list[str]] | None:
     """The student edition of one chapter, and what of its text could not be resolved."""
     source = executed(app, docname)
     if source is None:
@@ -290,7 +308,9 @@ def edition(app: Sphinx, docname: str, said: dict, cited: dict, settings: dict[s
         elif cell["cell_type"] == "code" and cell["id"] != "deepnotes-setup":
             made.code(cell)
             for path in re.findall(r"^# reads: (\S+)$", text, re.MULTILINE):
-                data |= {p.relative_to(app.srcdir).as_posix(): p.read_text() for p in sorted(Path(app.srcdir).glob(path))}
+                data |= {
+                    p.relative_to(app.srcdir).as_posix(): p.read_text() for p in sorted(Path(app.srcdir).glob(path))
+                }
     return made.notebook(first_cells(requirements(settings), data)), made.words.missing
 
 
@@ -316,7 +336,13 @@ def write_editions(app: Sphinx, exception: Exception | None) -> None:
             continue
         notebook, missing = made
         if missing:
-            logger.warning("student edition: %s", "; ".join(sorted(set(missing))), location=docname, type="deepnotes", subtype="student")
+            logger.warning(
+                "student edition: %s",
+                "; ".join(sorted(set(missing))),
+                location=docname,
+                type="deepnotes",
+                subtype="student",
+            )
         text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
         (folder / f"{docname.rpartition('/')[2]}.ipynb").write_text(text, encoding="utf-8")
 
@@ -333,7 +359,9 @@ def point_buttons(app: Sphinx, pagename: str, templatename: str, context: dict[s
             if not mine:
                 continue
             for button in group["buttons"]:
-                button["url"] = button["url"].replace(f"/{branch}/", f"/{BRANCH}/").replace(f"/{branch}?", f"/{BRANCH}?")
+                button["url"] = (
+                    button["url"].replace(f"/{branch}/", f"/{BRANCH}/").replace(f"/{branch}?", f"/{BRANCH}?")
+                )
                 button["url"] = button["url"].replace(f"{pagename}.ipynb", f"{name}.ipynb")
         if label == "download-buttons" and mine:
             for button in group["buttons"]:

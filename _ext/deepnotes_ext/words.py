@@ -37,7 +37,9 @@ def citations(bibliography: Path) -> dict[str, tuple[str, str]]:
 def references(env: BuildEnvironment) -> dict[str, str]:
     """What the pages say for each label: titles of sections and pages, numbers of figures, equations and exercises."""
     std = env.get_domain("std")
-    said = {label: env.titles[docname].astext() for label, (docname, _) in std.anonlabels.items() if docname in env.titles}
+    said = {
+        label: env.titles[docname].astext() for label, (docname, _) in std.anonlabels.items() if docname in env.titles
+    }
     said |= {label: title for label, (_, _, title) in std.labels.items()}
     said |= {docname.rpartition("/")[2]: title.astext() for docname, title in env.titles.items()}
     for kinds in env.toc_fignumbers.values():

@@ -1,0 +1,244 @@
+"""Sums of very many float32 numbers, in every direction and on both backends: an error that does not grow with their count."""
+
+import math
+
+import numpy as np
+import pytest
+
+from deepnotes import autograd as ag
+from deepnotes import kernels, layers, optimizers
+from deepnotes.autograd import Tensor
+from deepnotes.kernels import launch
+
+BACKENDS = pytest.mark.parametrize("backend", kernels.BACKENDS)
+COUNT = 10**6 + 3
+EQUAL = np.full((COUNT, 2), 0.1, "f4")  # the rounding of every sum of equal numbers goes the same way
+LIMIT = 1e-6
+
+
+def off(got, exact, magnitude=None):
+    "The largest error, in shares of the sum of magnitudes"
+    exact = np.asarray(exact, "f8")
+    return np.max(np.abs(np.asarray(got, "f8") - exact) / (np.abs(exact) if magnitude is None else magnitude))
+
+
+@BACKENDS
+def test_sums_and_means(backend):
+    total = float(EQUAL[0, 0]) * COUNT
+    cube = EQUAL.reshape(1, COUNT, 2)
+    with kernels.backend(backend):
+        assert off(ag.sum(EQUAL, 0).data, total) < LIMIT
+        assert off(ag.sum(EQUAL.T, 1).data, total) < LIMIT
+        assert off(ag.sum(np.ascontiguousarray(EQUAL.T), 1).data, total) < LIMIT
+        assert off(ag.sum(EQUAL).data, 2 * total) < LIMIT
+        assert off(ag.sum(EQUAL[::-1], 0).data, total) < LIMIT
+        assert off(ag.sum(cube, 1).data, total) < LIMIT
+        assert off(ag.mean(EQUAL, 0).data, EQUAL[0, 0]) < LIMIT
+        assert off(ag.mean(EQUAL).data, EQUAL[0, 0]) < LIMIT
+        assert off(ag.sum_to(EQUAL, 2).data, total) < LIMIT
+        assert off(ag.sum_to(EQUAL, 1, 1).data, 2 * total) < LIMIT
+        assert off(ag.sum_to(cube, 1, 1, 2).data, total) < LIMIT
+        assert off(ag.var(EQUAL, 0).data, 0, 1) < 1e-14 and off(ag.std(EQUAL, 0).data, 0, 1) < 1e-7
+
+
+@BACKENDS
+def test_running_sums(backend):
+    wanted = float(EQUAL[0, 0]) * np.arange(1, COUNT + 1)
+    with kernels.backend(backend):
+        assert off(ag.cumsum(EQUAL, 0).data[:, 1], wanted) < LIMIT
+        assert off(ag.cumsum(np.ascontiguousarray(EQUAL.T), 1).data[0], wanted) < LIMIT
+
+
+@BACKENDS
+def test_gradients_that_are_sums(backend):
+    x, bias = Tensor(EQUAL), Tensor(np.zeros(2, "f4"), requires_grad=True)
+    scale = Tensor(np.ones((1, 1), "f4"), requires_grad=True)
+    with kernels.backend(backend):
+        (x + bias).backward(EQUAL)
+        (x * scale).backward(EQUAL)
+    assert off(bias.grad.data, float(EQUAL[0, 0]) * COUNT) < LIMIT
+    assert off(scale.grad.data, 2 * float(EQUAL[0, 0]) ** 2 * COUNT) < LIMIT
+
+
+@BACKENDS
+def test_sums_of_random_numbers(backend):
+    rng = np.random.default_rng(0)
+    with kernels.backend(backend):
+        for shape, axis in (((100003, 3), 0), ((3, 100003), 1), ((1001, 100), 0), ((100, 1001), 1), ((7, 999, 5), 1)):
+            x = rng.normal(size=shape).astype("f4")
+            wide = x.astype("f8")
+            assert off(ag.sum(x, axis).data, wide.sum(axis), np.abs(wide).sum(axis)) < LIMIT / 2
+
+
+@BACKENDS
+def test_wide_rows_of_softmax(backend):
+    n = 300_001
+    x, g = np.zeros((2, n), "f4"), np.full((2, n), 0.1, "f4")
+    y = np.full((2, n), 1 / n, "f4")
+    new = lambda: np.empty((2, n), "f4")  # noqa: E731
+    with kernels.backend(backend):
+        assert off(launch(kernels.softmax, new(), x, 1), 1 / n) < LIMIT
+        assert off(launch(kernels.log_softmax, new(), x, 1), -math.log(n)) < LIMIT
+        assert off(launch(kernels.logsumexp, np.empty(2, "f4"), x, (1,)), math.log(n)) < LIMIT
+        total = float(g[0, 0]) * float(y[0, 0]) * n
+        assert off(launch(kernels.softmax_backward, new(), g, y, 1), y * (g - total), 0.1 / n) < LIMIT
+        total = float(g[0, 0]) * n
+        assert off(launch(kernels.log_softmax_backward, new(), g, x, 1), g - total) < LIMIT
+
+
+# ---- normalization
+
+
+def normalized(x, axis, eps=1e-5):
+    x = x.astype("f8")
+    d = x - x.mean(axis, keepdims=True)
+    return d / np.sqrt((d * d).mean(axis, keepdims=True) + eps)
+
+
+def gradient(g, x, axis, eps=1e-5):
+    g, x = g.astype("f8"), x.astype("f8")
+    y = normalized(x, axis, eps)
+    r = 1 / np.sqrt(x.var(axis, keepdims=True) + eps)
+    return r * (g - g.mean(axis, keepdims=True) - y * (g * y).mean(axis, keepdims=True))
+
+
+def far(kind, shape):
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=shape)
+    return {"near": z, "far": 1e4 + 5e-3 * z, "farther": -1e6 + z, "huge": 1e30 * z, "largest": 1e37 * z,
+            "tiny": 1e-3 * z}[kind].astype("f4")
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", ["near", "far", "farther", "huge", "largest", "tiny"])
+def test_normalization_anywhere(kind, backend):
+    x, g = far(kind, (37, 21)), np.random.default_rng(2).normal(size=(37, 21)).astype("f4")
+    with kernels.backend(backend):
+        for layer, axis in ((layers.LayerNorm(21), 1), (layers.BatchNorm1d(21), 0)):
+            t = Tensor(x, requires_grad=True)
+            y = layer(t)
+            y.backward(g)
+            assert np.abs(y.data - normalized(x, axis)).max() < 4e-6, layer
+            wanted = gradient(g, x, axis)
+            assert np.abs(t.grad.data - wanted).max() < 5e-6 * np.abs(wanted).max() + 1e-43, layer
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", ["near", "huge", "largest", "tiny"])
+def test_root_mean_square_normalization_anywhere(kind, backend):
+    x, g = far(kind, (5, 4, 6)), np.random.default_rng(2).normal(size=(5, 4, 6)).astype("f4")
+    eps, wide = float(np.finfo("f4").eps), x.astype("f8").reshape(5, 24)
+    r = 1 / np.sqrt((wide**2).mean(1, keepdims=True) + eps)
+    y, h = wide * r, g.astype("f8").reshape(5, 24)
+    with kernels.backend(backend):
+        t = Tensor(x, requires_grad=True)
+        out = layers.RMSNorm((4, 6))(t)
+        out.backward(g)
+    assert np.abs(out.data.reshape(5, 24) - y).max() < 2e-6
+    wanted = r * (h - y * (h * y).mean(1, keepdims=True))
+    assert np.abs(t.grad.data.reshape(5, 24) - wanted).max() < 5e-6 * np.abs(wanted).max() + 1e-43
+
+
+def test_root_mean_square_normalization_differentiates_twice():
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    layer = layers.RMSNorm(4, eps=0.1, dtype=np.float64)
+    assert ag.grad_check(layer, x)
+    assert ag.grad_check(ag.grad(lambda x: (layer(x) ** 3).sum()), x)
+    norm = layers.LayerNorm(4, eps=0.1, dtype=np.float64)
+    assert ag.grad_check(ag.grad(lambda x: (norm(x) ** 3).sum()), 3 * x)
+
+
+@BACKENDS
+def test_normalization_of_tiny_numbers_without_eps(backend):
+    x = (1e-25 * np.random.default_rng(0).normal(size=(8, 16))).astype("f4")
+    with kernels.backend(backend):
+        for layer, axis in ((layers.LayerNorm(16, eps=0.0), 1), (layers.BatchNorm1d(16, eps=0.0), 0)):
+            assert np.abs(layer(Tensor(x)).data - normalized(x, axis, 0.0)).max() < 4e-6
+
+
+@BACKENDS
+def test_normalization_over_very_many(backend):
+    x = np.full((COUNT, 2), 0.1, "f4")
+    x[::2] += 1
+    with kernels.backend(backend):
+        t = Tensor(x, requires_grad=True)
+        y = layers.BatchNorm1d(2)(t)
+        y.backward(EQUAL)
+        assert np.abs(y.data - normalized(x, 0)).max() < 4e-6
+        assert np.abs(t.grad.data).max() < 1e-7  # a gradient that is the same for all has nothing left
+        rows = np.ascontiguousarray(x.T)
+        t = Tensor(rows, requires_grad=True)
+        y = layers.LayerNorm(COUNT, elementwise_affine=False)(t)
+        y.backward(np.ascontiguousarray(EQUAL.T))
+        assert np.abs(y.data - normalized(rows, 1)).max() < 4e-6
+        assert np.abs(t.grad.data).max() < 1e-7
+
+
+# ---- norms of gradients
+
+
+@BACKENDS
+@pytest.mark.parametrize("dtype, sizes", [("f4", (1e-44, 1e-30, 1e-3, 1e15, 3e38)), ("f8", (1e-320, 1e-200, 1.0, 1e200, 1e308))])
+@pytest.mark.parametrize("order", [1, 1.5, 2, 3, 7.5, 100, math.inf])
+def test_norms_of_every_order_and_size(order, dtype, sizes, backend):
+    q = layers.Parameter(np.ones(5, dtype))
+    with kernels.backend(backend):
+        for size in sizes:
+            entry = float(np.array(size, dtype))
+            if entry > 1e307 and order < 7:
+                continue  # the norm itself leaves float64
+            q.grad = Tensor(np.full(5, entry, dtype))
+            norm, share = optimizers.clip_grad_norm_([q], 1.0, norm_type=order).item(), 5 ** (-1 / order)
+            assert norm == pytest.approx(entry / share, rel=1e-6 if size > 1e-319 else 1e-3)
+            limited = min(1.0, 1.0 / (norm + 1e-6))
+            np.testing.assert_allclose(q.grad.data, entry * limited, rtol=1e-6)
+
+
+def test_a_norm_that_is_not_finite_says_so():
+    for bad in (math.inf, math.nan):
+        for order in (1, 2, 3, math.inf):
+            q = layers.Parameter(np.ones(3, "f4"))
+            q.grad = Tensor(np.array([1, bad, 0], "f4"))
+            with pytest.raises(FloatingPointError, match="norm of the gradients is"):
+                optimizers.clip_grad_norm_([q], 1.0, norm_type=order, error_if_nonfinite=True)
+    q.grad = Tensor(np.zeros(3, "f4"))
+    assert optimizers.clip_grad_norm_([q], 1.0, norm_type=3).item() == 0
+
+
+@BACKENDS
+def test_centered_rmsprop_of_gradients_that_hardly_change(backend):
+    rng = np.random.default_rng(0)
+    with kernels.backend(backend):
+        for noise in (0.0, 1e-5):
+            w = layers.Parameter(np.zeros(1, "f4"))
+            optimizer = optimizers.RMSprop([w], lr=0.01, centered=True)
+            last = 0.0
+            for _ in range(3000):
+                w.grad = Tensor(np.array([1 + noise * rng.normal()], "f4"))
+                optimizer.step()
+                now = w.data.item()
+                assert abs(now - last) < 0.01 * 1001 + 1e-3, "the denominator is at least a thousandth of the root"
+                last = now
+
+
+# ---- tails
+
+
+@BACKENDS
+def test_the_derivative_of_expm1_keeps_its_digits(backend):
+    x = Tensor(np.array([-40.0, -30.0, -1e-9, 3.0]), requires_grad=True)
+    with kernels.backend(backend):
+        ag.expm1(x).backward(np.ones(4))
+    np.testing.assert_allclose(x.grad.data, np.exp(x.data), rtol=1e-14)
+
+
+def test_what_the_docstrings_say_of_tails():
+    x = Tensor(np.array([16.0, 18.0], "f4"), requires_grad=True)
+    ag.sigmoid(x).backward(np.ones(2, "f4"))
+    assert x.grad.data[0] > 0 == x.grad.data[1]
+    assert abs(ag.log_softmax(np.array([20.0, 0.0], "f4")).data[0] + math.log1p(math.exp(-20))) < 1e-7
+    for cure in (lambda x: ag.where(x <= 0, ag.exp(ag.minimum(x, 0.0)), 1 + x),
+                 lambda x: ag.where(x > 0, ag.sqrt(ag.where(x > 0, x, 1.0)), 0.0)):
+        x = Tensor(np.array([100.0, 0.0, -100.0], "f4"), requires_grad=True)
+        cure(x).sum().backward()
+        assert np.isfinite(x.grad.data).all()
