@@ -106,7 +106,7 @@ def test_functions_survive_the_library_forgetting_all_it_knows_of_them():
         x, y = np.ones((64, 4), np.float32), np.arange(64) % 3
         trainer.fit(x, y, epochs=2, progress=False)
         loops = list(cache.native)
-        for module in [m for name, m in sys.modules.items() if name.startswith("deepnotes._")]:
+        for module in [m for name, m in sys.modules.items() if name.startswith(("deepnotes._", "deepnotes.compiler."))]:
             for name, value in list(vars(module).items()):
                 if name[0] == "_" and name[:2] != "__" and isinstance(value, list):
                     value.clear()
