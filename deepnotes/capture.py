@@ -532,6 +532,10 @@ def _found(holder, key):
         return _gone
 
 
+class _Step:
+    "What every captured step is: it watches for itself what it reaches, so that no other has to look into it."
+
+
 class _Watch:
     "What a step can reach: tensors and arrays by name, and what its Python code might look at."
 
@@ -542,7 +546,7 @@ class _Watch:
         queue = collections.deque([(step, "")])
         while queue:
             x, path = queue.popleft()
-            if id(x) in self.seen or isinstance(x, types.BuiltinFunctionType | Captured):
+            if id(x) in self.seen or isinstance(x, types.BuiltinFunctionType | _Step):
                 continue
             self.seen[id(x)] = x
             if len(self.seen) > _MOST:
@@ -1022,7 +1026,7 @@ def _own_step(step, memo):
     return twin
 
 
-class Captured:
+class Captured(_Step):
     """A training step that runs as machine code once it has been seen twice; made by `capture`.
 
     Attributes
