@@ -83,12 +83,14 @@ class HookHandle:
     Chapter: Modules, section Looking inside
     """
 
-    def __init__(self, hooks, key):
-        self._hooks, self._key = hooks, key
+    def __init__(self, module, key):
+        self._module, self._key = module, key
 
     def remove(self):
         """Take the hook away; a second time does nothing."""
-        self._hooks.pop(self._key, None)
+        hooks = self._module._forward_hooks
+        if hooks is not None and hooks.pop(self._key, None) is not None and not hooks:
+            del self._module._forward_hooks             # as it was: a captured step sees no change
 
     def __enter__(self):
         return self
@@ -320,7 +322,7 @@ class Module:
             self._forward_hooks = {}
         key = object()
         self._forward_hooks[key] = hook
-        return HookHandle(self._forward_hooks, key)
+        return HookHandle(self, key)
 
     def state_dict(self):
         """Copies of all parameters and buffers by name.

@@ -22,9 +22,10 @@ import zlib
 
 import numpy as np
 
-from . import _cache, _loops, _tape, kernels
+from . import _loops, _tape, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, view_of, writes_of
-from ._life import Interrupts, own_lock
+from .compiler.cache import native
+from .compiler.life import Interrupts, own_lock
 from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
 from ._tape import Tensor
 
@@ -312,7 +313,7 @@ def _basic(key):
 
 
 def _native(calls):
-    return calls is not None and all(call[0] in _cache.native for call in calls)
+    return calls is not None and all(call[0] in native for call in calls)
 
 
 def lowered(kernel, out, operands):
@@ -375,7 +376,7 @@ def _between(calls, before, behind):
 
 def _products(run, out, a, b):
     "A product of matrices, or of stacks of matrices one after the other; what BLAS cannot read is copied."
-    from deepnotes._product import made_readable         # written for LLVM, which is not there where nothing is captured
+    from deepnotes.compiler.blas import made_readable        # written for LLVM, which is not there where nothing is captured
 
     if out.ndim < 2 or a.ndim < 2 or b.ndim < 2 or math.prod(out.shape[:-2]) > 256:
         return None

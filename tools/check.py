@@ -20,9 +20,8 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"compiler", "_checks", "_doors", "_life", "_safetensors"},
-    {"_cache"},
-    {"_machine", "_loops", "_product", "_workers"},
+    {"compiler", "_checks", "_doors", "_safetensors"},
+    {"_loops"},
     {"_rows"},
     {"kernels"},
     {"_program", "_fusion"},
