@@ -23,7 +23,6 @@ import ast
 import builtins
 import contextvars
 import importlib
-import importlib.util
 import inspect
 import linecache
 import math
@@ -39,6 +38,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .compiler.borrowed import installed
 from .compiler.cache import CompilerFailed, first_line
 from .compiler.life import compiling
 
@@ -301,11 +301,8 @@ def _check_backend(name):
 
 def can_compile():
     "Whether numba and llvmlite are installed and `NUMBA_DISABLE_JIT` does not forbid to compile."
-    try:
-        found = all(importlib.util.find_spec(name) is not None for name in ("numba", "llvmlite"))
-    except ValueError:              # sys.modules["numba"] is None: hidden on purpose
-        found = False
-    return found and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0") and not isinstance(_tested, CompilerFailed)
+    allowed = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+    return installed() and allowed and not isinstance(_tested, CompilerFailed)
 
 
 _tested = None              # the compiler once it has compiled a first loop, or CompilerFailed
