@@ -92,6 +92,9 @@ class HookHandle:
         if not self._hooks and self._module._forward_hooks is self._hooks:
             del self._module._forward_hooks             # as it was: a captured step sees no change
 
+    def __copy__(self):
+        return deepcopy(self)               # with a module of its own, as a copy of the module has
+
     def __enter__(self):
         return self
 
