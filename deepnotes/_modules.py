@@ -84,13 +84,16 @@ class HookHandle:
     """
 
     def __init__(self, module, key):
-        self._module, self._key = module, key
+        self._module, self._hooks, self._key = module, module._forward_hooks, key
 
     def remove(self):
         """Take the hook away; a second time does nothing."""
-        hooks = self._module._forward_hooks
-        if hooks is not None and hooks.pop(self._key, None) is not None and not hooks:
+        self._hooks.pop(self._key, None)
+        if not self._hooks and self._module._forward_hooks is self._hooks:
             del self._module._forward_hooks             # as it was: a captured step sees no change
+
+    def __copy__(self):
+        return deepcopy(self)               # with a module of its own, as a copy of the module has
 
     def __enter__(self):
         return self
