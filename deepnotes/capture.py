@@ -10,6 +10,7 @@ import collections
 import contextlib
 import copy
 import functools
+import gc
 import inspect
 import linecache
 import math
@@ -442,11 +443,15 @@ class _Listener:
         self.before = sys.getprofile()
         if hasattr(self.before, "disable"):                     # cProfile: a function cannot stand in for it
             self.before.disable()
+        self.collecting = gc.isenabled()
+        gc.disable()                                            # others' callbacks and finalizers are no part of the step
         sys.setprofile(self.hear)
         return self
 
     def __exit__(self, *_):
         sys.setprofile(None)
+        if self.collecting:
+            gc.enable()
         if hasattr(self.before, "enable"):
             self.before.enable()
         elif self.before is not None:
