@@ -13,7 +13,7 @@ import re
 import numpy as np
 
 from . import _loops, kernels
-from ._cache import array_type, fingerprint, machine_code
+from .compiler.cache import array_type, fingerprint, machine_code
 
 # %% ../nbs/10c_fusion.ipynb #1067376b
 #| code-fold: true

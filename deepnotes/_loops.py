@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._cache import _loaded, array_type, compiled_function, compiling, fingerprint, machine_code
+from .compiler.cache import _loaded, array_type, compiled_function, fingerprint, machine_code
+from .compiler.life import compiling
 
 # %% ../nbs/09d_loops.ipynb #e25ecb0a
 def classify(out, operands):

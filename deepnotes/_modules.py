@@ -83,12 +83,17 @@ class HookHandle:
     Chapter: Modules, section Looking inside
     """
 
-    def __init__(self, hooks, key):
-        self._hooks, self._key = hooks, key
+    def __init__(self, module, key):
+        self._module, self._hooks, self._key = module, module._forward_hooks, key
 
     def remove(self):
         """Take the hook away; a second time does nothing."""
         self._hooks.pop(self._key, None)
+        if not self._hooks and self._module._forward_hooks is self._hooks:
+            del self._module._forward_hooks             # as it was: a captured step sees no change
+
+    def __copy__(self):
+        return deepcopy(self)               # with a module of its own, as a copy of the module has
 
     def __enter__(self):
         return self
@@ -320,7 +325,7 @@ class Module:
             self._forward_hooks = {}
         key = object()
         self._forward_hooks[key] = hook
-        return HookHandle(self._forward_hooks, key)
+        return HookHandle(self, key)
 
     def state_dict(self):
         """Copies of all parameters and buffers by name.

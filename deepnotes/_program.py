@@ -14,7 +14,7 @@ import threading
 import numpy as np
 
 from . import kernels
-from ._cache import INDEX, NATIVE, array_type, assembled, compiled_function, native
+from .compiler.cache import INDEX, NATIVE, array_type, assembled, compiled_function, native
 
 # %% ../nbs/10b_program.ipynb #e358315c
 #| code-fold: true

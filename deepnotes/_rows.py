@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ._cache import INDEX, array_type, exp, larger, log, plus
+from .compiler.cache import INDEX, array_type, exp, larger, log, plus
 from ._loops import SCALAR, Plan, are_plain, are_same, by_copies, lazily, planned, reshaped
 
 # %% ../nbs/09e_rows.ipynb #8c69f729

@@ -10,6 +10,7 @@ import collections
 import contextlib
 import copy
 import functools
+import gc
 import inspect
 import linecache
 import math
@@ -22,9 +23,10 @@ import zlib
 
 import numpy as np
 
-from . import _cache, _loops, _tape, kernels
+from . import _loops, _tape, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, view_of, writes_of
-from ._life import Interrupts, own_lock
+from .compiler.cache import native
+from .compiler.life import Interrupts, own_lock
 from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
 from ._tape import Tensor
 
@@ -312,7 +314,7 @@ def _basic(key):
 
 
 def _native(calls):
-    return calls is not None and all(call[0] in _cache.native for call in calls)
+    return calls is not None and all(call[0] in native for call in calls)
 
 
 def lowered(kernel, out, operands):
@@ -375,7 +377,7 @@ def _between(calls, before, behind):
 
 def _products(run, out, a, b):
     "A product of matrices, or of stacks of matrices one after the other; what BLAS cannot read is copied."
-    from deepnotes._product import made_readable         # written for LLVM, which is not there where nothing is captured
+    from deepnotes.compiler.blas import made_readable        # written for LLVM, which is not there where nothing is captured
 
     if out.ndim < 2 or a.ndim < 2 or b.ndim < 2 or math.prod(out.shape[:-2]) > 256:
         return None
@@ -441,11 +443,15 @@ class _Listener:
         self.before = sys.getprofile()
         if hasattr(self.before, "disable"):                     # cProfile: a function cannot stand in for it
             self.before.disable()
+        self.collecting = gc.isenabled()
+        gc.disable()                                            # others' callbacks and finalizers are no part of the step
         sys.setprofile(self.hear)
         return self
 
     def __exit__(self, *_):
         sys.setprofile(None)
+        if self.collecting:
+            gc.enable()
         if hasattr(self.before, "enable"):
             self.before.enable()
         elif self.before is not None:

@@ -23,7 +23,6 @@ import ast
 import builtins
 import contextvars
 import importlib
-import importlib.util
 import inspect
 import linecache
 import math
@@ -39,8 +38,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._cache import CompilerFailed, first_line
-from ._life import compiling
+from .compiler.borrowed import installed
+from .compiler.cache import CompilerFailed, first_line
+from .compiler.life import compiling
 
 # %% ../nbs/09_kernels.ipynb #b039e290
 #| code-fold: true
@@ -80,7 +80,7 @@ class Kernel:
 
     def _compiled(self, runner):
         ground = importlib.import_module("deepnotes.kernels")       # the floor below imports nothing of ours: hand it down
-        module, function = runner.split(".")
+        module, function = runner.rsplit(".", 1)
         return getattr(importlib.import_module(f"deepnotes.{module}"), function)(self, ground)
 
     def loops(self):
@@ -301,11 +301,8 @@ def _check_backend(name):
 
 def can_compile():
     "Whether numba and llvmlite are installed and `NUMBA_DISABLE_JIT` does not forbid to compile."
-    try:
-        found = all(importlib.util.find_spec(name) is not None for name in ("numba", "llvmlite"))
-    except ValueError:              # sys.modules["numba"] is None: hidden on purpose
-        found = False
-    return found and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0") and not isinstance(_tested, CompilerFailed)
+    allowed = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+    return installed() and allowed and not isinstance(_tested, CompilerFailed)
 
 
 _tested = None              # the compiler once it has compiled a first loop, or CompilerFailed
@@ -321,9 +318,9 @@ def compiler():
     with compiling:
         if _tested is None:
             try:
-                from deepnotes import _machine
-                _machine.self_test()
-                _tested = _machine
+                from deepnotes.compiler import machine
+                machine.self_test()
+                _tested = machine
             except Exception as error:
                 _tested, _default = CompilerFailed(f"{_compiler_versions()} failed with {first_line(error)}"), "numpy"
                 warnings.warn(f"deepnotes: {_tested}: running on numpy", RuntimeWarning, stacklevel=2)
@@ -693,7 +690,7 @@ def _matmul(out, a, b):
     else:
         np.matmul(a, b, out=out)
 
-matmul = Kernel("matmul", _matmul, "_product.matmul_runner")
+matmul = Kernel("matmul", _matmul, "compiler.blas.matmul_runner")
 
 
 def normalized_axes(axes, ndim):
@@ -1292,8 +1289,8 @@ def split(loop, n, size, args, whole=None):
     if pays:
         if _pool is None:
             with compiling:             # a fork in the middle of the import would leave it locked in the child
-                from deepnotes import _workers
-                _pool = _pool or _workers.Pool(importlib.import_module("deepnotes.kernels"))
+                from deepnotes.compiler import workers
+                _pool = _pool or workers.Pool(importlib.import_module("deepnotes.kernels"))
         unit = 1024 if size == n else 1
         chunk = -(-n // (2 * cores * unit)) * unit
         if _pool.run(loop, n, chunk, args, whole, cores):
@@ -1305,8 +1302,8 @@ def cache_folder():
     "Where compiled loops are kept between processes; None where nothing can be compiled."
     if not can_compile():
         return None
-    from deepnotes import _cache
-    return _cache.cache_folder()
+    from deepnotes.compiler import cache
+    return cache.cache_folder()
 
 
 def _version(package):

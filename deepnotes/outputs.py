@@ -352,8 +352,8 @@ class _RowKernel(kernels.Kernel):
     "A kernel whose compiled form is made, when it is first needed, by `make(cache)`."
 
     def _compiled(self, make):
-        from deepnotes import _cache
-        return make(_cache)
+        from deepnotes.compiler import cache
+        return make(cache)
 
 
 def _typed(cache, function, signature):

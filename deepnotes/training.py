@@ -630,6 +630,9 @@ class Trainer:
         "Training mode but for what is frozen: layers in evaluation mode, and those of whose parameters none is trained."
         if not self.model.training:
             self.model.train()
+        for module in self.model.modules():
+            # a mode of its own from the start: one that a first validation adds would look like a change to a captured step
+            vars(module).setdefault("training", module.training)
         moved = {id(p) for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad}
         own = [(module, module.parameters(recurse=False)) for module in self.model.modules() if module.training]
         still = [module for module, parameters in own if parameters and moved.isdisjoint(map(id, parameters))]

@@ -307,7 +307,7 @@ def test_errors_teach():
         activations.hardtanh(x, 2, 1)
     with pytest.raises(ValueError, match="gelu: approximate must be 'none' or 'tanh', got 'sigmoid'"):
         activations.gelu(x, "sigmoid")
-    with pytest.raises(ValueError, match="softshrink: lambd must be larger"):
+    with pytest.raises(ValueError, match="softshrink: lambd must be at least 0"):
         activations.softshrink(x, -0.5)
     with pytest.raises(ValueError, match="no unit is called 'rleu'"):
         activations.card("rleu")

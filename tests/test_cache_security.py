@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from deepnotes import _cache
+from deepnotes.compiler import cache
 
 STRANGER = 65534
 
@@ -38,7 +38,7 @@ def made(key, content=None, during=None):
             during()
         return content
 
-    assert _cache.kept(key, make, lambda found: found) == content
+    assert cache.kept(key, make, lambda found: found) == content
     return "anew" if fresh else "found"
 
 
@@ -101,7 +101,7 @@ def test_below_a_strangers_folder_his_swaps_lead_nowhere(tmp_path, monkeypatch):
     assert made("one") == "anew"
     own = theirs / "inner" / "cache"
     (name,) = [path.name for path in own.iterdir()]
-    (bait / "cache" / name).write_bytes(_cache.sealed(name, b"his code"))       # he knows the name, and how to seal
+    (bait / "cache" / name).write_bytes(cache.sealed(name, b"his code"))       # he knows the name, and how to seal
 
     def swap():
         (theirs / "inner").rename(theirs / "away")
@@ -129,7 +129,7 @@ def test_relative_paths_are_ignored(tmp_path, monkeypatch, settings, expected):
     monkeypatch.setenv("HOME", str(home))
     for name, value in settings.items():
         monkeypatch.setenv(name, value.format(home=home))
-    assert _cache.cache_folder() == (expected and expected.format(home=home))
+    assert cache.cache_folder() == (expected and expected.format(home=home))
     assert made("one") == "anew" and made("one") == ("found" if expected else "anew")
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
@@ -192,7 +192,7 @@ def listening(path):
 
 
 def link_to_entry(path):
-    (path.parent / "aside").write_bytes(_cache.sealed(path.name, b"planted"))
+    (path.parent / "aside").write_bytes(cache.sealed(path.name, b"planted"))
     path.symlink_to("aside")
 
 
@@ -208,7 +208,7 @@ def test_what_is_no_file_is_refused_without_waiting(folder, monkeypatch, thing):
 
 def test_an_enormous_entry_is_not_read(folder, monkeypatch):
     one, _ = entries(folder)
-    os.truncate(one, _cache.LARGEST + 1)
+    os.truncate(one, cache.LARGEST + 1)
     assert made("one") == "anew"
 
 
@@ -218,8 +218,8 @@ def test_no_entry_is_unpickled(folder, tmp_path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     one, _ = entries(folder)
-    one.write_bytes(_cache.sealed(one.name, json.dumps([None, []]).encode() + b"\n" + pickle.dumps(Attack())))
-    assert _cache.kept("one", lambda: b"made", lambda found: found if found == b"made" else _cache.load(found)) == b"made"
+    one.write_bytes(cache.sealed(one.name, json.dumps([None, []]).encode() + b"\n" + pickle.dumps(Attack())))
+    assert cache.kept("one", lambda: b"made", lambda found: found if found == b"made" else cache.load(found)) == b"made"
     assert not (tmp_path / "ran").exists()
 
 
@@ -245,11 +245,11 @@ def test_an_error_of_the_system_does_not_reach_the_caller(folder, monkeypatch, c
         raise error
 
     if call == "write":
-        monkeypatch.setattr(_cache, "open", lambda handle, mode: contextlib.closing(type("Full", (), {
+        monkeypatch.setattr(cache, "open", lambda handle, mode: contextlib.closing(type("Full", (), {
             "write": fail, "close": lambda self: os.close(handle)})()), raising=False)
     else:
         monkeypatch.setattr(os, call, fail)
-    monkeypatch.setattr(_cache.Folder, "saved", 0)
+    monkeypatch.setattr(cache.Folder, "saved", 0)
     assert made("three") == "anew"
     monkeypatch.undo()
     assert not list(folder.glob("*.tmp"))
@@ -281,11 +281,11 @@ def test_sixteen_processes_on_one_cache(folder):
 # Sweeping
 
 def test_what_killed_processes_left_is_swept_away(folder, monkeypatch):
-    monkeypatch.setattr(_cache.Folder, "saved", 0)
+    monkeypatch.setattr(cache.Folder, "saved", 0)
     old, new = folder / "x.loop.1.tmp", folder / "y.loop.2.tmp"
     for path in (old, new):
         path.write_bytes(b"half")
-    long_ago = time.time() - 2 * _cache.STALE
+    long_ago = time.time() - 2 * cache.STALE
     os.utime(old, (long_ago, long_ago))
     (folder / "note").write_text("of the user's")
     os.utime(folder / "note", (long_ago, long_ago))
@@ -298,7 +298,7 @@ def test_the_oldest_entries_make_room(folder, monkeypatch):
     for age in range(2):
         os.utime(entries(folder)[age], (now - 1000 + age, now - 1000 + age))
     size = entries(folder)[0].stat().st_size
-    monkeypatch.setattr(_cache, "LIMIT", 2 * size + 10)
-    monkeypatch.setattr(_cache.Folder, "saved", 0)
+    monkeypatch.setattr(cache, "LIMIT", 2 * size + 10)
+    monkeypatch.setattr(cache.Folder, "saved", 0)
     assert made("six") == "anew"
     assert made("two") == "found" and made("six") == "found" and made("one") == "anew"

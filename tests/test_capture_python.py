@@ -1,6 +1,7 @@
 """Steps in which the user's own Python does more than launches: captured or not, the same is left behind."""
 
 import collections
+import gc
 import itertools
 
 import numpy as np
@@ -191,3 +192,19 @@ def test_a_profiler_that_listens_goes_on_listening():
         fast(np.ones(3, np.float32))
     profile.disable()
     assert fast.captured and any("__call__" in str(entry.code) or "_advance" in str(entry.code) for entry in profile.getstats())
+
+
+def test_what_runs_at_a_garbage_collection_is_no_part_of_the_step():
+    seen = []
+    gc.callbacks.append(lambda phase, info: seen.append(phase))
+    before = gc.get_threshold()
+    gc.set_threshold(1)                                     # a collection at nearly every object that is made
+    try:
+        step = capture(lambda x: (x * 2.0).sum())
+        for _ in range(4):
+            step(dn.Tensor(np.ones((3, 2), np.float32)))
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.pop()
+    assert step.captured, step.reason
+    assert seen and gc.isenabled()

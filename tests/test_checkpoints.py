@@ -396,7 +396,7 @@ def test_a_checkpoint_of_something_else_is_no_run(tmp_path):
 
 # A parent that imports the library once, and forks children that train until they are killed.
 KILLED = textwrap.dedent("""
-    import os, random, signal, sys, time
+    import itertools, os, random, signal, sys
     import numpy as np
     from deepnotes import checkpoints, layers, optimizers
     from deepnotes.callbacks import Checkpoint, EarlyStopping
@@ -417,22 +417,36 @@ KILLED = textwrap.dedent("""
                     callbacks=[Checkpoint(path, every=2), EarlyStopping(patience=100)])
         checkpoints.save(trainer.state_dict(), final)
 
+    def counted(path, final, last=None):
+        "Train, and count the calls that this makes, Python's and C's; at call number `last` the process is killed."
+        calls = itertools.count()
+
+        def count(frame, event, argument):
+            if event in ("call", "c_call") and next(calls) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.setprofile(count)
+        try:
+            train(path, final)
+        finally:
+            sys.setprofile(None)
+        return next(calls)
+
     train(path + ".straight", final + ".straight")          # undisturbed, and a warm-up
-    began = time.perf_counter()
-    train(path + ".timed", final + ".timed")
-    whole, kills, rng = time.perf_counter() - began, 0, random.Random(seed)
+    whole, kills, rng = counted(path + ".counted", final + ".counted"), 0, random.Random(seed)
     while not os.path.exists(final):
+        last = rng.randrange(whole // (3 if capture else 8)) if kills < 25 else None
         child = os.fork()
         if not child:
+            status = 1
             try:
-                train(path, final)
+                counted(path, final, last)
+                status = 0
             finally:
-                os._exit(0)
-        if kills < 25:
-            time.sleep(rng.uniform(0.0, whole / (3 if capture else 8)))
-            os.kill(child, signal.SIGKILL)
-            kills += 1
-        os.waitpid(child, 0)
+                os._exit(status)
+        _, ended = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(ended) or ended == 0, "a child failed"
+        kills += os.WIFSIGNALED(ended)
     print(kills)
 """)
 
@@ -440,7 +454,7 @@ KILLED = textwrap.dedent("""
 @pytest.mark.parametrize("seed, capture", [(0, True), (1, True), (2, False), (3, False)])
 def test_killed_at_any_moment_a_run_ends_where_it_would_have_ended(tmp_path, seed, capture):
     done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "run", tmp_path / "end", str(seed), str(capture)],
-                          capture_output=True, text=True, timeout=100, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+                          capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 3, "killed too seldom to mean anything"
     assert same(checkpoints.load(tmp_path / "end"), checkpoints.load(tmp_path / "end.straight"))

@@ -8,7 +8,7 @@ from book_helpers import ROOT
 from deepnotes_ext.notebooks import split_directives
 from deepnotes_ext.overview import VERDICTS, read_exercise_title
 
-PAGES = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
+PAGES = sorted([*(ROOT / "nbs").glob("[0-9]*.ipynb"), *(ROOT / "nbs" / "library").rglob("*.ipynb")])  # exercises stand in both
 CHAPTERS = [path for path in PAGES if re.match(r"\d\d_", path.name)]
 
 

@@ -33,7 +33,7 @@ def edit_notebook(path, change):
 def test_the_tree_passes_its_own_gate(clone, sh):
     status, said = gate(sh, clone)
     assert status == 0, said
-    assert said.count("✓") == 5
+    assert said.count("✓") == 6
 
 
 def test_a_hand_edited_module_is_reported_with_the_command_that_carries_it_back(clone, sh):
@@ -139,6 +139,25 @@ def test_imports_that_climb_are_named(check, tmp_path, module, text, complaint):
     (tmp_path / f"{module}.py").write_text(text)
     (said,) = check.check_layering(tmp_path)
     assert complaint in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import numba\n",
+        "import numpy, llvmlite.binding as llvm\n",
+        "def f():\n    from numba.core import types\n",
+        "import importlib\nllvm = importlib.import_module('llvmlite.binding')\n",
+        "import importlib.util\nthere = importlib.util.find_spec('numba')\n",
+    ],
+)
+def test_a_compiler_imported_outside_its_package_is_named(check, tmp_path, text):
+    (tmp_path / "compiler").mkdir()
+    (tmp_path / "compiler" / "bridge.py").write_text(text)
+    assert list(check.check_wall(tmp_path)) == []
+    (tmp_path / "kernels.py").write_text(text)
+    (said,) = check.check_wall(tmp_path)
+    assert said.startswith("deepnotes/kernels.py:") and "outside deepnotes/compiler/" in said
 
 
 def test_imports_that_go_down_pass(check, tmp_path):

@@ -316,7 +316,8 @@ def test_arg_reductions_and_cumsum(data, shape, dtype, keepdims):
         for result in both(getattr(k, name), expected.shape, np.int64, x, axis):
             np.testing.assert_array_equal(result, expected)
     for result in both(k.cumsum, shape, dtype, x, axis):
-        np.testing.assert_array_equal(result, np.cumsum(x, axis))
+        np.testing.assert_allclose(result, np.cumsum(x.astype(float), axis), rtol=0,
+                                   atol=8 * np.finfo(dtype).eps * np.abs(x).astype(float).sum())
 
 
 @pytest.mark.parametrize("shapes", [((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((4,), (4, 5)),
@@ -325,16 +326,17 @@ def test_arg_reductions_and_cumsum(data, shape, dtype, keepdims):
 def test_matmul_of_every_kind(shapes, dtype):
     rng = np.random.default_rng(5)
     a, b = (rng.standard_normal(s).astype(dtype) for s in shapes)
-    expected = a @ b
+    expected = a.astype(float) @ b.astype(float)
+    rounding = {"rtol": 0, "atol": 16 * np.finfo(dtype).eps * np.max(np.abs(a) @ np.abs(b), initial=0).astype(float)}
     for result in both(k.matmul, expected.shape, dtype, a, b):
-        np.testing.assert_allclose(result, expected, rtol=1e-5)
+        np.testing.assert_allclose(result, expected, **rounding)
     if a.ndim >= 2 and b.ndim >= 2:
         at, bt = np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2), np.ascontiguousarray(b.swapaxes(-1, -2))
         for result in both(k.matmul, expected.shape, dtype, at, bt.swapaxes(-1, -2)):
-            np.testing.assert_allclose(result, expected, rtol=1e-5)
+            np.testing.assert_allclose(result, expected, **rounding)
         out = np.empty((*expected.shape[:-2], *expected.shape[:-3:-1]), dtype)
         k.launch(k.matmul, out.swapaxes(-1, -2), a, b)
-        np.testing.assert_allclose(out.swapaxes(-1, -2), expected, rtol=1e-5)
+        np.testing.assert_allclose(out.swapaxes(-1, -2), expected, **rounding)
 
 
 # Gather and scatter

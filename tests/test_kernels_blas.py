@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from deepnotes import _product, kernels
+from deepnotes import kernels
+from deepnotes.compiler import blas
 from deepnotes.kernels import launch
 
 LAYOUTS = {
@@ -60,15 +61,15 @@ def test_empty_products_are_zero():
 def test_without_numpys_blas_numpy_computes(monkeypatch):
     if not kernels.can_compile():
         return
-    monkeypatch.setattr(_product, "_numpys_blas", lambda: None)
-    assert _product.matmul_runner(kernels.matmul, kernels) is kernels.matmul.reference
+    monkeypatch.setattr(blas, "_numpys_blas", lambda: None)
+    assert blas.matmul_runner(kernels.matmul, kernels) is kernels.matmul.reference
 
 
 @pytest.mark.parametrize("size", [4, 8])
 @pytest.mark.parametrize("width", [32, 64])
 def test_the_way_to_a_blas_of_either_width_is_valid_code(size, width):
     from llvmlite import binding
-    text = _product.product_text(size, width)
+    text = blas.product_text(size, width)
     binding.parse_assembly(text).verify()
     (real,) = {"float", "double"} & set(text.split())
     assert real == {4: "float", 8: "double"}[size]

@@ -23,13 +23,14 @@ def ulps(y, exact):
 def check(name, **more):
     """A function of one of the chapter's pages, by its name, in the names that it needs."""
     helpers = {"np": np, "k": k, "math": math, "test_eq": assert_equal, "test_close": assert_close, "ulps": ulps, **more}
-    for path in sorted((ROOT / "nbs").glob("09*.ipynb")):
+    pages = [*(ROOT / "nbs").glob("09*.ipynb"), *(ROOT / "nbs" / "library" / "compiler").glob("*.ipynb")]
+    for path in sorted(pages):
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             source = "".join(cell["source"])
             if cell["cell_type"] == "code" and f"def {name}(" in source:
                 exec(source, helpers)  # the book's own cell
                 return helpers[name]
-    raise AssertionError(f"no page of chapter 9 defines {name}")
+    raise AssertionError(f"no page of chapter 9 or of the compiler defines {name}")
 
 
 # -- the exercises' checks -------------------------------------------------------------------------------------------

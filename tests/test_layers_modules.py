@@ -424,7 +424,7 @@ def test_summary_counts_shapes_and_leaves_no_trace():
     assert Embedding(5, 3).summary((7,), dtype="int64").rows[0].output_shape == ("n", 7, 3)
     with pytest.raises(ValueError):
         model.summary(5)
-    assert model[0]._forward_hooks == {} and model.training          # also after an error
+    assert not model[0]._forward_hooks and model.training            # also after an error
 
 
 def test_copies_are_independent_and_complete():

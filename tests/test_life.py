@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 import deepnotes as dn
-from deepnotes import _cache, _life, kernels, optimizers, outputs
+from deepnotes import kernels, optimizers, outputs
 from deepnotes.callbacks import Callback
 from deepnotes.capture import capture
+from deepnotes.compiler import cache, life
 from deepnotes.training import Trainer
 
-VECTOR = _cache.array_type(np.dtype(np.float64))
+VECTOR = cache.array_type(np.dtype(np.float64))
 
 
 def run(program, timeout=100, **environment):
@@ -81,7 +82,7 @@ OUTLIVE = """
     atexit.register(lambda trainer: (gc.collect(), trainer.fit(np.ones((64, 4), np.float32), np.arange(64) % 3, epochs=1, progress=False)),
                     train())
     class Cycle: pass
-    cycle = Cycle(); cycle.itself, cycle.loops = cycle, list(sys.modules["deepnotes._cache"].native)
+    cycle = Cycle(); cycle.itself, cycle.loops = cycle, list(sys.modules["deepnotes.compiler.cache"].native)
     del cycle
     print("done", flush=True)
 """
@@ -98,13 +99,14 @@ def test_functions_survive_the_library_forgetting_all_it_knows_of_them():
         import ctypes, gc, sys
         import numpy as np
         import deepnotes as dn
-        from deepnotes import _cache, _loops, kernels
+        from deepnotes import _loops, kernels
+        from deepnotes.compiler import cache
         model = dn.MLP(4, [8], 3, rng=0)
         trainer = dn.Trainer(model)
         x, y = np.ones((64, 4), np.float32), np.arange(64) % 3
         trainer.fit(x, y, epochs=2, progress=False)
-        loops = list(_cache.native)
-        for module in [m for name, m in sys.modules.items() if name.startswith("deepnotes._")]:
+        loops = list(cache.native)
+        for module in [m for name, m in sys.modules.items() if name.startswith(("deepnotes._", "deepnotes.compiler."))]:
             for name, value in list(vars(module).items()):
                 if name[0] == "_" and name[:2] != "__" and isinstance(value, list):
                     value.clear()
@@ -167,7 +169,7 @@ def add_two(out, x):
 
 def check_add_two():
     out = np.empty(3)
-    _cache.compiled_function(kernels, add_two, np.dtype(np.float64), (VECTOR, VECTOR))(out, np.ones(3))
+    cache.compiled_function(kernels, add_two, np.dtype(np.float64), (VECTOR, VECTOR))(out, np.ones(3))
     assert (out == 3).all()
 
 
@@ -180,7 +182,7 @@ def test_ctrl_c_while_code_is_loaded_waits_until_that_is_done(profiled, tmp_path
 
 
 def test_ctrl_c_while_code_is_compiled_waits_until_that_is_done(profiled, monkeypatch):
-    monkeypatch.setattr(_cache, "cache_folder", lambda: None)
+    monkeypatch.setattr(cache, "cache_folder", lambda: None)
     check_add_two()
     heard, _ = press_everywhere(profiled, check_add_two, (60, 1_000, 8_000, 20_000))
     assert heard == 4
@@ -188,7 +190,7 @@ def test_ctrl_c_while_code_is_compiled_waits_until_that_is_done(profiled, monkey
 
 
 def test_between_llvms_call_and_its_bookkeeping_nothing_is_raised(monkeypatch):
-    binding, order = _cache._llvm(), []
+    binding, order = cache._llvm(), []
     create = binding.create_mcjit_compiler
 
     def interrupted(*args):
@@ -300,7 +302,7 @@ def test_handlers_of_others_are_called_and_stay():
     before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
     try:
         mine = signal.getsignal(signal.SIGINT)
-        with _life.Interrupts(patient=True) as ctrl_c:
+        with life.Interrupts(patient=True) as ctrl_c:
             signal.raise_signal(signal.SIGINT)
             assert heard == []
             ctrl_c.check()
@@ -309,7 +311,7 @@ def test_handlers_of_others_are_called_and_stay():
         assert heard == [signal.SIGINT] and signal.getsignal(signal.SIGINT) is mine
         for quiet in (signal.SIG_IGN, signal.SIG_DFL):
             signal.signal(signal.SIGINT, quiet)
-            with _life.Interrupts():
+            with life.Interrupts():
                 assert signal.getsignal(signal.SIGINT) is quiet
     finally:
         signal.signal(signal.SIGINT, before)
@@ -319,7 +321,7 @@ def test_other_threads_leave_signals_alone():
     found = []
 
     def work():
-        with _life.Interrupts():
+        with life.Interrupts():
             found.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
@@ -345,7 +347,7 @@ def child_does(work, seconds=60):
 
 
 def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path, monkeypatch):
-    monkeypatch.setattr(_cache, "cache_folder", lambda: None)
+    monkeypatch.setattr(cache, "cache_folder", lambda: None)
     begun, compile_loop = threading.Event(), kernels.compiler().compile_loop
 
     def announced(*args):
@@ -365,8 +367,8 @@ def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path, monk
 def test_a_fork_waits_for_each_lock_that_guards_the_compiler(lock):
     check_add_two()
     kernels.compiler()
-    assert len(_life._guards) == 3                              # ours, LLVM's, numba's
-    guard, held, free = _life._guards[lock], threading.Event(), threading.Event()
+    assert len(life._guards) == 3                              # ours, LLVM's, numba's
+    guard, held, free = life._guards[lock], threading.Event(), threading.Event()
 
     def hold():
         guard.acquire()
@@ -375,7 +377,7 @@ def test_a_fork_waits_for_each_lock_that_guards_the_compiler(lock):
         guard.release()
 
     def use():
-        for other in _life._guards:
+        for other in life._guards:
             other.acquire()
 
     thread = threading.Thread(target=hold)
@@ -383,7 +385,7 @@ def test_a_fork_waits_for_each_lock_that_guards_the_compiler(lock):
     held.wait()
     assert child_does(use, seconds=10)
     thread.join()
-    assert not _life._taken and not _life._forks
+    assert not life._taken and not life._forks
 
 
 def test_a_child_forked_in_the_middle_of_a_captured_run_can_run_it_too():
@@ -483,7 +485,7 @@ def test_a_loop_that_needs_numba_while_it_runs_is_compiled_in_each_process(tmp_p
                 out[i] = copy[i] + copy[x.size - 1 - i]
         return twice
 
-    loop = _cache.machine_code(build, (VECTOR, VECTOR), "a loop that allocates", kernels.compiler)
+    loop = cache.machine_code(build, (VECTOR, VECTOR), "a loop that allocates", kernels.compiler)
     out = np.empty(3)
     gc.collect()
     loop(out, np.ones(3))

@@ -101,8 +101,8 @@ def test_probes_by_depth():
     few = np.concatenate([np.flatnonzero(data.y == k)[:3] for k in range(10)])
 
     def probe(H, H_test):
-        H, H_test = ds.standardize(H[few], H_test)
-        return linear_model.LogisticRegression(max_iter=200).fit(H, data.y[few]).score(H_test, held_out.y)
+        scale = H.std()                                 # one number: thirty rows cannot tell a border pixel's spread
+        return linear_model.LogisticRegression(max_iter=200).fit(H[few] / scale, data.y[few]).score(H_test / scale, held_out.y)
 
     def by_depth(model):
         H, H_test = data.X / 16, held_out.X / 16
@@ -116,6 +116,42 @@ def test_probes_by_depth():
     untrained = by_depth(dn.MLP(64, [32] * 4, 10, rng=0))
     assert trained[-1] > trained[0] + 0.08 and untrained[-1] < untrained[0] - 0.1
     assert trained[0] == untrained[0]                   # the same pixels
+
+
+def test_stacking_organizes_where_width_does_not():
+    """The control of the chapter's second claim: paired over splits and draws, each side from the same seeds."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    shapes = {"narrow": [32], "wide": [128], "stack": [32] * 4}
+    accuracy = {name: [] for name in shapes}
+    for split in range(3):
+        data, held_out = ds.load_digits().split(test_size=0.25, rng=split, stratify=True)
+        draws = [np.concatenate([np.random.default_rng(draw).permutation(np.flatnonzero(data.y == k))[:3]
+                                 for k in range(10)]) for draw in range(4)]
+        for name, shape in shapes.items():
+            H, H_test = data.X / 16, held_out.X / 16
+            for layer in hidden_layers(train(H, data.y, shape, 10, lr=0.003, epochs=25, seed=split).model):
+                H, H_test = layer(H), layer(H_test)
+            H, H_test = H / H.std(), H_test / H.std()
+            accuracy[name].append([linear_model.LogisticRegression(max_iter=200, tol=1e-3).fit(H[few], data.y[few])
+                                   .score(H_test, held_out.y) for few in draws])
+    narrow, wide, stack = (np.array(accuracy[name]) for name in shapes)
+    assert (stack - narrow).mean() > 0.015 and (stack > narrow).sum() >= 10        # of 12 pairs
+    assert (stack - wide).mean() > 0.015 and (wide - narrow).mean() < 0.015
+
+
+def test_one_hidden_layer_of_relus_separates_the_spirals_too():
+    X, y = ds.make_spirals(300, turns=1.25, rng=0)
+    assert all(train(X, y, [16], 2, lr=0.02, epochs=150, batch_size=30, seed=s).score(X, y) > 0.97 for s in range(3))
+
+
+def test_at_the_larger_rate_three_tanh_layers_do_what_one_does_not():
+    X, y = ds.make_spirals(300, turns=1.25, rng=0)
+
+    def fitted(shape, lr):
+        return sum(train(X, y, shape, 2, "tanh", lr=lr, epochs=100, batch_size=60, seed=s).score(X, y) > 0.9
+                   for s in range(10))
+
+    assert fitted([48], 0.05) == 0 and fitted([9, 9, 9], 0.05) >= fitted([9, 9, 9], 0.02) + 3
 
 
 # ---- depth
@@ -218,7 +254,9 @@ def test_every_number_that_the_text_shows_is_glued_by_a_cell():
     shown = set(re.findall(r"\{glue:text\}`(01\.\w+)", "\n".join(cells("markdown"))))
     code = "\n".join(cells("code"))
     glued = set(re.findall(r'glue\("(01\.\w+)"', code)) | {"01.solved_" + k for k in ("2_relu", "2_tanh", "8_tanh")}
-    glued |= {f"01.depth_{k}{end}" for k in ("wide", "two", "three") for end in ("", "_low", "_high")}
+    glued |= {f"01.depth_{k}_{speed}" for k in ("wide", "two", "three") for speed in ("slow", "fast")}
+    glued |= {f"01.stack_{k}{end}" for k in ("one", "wide", "two", "four", "six") for end in ("", "_won")}
+    glued |= {"01.stack_pixels", "01.stack_pca"}
     glued |= {"01." + k for k in re.findall(r'"(true_\w+|random_\w+|epochs_\w+)": ', code)}
     assert shown and shown <= glued, shown - glued
 

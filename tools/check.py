@@ -20,9 +20,8 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"compiler", "_checks", "_doors", "_life", "_safetensors"},
-    {"_cache"},
-    {"_machine", "_loops", "_product", "_workers"},
+    {"compiler", "_checks", "_doors", "_safetensors"},
+    {"_loops"},
     {"_rows"},
     {"kernels"},
     {"_program", "_fusion"},
@@ -296,6 +295,26 @@ def check_layering(library=LIBRARY):
     yield from circles(siblings)
 
 
+def check_wall(library=LIBRARY):
+    """Only deepnotes/compiler/ imports numba or llvmlite: a release of either is then a matter of one package."""
+    for path in sorted(library.rglob("*.py")):
+        shown = path.relative_to(library)
+        if shown.parts[0] == "compiler":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            elif isinstance(node, ast.Call) and re.search("import|find_spec", ast.unparse(node.func)):
+                names = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            for name in names:
+                if name.split(".")[0] in ("numba", "llvmlite"):
+                    yield (f"deepnotes/{shown.as_posix()}:{node.lineno}: {name} is imported outside deepnotes/compiler/; "
+                           "ask a module of that package for what you need.")
+
+
 def circles(siblings):
     """Complaints about modules of one package that import one another in a circle."""
     def reached(start):
@@ -321,6 +340,7 @@ CHECKS = {
     "ruff": check_ruff,
     "every chapter is in the table of contents, and the reverse": check_toc,
     "imports go down the layering": check_layering,
+    "only deepnotes/compiler/ imports numba and llvmlite": check_wall,
 }
 
 

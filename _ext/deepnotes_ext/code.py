@@ -12,7 +12,7 @@ import re
 from html import escape, unescape
 
 #: columns that fit beside the contents on a laptop
-COLUMNS = 88
+COLUMNS = 85
 #: a docstring of more lines than this is folded
 DOCSTRING = 3
 

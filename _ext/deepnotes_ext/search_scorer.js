@@ -4,7 +4,7 @@ var Scorer = {
   // result: [page, title, anchor, description, score, file]
   score: (result) => {
     const [page, , , , score] = result;
-    if (/^nbs\/\d\d_/.test(page)) return score + 30;
+    if (/^nbs\/\d\d[a-z]?_/.test(page)) return score + 8;
     if (/^nbs\/(api|library)\//.test(page)) return score - 10;
     return score;
   },

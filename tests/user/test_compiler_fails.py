@@ -34,8 +34,8 @@ BREAKS = {
         numba.core.dispatcher.Dispatcher.compile = compile""",
     "llvmlite has another engine": "import llvmlite.binding; del llvmlite.binding.create_mcjit_compiler",
     "the first loop computes nothing": """
-        from deepnotes import _cache
-        _cache.python_function = lambda engine, kinds: lambda *arrays: None""",
+        from deepnotes.compiler import cache
+        cache.python_function = lambda engine, kinds: lambda *arrays: None""",
 }
 FAKE = """
     import sys, os
@@ -72,23 +72,23 @@ def test_a_compiler_that_does_not_work_at_all(name, plain, tmp_path):
 
 
 LATER = """
-    from deepnotes import _machine
-    compile_loop, count = _machine.compile_loop, []
+    from deepnotes.compiler import machine
+    compile_loop, count = machine.compile_loop, []
     def failing(*args, **options):
         count.append(1)
         if len(count) > {n}: raise RuntimeError("no such instruction")
         return compile_loop(*args, **options)
-    _machine.compile_loop = failing
+    machine.compile_loop = failing
 """
 
 
 @pytest.mark.parametrize("before", [LATER.format(n=2), LATER.format(n=6), """
     import llvmlite.binding, numba.core.codegen
-    from deepnotes import _cache
+    from deepnotes.compiler import cache
     def assembled(key, write):
-        with _cache.answering_for("assembling"):
+        with cache.answering_for("assembling"):
             raise AttributeError("create_pass_builder")
-    _cache.assembled = assembled"""], ids=["after one loop", "after five loops", "what is written for LLVM"])
+    cache.assembled = assembled"""], ids=["after one loop", "after five loops", "what is written for LLVM"])
 def test_a_compiler_that_fails_for_some_loops(before, plain, tmp_path):
     said, warned = train(tmp_path, before)
     backend, *losses = said.replace("[", "").replace("]", "").split()
@@ -114,8 +114,8 @@ def test_a_captured_step_whose_loop_cannot_be_made_stays_plain_and_says_why(tmp_
     def refuse(*args, **options):
         raise AttributeError("module 'llvmlite.binding' has no attribute 'create_pass_builder'")
 
-    from deepnotes import _machine
-    monkeypatch.setattr(_machine, "compile_loop", refuse)
+    from deepnotes.compiler import machine
+    monkeypatch.setattr(machine, "compile_loop", refuse)
     fast = dn.capture.capture(step)
     results = [float(fast(np.ones((3, 4), np.float32)).item()) for _ in range(8)]
     assert results == [expected] * 8 and not fast.captured

@@ -55,7 +55,7 @@ EVERYTHING = """
     assert dn.show_config("dicts")["backend"] == "numpy"
     with dn.backend("numba"):                       # there is none: it means numpy
         assert float(step(dn.Tensor(X), y).item()) > 0
-    assert "deepnotes._machine" not in sys.modules
+    assert "deepnotes.compiler.bridge" not in sys.modules
 """
 
 
