@@ -221,8 +221,9 @@ def test_commands_at_the_edges_stand_where_one_looks_for_them(command, tasks, mo
 
 
 def test_every_task_can_be_made():
-    (listed,) = re.findall(r'tasks = "([\w -]+)"\.split', (ROOT / "tools" / "tasks.py").read_text(encoding="utf-8"))
+    text = (ROOT / "tools" / "tasks.py").read_text(encoding="utf-8")
+    listed = re.findall(r'"([\w-]+)"', re.search(r"tasks = \[(.*?)\]", text, re.DOTALL)[1])
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     rules = {name for rule in re.findall(r"^([a-z][a-z -]+):", makefile, re.M) for name in rule.split()}
-    assert "test-older-cpu" in listed.split()
-    assert set(listed.split()) <= rules
+    assert "test-older-cpu" in listed
+    assert set(listed) <= rules
