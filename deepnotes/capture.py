@@ -415,7 +415,8 @@ def _kind(name):
     if root in ("deepnotes", "numba", "llvmlite", ""):          # "": loops that the library has written
         return "ours"
     python = root in sys.stdlib_module_names and root != "__main__" or root.startswith("namedtuple_")
-    return "python" if python or root in ("numpy", "scipy") else "user"
+    # pytest makes a call into itself of each `assert` in a test; from there the whole test session can be reached
+    return "python" if python or root in ("numpy", "scipy", "pytest", "_pytest") else "user"
 
 
 def _harmless_call(function):

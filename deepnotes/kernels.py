@@ -702,8 +702,15 @@ def normalized_axes(axes, ndim):
 
 
 def _total(x, axes, out=None, keepdims=False):
-    "The sum over axes. Over the last ones numpy adds float32 in pairs; over others one by one, which takes float64."
+    """The sum over axes. Over the last ones numpy adds float32 in pairs, as far as it takes it at a time, which is not far in
+    every version: long sums are cut into blocks here. Over other axes it adds one by one, which takes float64."""
     in_pairs = x.flags.c_contiguous and (not axes or builtins.min(axes) == x.ndim - len(axes))
+    lead = x.shape[:x.ndim - len(axes)]
+    length = math.prod(x.shape[len(lead):])
+    if in_pairs and x.dtype == np.float32 and axes and length > 8192:
+        parts = np.add.reduceat(x.reshape(*lead, length), np.arange(0, length, 4096), axis=-1)
+        total = np.add.reduce(parts, axis=-1, dtype=np.float64, out=None if out is None else out.reshape(lead))
+        return np.reshape(total, lead + (1,) * (len(axes) if keepdims else 0)) if out is None else out
     dtype = np.float64 if x.dtype == np.float32 and not in_pairs else None
     return np.add.reduce(x, axis=axes, dtype=dtype, out=out, keepdims=keepdims)
 

@@ -316,6 +316,21 @@ def test_shapes_and_views_may_be_looked_at():
     assert fast.captured, fast.reason
 
 
+def test_an_assert_under_pytest_does_not_reach_the_test_session(monkeypatch):
+    import _pytest.assertion.util  # where pytest keeps what it shows a failing comparison with
+    session = {k: [k] for k in range(60_000)}
+    monkeypatch.setattr(_pytest.assertion.util, "_reprcompare", lambda *parts: repr(session))
+
+    def step(x, y):
+        assert x.shape[0] == len(y)
+        return (dn.Tensor(x) * dn.Tensor(y)).sum()
+
+    fast, (x, y) = capture(step), data(4)
+    for k in range(4):
+        assert step(x, y[:, None] * k).item() == fast(x, y[:, None] * k).item()
+    assert fast.captured, fast.reason
+
+
 @pytest.mark.parametrize("kind", ["data", "numpy", "an array from outside", "an average beside", "a list"])
 def test_steps_that_numpy_finishes_are_not_replayed(kind):
     def make():

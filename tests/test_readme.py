@@ -57,7 +57,7 @@ def test_make_book_builds_the_book_and_says_where_it_is(sh):
     assert status == 0, said
     index = re.search(r"the book is at (\S+)", said).group(1)
     landing = re.search(r"url=(\S+?)\"", Path(index).read_text(encoding="utf-8")).group(1)  # the front page points to it
-    assert "A network in a handful of lines" in (Path(index).parent / landing).read_text(encoding="utf-8")
+    assert "The whole of it on one page" in (Path(index).parent / landing).read_text(encoding="utf-8")
 
 
 def test_make_test_runs_the_chapters_and_the_tests(sh):
@@ -87,7 +87,7 @@ def follow(command, pattern, **env):
 def test_make_serve_shows_the_book(sh):
     for address in follow(["make", "serve", "PORT=0"], r"http://127\.0\.0\.1:\d+/"):
         page = urllib.request.urlopen(address + "nbs/index.html", timeout=30).read().decode()
-        assert "A network in a handful of lines" in page
+        assert "The whole of it on one page" in page
 
 
 def test_make_lab_opens_on_the_chapters(tmp_path):

@@ -165,13 +165,14 @@ def test_normalization_over_very_many(backend):
         y = layers.BatchNorm1d(2)(t)
         y.backward(EQUAL)
         assert np.abs(y.data - normalized(x, 0)).max() < 4e-6
-        assert np.abs(t.grad.data).max() < 1e-7  # a gradient that is the same for all has nothing left
+        # A gradient that is the same for all has nothing left but a rounding of each of two means, over a std of 1/2.
+        assert np.abs(t.grad.data).max() < 4 * np.finfo("f4").eps
         rows = np.ascontiguousarray(x.T)
         t = Tensor(rows, requires_grad=True)
         y = layers.LayerNorm(COUNT, elementwise_affine=False)(t)
         y.backward(np.ascontiguousarray(EQUAL.T))
         assert np.abs(y.data - normalized(rows, 1)).max() < 4e-6
-        assert np.abs(t.grad.data).max() < 1e-7
+        assert np.abs(t.grad.data).max() < 4 * np.finfo("f4").eps
 
 
 # ---- norms of gradients

@@ -1,6 +1,7 @@
 """`make` on a machine where something is missing: one sentence that says what to do, and nothing left half-made."""
 
 import importlib.util
+import re
 import shutil
 import sys
 import urllib.request
@@ -217,3 +218,12 @@ def test_commands_at_the_edges_stand_where_one_looks_for_them(command, tasks, mo
         assert all(Path(file).exists() for file in what[3:-1])
     else:
         assert env["NPY_DISABLE_CPU_FEATURES"] is not None and env["OPENBLAS_CORETYPE"]
+
+
+def test_every_task_can_be_made():
+    text = (ROOT / "tools" / "tasks.py").read_text(encoding="utf-8")
+    listed = re.findall(r'"([\w-]+)"', re.search(r"tasks = \[(.*?)\]", text, re.DOTALL)[1])
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    rules = {name for rule in re.findall(r"^([a-z][a-z -]+):", makefile, re.M) for name in rule.split()}
+    assert "test-older-cpu" in listed
+    assert set(listed) <= rules

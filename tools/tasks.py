@@ -377,15 +377,11 @@ def serve(port):
 
 def student(names):
     """Run the student edition in an environment that has what Colab has, and what its first cells install."""
-    place = ROOT / ".cache" / "student-environment"
-    python = place / BIN.name / "python"
-    if not python.exists():
-        say(f"making a reader's environment in {place}")
-        run(BIN / "python", "-m", "venv", place)
-    pip_install("numpy", "scipy", "scikit-learn", "matplotlib", "numba", "ipykernel", "fastcore<2", python=python)
-    pip_install("--force-reinstall", "--no-deps", ROOT, python=python)
+    colab = pinned("numpy", "scipy", "scikit-learn", "matplotlib", "numba", "ipykernel", "fastcore")
+    python = elsewhere("student", BIN / "python", colab)
     pip_install(ROOT, python=python)
-    run(BIN / "python", ROOT / "tools" / "student.py", place, *names)
+    pip_install("--force-reinstall", "--no-deps", ROOT, python=python)  # the version's number stays while its code changes
+    run(BIN / "python", ROOT / "tools" / "student.py", python.parent.parent, *names)
 
 
 def lab(arguments):

@@ -95,8 +95,8 @@ class PlainClassDocumenter(ClassDocumenter):
     objtype = "class"
 
     def add_directive_header(self, sig: str) -> None:
-        """Leave out ``Bases: object``."""
-        if getattr(self.object, "__bases__", ()) == (object,):
+        """Leave out ``Bases: object``, and bases that are the library's own affair."""
+        if all(base is object or base.__name__.startswith("_") for base in getattr(self.object, "__bases__", ())):
             self.options = Options({**self.options, "show-inheritance": None})
         super().add_directive_header(sig)
 
