@@ -9,7 +9,6 @@ __all__ = ['DRIVER', 'driver', 'move', 'convert', 'fill', 'gather', 'copy_row', 
 # %% ../nbs/10b_program.ipynb #b19136fb
 import ctypes
 import math
-import threading
 
 import numpy as np
 
@@ -246,7 +245,6 @@ class Program:
                 at, entry, check, expected = line
                 rows.append((entry, base + 8 * at, check, expected))
         self.calls = np.array(rows, np.int64).reshape(-1, 4)
-        self.lock = threading.Lock()
 
     def __len__(self):
         return len(self.calls)
@@ -257,7 +255,7 @@ class Program:
         both.calls = np.concatenate([self.calls, other.calls])
         first = 1 + max(self.of, default=-1)
         both.of = [*self.of, *[first + i for i in other.of]]
-        both.words, both.kept, both.lock = (self.words, other.words), (self, other), threading.Lock()
+        both.words, both.kept = (self.words, other.words), (self, other)
         return both
 
     def run(self, steps=1):
