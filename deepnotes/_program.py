@@ -246,6 +246,26 @@ class Program:
                 rows.append((entry, base + 8 * at, check, expected))
         self.calls = np.array(rows, np.int64).reshape(-1, 4)
 
+    @classmethod
+    def of_parts(cls, parts):
+        "A program of lists of calls, each of which `part` runs alone."
+        program = cls([call for calls in parts for call in calls])
+        program.ends = np.cumsum([len(calls) for calls in parts])
+        return program
+
+    def part_of(self, call):
+        "The number of the part to which a call belongs."
+        return int(np.searchsorted(self.ends, call, side="right"))
+
+    def part(self, number):
+        "One part as a program: the same calls, at the same place."
+        first, end = (self.ends[number - 1] if number else 0), self.ends[number]
+        rows = [row for row, call in enumerate(self.of) if first <= call < end]
+        one = object.__new__(Program)
+        one.calls = self.calls[rows[0]:rows[-1] + 1] if rows else self.calls[:0]
+        one.of, one.kept = [self.of[row] for row in rows], (self,)
+        return one
+
     def __len__(self):
         return len(self.calls)
 
