@@ -24,12 +24,13 @@ import zlib
 
 import numpy as np
 
-from . import _loops, _tape, kernels
+from . import _loops, kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, view_of, writes_of
 from .compiler.cache import native
 from .compiler.life import Interrupts, own_lock
 from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
-from ._tape import Tensor
+from .autograd import tape
+from .autograd.tape import Tensor
 
 # %% ../nbs/10_capture.ipynb #47400a72
 #| code-fold: true
@@ -983,7 +984,7 @@ class _Looking:
     def move(self, step):
         with self._lock:
             self.entered += step
-            _tape.look = _look if self.entered else None
+            tape.look = _look if self.entered else None
 
 
 _looking = _Looking()

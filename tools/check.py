@@ -25,7 +25,6 @@ FLOORS = [
     {"_rows"},
     {"kernels"},
     {"_program", "_fusion"},
-    {"_tape"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
     {"modules", "_modules"},
