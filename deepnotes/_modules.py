@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import kernels
-from ._tape import _writable
+from .autograd.tape import _writable
 from .autograd import Tensor, no_grad
 from .kernels import launch
 

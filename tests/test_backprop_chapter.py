@@ -302,9 +302,9 @@ def is_export(source):
     return source.startswith("#| export")
 
 
-@pytest.mark.parametrize("chapter", ["02_backprop", "02b_operations"])
-def test_every_exported_cell_is_followed_by_a_check(chapter):
-    code = cells("code", chapter)
+@pytest.mark.parametrize("page", ["operations", "contraction", "gradients", "checking"])
+def test_every_exported_cell_is_followed_by_a_check(page):
+    code = cells("code", f"library/autograd/{page}")
     for source, after in zip(code, [*code[1:], ""], strict=True):
         if is_export(source) and re.search(r"^(def|class) [a-zA-Z]|^\w+ = elementwise_op", source, re.M):
             assert re.search(r"assert|test_eq|test_close|test_fail", after), f"no check after the cell: {source[:80]!r}"

@@ -447,7 +447,7 @@ def public_classes():
     found = {}
     for info in pkgutil.walk_packages(deepnotes.__path__, "deepnotes."):
         top = info.name.split(".")[1]
-        if top in INNER or top.startswith("_") and top not in ("_modules", "_tape"):
+        if top in INNER or top.startswith("_") and top not in ("_modules",):
             continue
         module = importlib.import_module(info.name)
         for name in getattr(module, "__all__", ()):

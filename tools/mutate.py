@@ -29,8 +29,8 @@ WATCHED = {
     "loader": ["test_training_loop.py", "test_golden.py", "test_data_doors.py"],
     "callbacks": ["test_training.py", "test_training_loop.py", "test_data_doors.py"],
     "schedules": ["test_schedules.py"],
-    "_tape": ["test_autograd.py", "test_autograd_ops.py", "test_backprop_chapter.py"],
-    "autograd": ["test_autograd_ops.py", "test_autograd.py", "test_numbers.py"],
+    "autograd/tape": ["test_autograd.py", "test_autograd_ops.py", "test_backprop_chapter.py"],
+    "autograd/operations": ["test_autograd_ops.py", "test_autograd.py", "test_numbers.py"],
     "outputs": ["test_outputs.py", "test_outputs_chapter.py"],
     "kernels": ["test_kernels.py", "test_kernels_chapter.py", "test_sums.py"],
 }

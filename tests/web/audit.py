@@ -61,7 +61,7 @@ QUERIES = {  # query -> one of these pages must be among the first five hits
     "He initialization": ["05_initialization", "api/initialization"],
     "early stopping": ["08_training", "08d_callbacks", "api/callbacks"],
     "batch normalization": ["06_layers", "06b_modules", "api/layers"],
-    "grad_check": ["02_backprop", "02b_operations", "api/autograd"],
+    "grad_check": ["02_backprop", "library/autograd/operations", "api/autograd"],
     "learning rate schedule": ["07b_schedules", "07_optimizers", "api/schedules"],
     "softmax": ["04_outputs"],  # the chapter, not only the functions of that name
     "XOR": ["01_representation", "01b_plotting"],
