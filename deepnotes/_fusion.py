@@ -200,6 +200,15 @@ def grouped(launches, lasting=lambda a: True):
 
 # %% ../nbs/10c_fusion.ipynb #fbca3ec0
 #| code-fold: true
+_loops_made = {}            # machine code is never freed; of one loop there is one, however many programs it is part of
+
+
+def _loop(build, kinds, key):
+    if (key, kinds) not in _loops_made:
+        _loops_made[key, kinds] = machine_code(build, kinds, key, kernels.compiler, apart=True)
+    return _loops_made[key, kinds]
+
+
 class Fused:
     "A group as one loop: its text, its arguments, and how to compile it."
 
@@ -295,7 +304,7 @@ class Fused:
             exec(self.text, namespace)
             return namespace["loop"]
 
-        loop = machine_code(build, tuple(self.kinds), self.key, kernels.compiler, apart=True)
+        loop = _loop(build, tuple(self.kinds), self.key)
         return [(loop, self.args)]
 
 # %% ../nbs/10c_fusion.ipynb #9adae0be
@@ -335,8 +344,7 @@ class OuterUpdate:
 
         kinds = (array_type(dtype, 2), array_type(dtype), array_type(dtype), *[array_type(dtype, 2)] * kernel.states,
                  *[array_type(float64)] * (1 + kernel.counts), "int64")
-        loop = machine_code(build, kinds, text + dtype.str + fingerprint(kernel.rule) + fingerprint(kernel.numbers),
-                            kernels.compiler, apart=True)
+        loop = _loop(build, kinds, text + dtype.str + fingerprint(kernel.rule) + fingerprint(kernel.numbers))
         return [(loop, [p, a.reshape(-1), b.reshape(-1), *states, *operands[1 + kernel.states:], 1])]
 
 

@@ -9,7 +9,6 @@ __all__ = ['DRIVER', 'driver', 'move', 'convert', 'fill', 'gather', 'copy_row', 
 # %% ../nbs/10b_program.ipynb #b19136fb
 import ctypes
 import math
-import threading
 
 import numpy as np
 
@@ -246,7 +245,26 @@ class Program:
                 at, entry, check, expected = line
                 rows.append((entry, base + 8 * at, check, expected))
         self.calls = np.array(rows, np.int64).reshape(-1, 4)
-        self.lock = threading.Lock()
+
+    @classmethod
+    def of_parts(cls, parts):
+        "A program of lists of calls, each of which `part` runs alone."
+        program = cls([call for calls in parts for call in calls])
+        program.ends = np.cumsum([len(calls) for calls in parts])
+        return program
+
+    def part_of(self, call):
+        "The number of the part to which a call belongs."
+        return int(np.searchsorted(self.ends, call, side="right"))
+
+    def part(self, number):
+        "One part as a program: the same calls, at the same place."
+        first, end = (self.ends[number - 1] if number else 0), self.ends[number]
+        rows = [row for row, call in enumerate(self.of) if first <= call < end]
+        one = object.__new__(Program)
+        one.calls = self.calls[rows[0]:rows[-1] + 1] if rows else self.calls[:0]
+        one.of, one.kept = [self.of[row] for row in rows], (self,)
+        return one
 
     def __len__(self):
         return len(self.calls)
@@ -257,7 +275,7 @@ class Program:
         both.calls = np.concatenate([self.calls, other.calls])
         first = 1 + max(self.of, default=-1)
         both.of = [*self.of, *[first + i for i in other.of]]
-        both.words, both.kept, both.lock = (self.words, other.words), (self, other), threading.Lock()
+        both.words, both.kept = (self.words, other.words), (self, other)
         return both
 
     def run(self, steps=1):

@@ -14,6 +14,7 @@ import gc
 import inspect
 import linecache
 import math
+import operator
 import random
 import re
 import sys
@@ -38,7 +39,8 @@ class Uncapturable(Exception):
 
 
 def _offset(a):
-    return place(a) - place(owner(a))
+    whose = owner(a)
+    return 0 if whose is a else place(a) - place(whose)
 
 
 def _described(kernel, a):
@@ -233,15 +235,15 @@ class _Trial:
             for a, after in ended.values():
                 a[...] = after
 
-    def judge_program(self, lines, calls, launches, match, lasting, exact):
+    def judge_program(self, program, lines, launches, match, lasting, exact):
         """Run the program from the same start as the step, line beside launches, and refuse one that is not the step.
 
         Each line gets what the launches left before it, so that a rounding in one line is not blamed on the next; in the
         end all that outlives the step must be, to the bit, what the plain step made of it.
         """
         with self.again(launches, match) as ended:
-            for line, some in zip(lines, calls, strict=True):
-                _judge_line(line, some, exact)
+            for number, line in enumerate(lines):
+                _judge_line(program.part(number), line, exact)
             for a, after in ended:
                 if lasting(a) and a.tobytes("A") != after.tobytes("A"):
                     raise Uncapturable(f"the program of the step leaves an array of shape {a.shape} another one than the plain step")
@@ -252,7 +254,21 @@ class _Trial:
                            "not do")
 
 
-def _judge_line(line, calls, exact):
+def _program(lines):
+    "The program of some lines: its parts."
+    parts = [line.calls() for line in lines]
+    try:
+        return Program.of_parts(parts)
+    except ValueError:
+        for line, calls in zip(lines, parts, strict=True):
+            try:
+                Program(calls)
+            except ValueError as error:
+                raise Uncapturable(f"`{line.name}` cannot be a call: {error}") from None
+        raise
+
+
+def _judge_line(part, line, exact):
     """Compare what the calls of a line write with what its launches write; the launches' word stands in the end.
 
     Twice, since memory that nobody has written may hold the right numbers by chance, but hardly after a first run.
@@ -261,15 +277,11 @@ def _judge_line(line, calls, exact):
     before = [a.copy() for a in written]
     kernels.replay(line.launches)
     plain = [a.copy() for a in written]
-    try:
-        program = Program(calls)
-    except ValueError as error:
-        raise Uncapturable(f"`{line.name}` cannot be a call: {error}") from None
     kept, right = {view_of(a) for a in line.results()}, True
     for _ in range(2):
         for a, old in zip(written, before, strict=True):
             a[...] = old
-        right = right and program.run() < 0 and all(
+        right = right and part.run() < 0 and all(
             _alike(a, b, exact) for a, b in zip(written, plain, strict=True) if view_of(a) in kept)
     for a, now in zip(written, plain, strict=True):
         a[...] = now
@@ -283,8 +295,12 @@ def _alike(a, b, exact):
     Merged formulas round otherwise, and where a difference of nearly equal numbers decides (a sign, a step), a few
     elements may fall on the other side. A wrong loop is wrong nearly everywhere.
     """
-    if exact or a.dtype.kind != "f":
-        off = a != b if a.dtype.kind in "biu" and not exact else np.array(a.tobytes() != b.tobytes())
+    if a.tobytes() == b.tobytes():
+        return True
+    if exact or a.dtype.kind not in "biuf":
+        return False
+    if a.dtype.kind != "f":
+        off = a != b
     else:
         with np.errstate(all="ignore"):
             size = np.abs(b[np.isfinite(b)]).max(initial=0.0)
@@ -491,6 +507,14 @@ _gone = object()
 _MOST = 50000               # objects that a step may reach; more would take longer to look at than to compute
 
 
+def _slots(kind):
+    return [s for c in kind.__mro__ if "__slots__" in vars(c) for s in c.__slots__ if isinstance(s, str) and s[:2] != "__"]
+
+
+def _parts(function):
+    return function.__code__, id(function.__defaults__), id(function.__kwdefaults__)
+
+
 def _foreign(x):
     "Whether a function, class or module belongs to Python, numpy or this library, which do not change under a step."
     name = (getattr(x, "__name__", "") if isinstance(x, types.ModuleType) else
@@ -539,6 +563,44 @@ def _found(holder, key):
         return _gone
 
 
+class _Places:
+    """Places, and whether each holds what it held: all compared in one pass, by identity, without Python code in between.
+
+    A captured step asks this at each call. What `same` denies may still be equal, a number made anew: `_found` and `_same` tell.
+    """
+
+    def __init__(self, entries):
+        self.sizes, self.items, self.attributes, self.cells, self.others = [], [], [], [], []
+        for holder, key, value in entries:
+            space = vars(holder) if isinstance(holder, type | types.ModuleType) else holder
+            if key is len and hasattr(space, "__len__"):
+                self.sizes.append((space, key, value))
+            elif key in (len, iter, sum):
+                self.others.append((holder, key, value))
+            elif type(holder) is types.CellType:
+                self.cells.append((holder, key, value))
+            elif type(space) in (dict, list, types.MappingProxyType):           # not a kind that makes what it lacks
+                self.items.append((space, key, value))
+            else:
+                self.attributes.append((holder, key, value))
+        self.sizes, self.items, self.attributes, self.cells = (
+            tuple(zip(*some, strict=True)) or ((), (), ()) for some in (self.sizes, self.items, self.attributes, self.cells))
+
+    def same(self):
+        (spaces, _, sizes), (holders, keys, values) = self.sizes, self.items
+        (objects, names, kept), (cells, _, inside) = self.attributes, self.cells
+        try:
+            return (tuple(map(len, spaces)) == sizes and all(map(operator.is_, map(operator.getitem, holders, keys), values))
+                    and all(map(operator.is_, map(getattr, objects, names), kept))
+                    and all(map(operator.is_, map(_contents, cells), inside))
+                    and all(_same(_found(holder, key), value) for holder, key, value in self.others))
+        except (LookupError, AttributeError, ValueError):
+            return False
+
+
+_contents = operator.attrgetter("cell_contents")
+
+
 class _Step:
     "What every captured step is: it watches for itself what it reaches, so that no other has to look into it."
 
@@ -549,6 +611,7 @@ class _Watch:
     def __init__(self, step):
         self.entries, self.tensors, self.names, self.seen, self.codes = [], [], {}, {}, set()
         self.library, self.labels, self.iterators = set(), {}, []           # holders that only this library changes
+        self.absent, self.functions, self.spaces, self.places = [], [], [], None    # where nothing was; parts of functions
         self.draws = [(g, _state(g)) for g in (random._inst, np.random.mtrand._rand)]
         queue = collections.deque([(step, "")])
         while queue:
@@ -559,6 +622,27 @@ class _Watch:
             if len(self.seen) > _MOST:
                 break
             queue += self.inside(x, path)
+
+    def again(self):
+        """What the step reaches now, random states as they stand: found by another walk only if something was replaced.
+
+        A walk costs more than many steps, and a step that only launches replaces nothing.
+        """
+        if len(self.seen) > _MOST or not self.holds():
+            return None
+        twin = copy.copy(self)
+        twin.draws = [(generator, _state(generator)) for generator, _ in self.draws]
+        return twin
+
+    def holds(self):
+        "Whether every place that leads on holds what it held, and what was missing is still missing."
+        if self.places is None:
+            self.places = _Places(self.entries)
+        return (self.places.same() or all(_same(_found(holder, key), value) for holder, key, value in self.entries)) and (
+            all(tensor._data is array and tensor.requires_grad == grad for tensor, array, grad in self.tensors)
+            and all(_found(holder, key) is _gone for holder, key in self.absent)
+            and all(_parts(function) == parts for function, parts in self.functions)
+            and all(x.__dict__ is space and len(space) == size for x, space, size in self.spaces))
 
     def inside(self, x, path):
         "What to look at next, with names."
@@ -586,6 +670,8 @@ class _Watch:
 
     def of_object(self, x, path):
         if isinstance(x, dict):
+            if not path:
+                self.enter(x, len, path)
             return self.of_places(x, list(x.items()), path)
         if isinstance(x, list | tuple):
             if isinstance(x, list) and len(x) > 4096:
@@ -607,11 +693,14 @@ class _Watch:
     def of_attributes(self, x, path):
         ours = _module_of(type(x)) == "deepnotes"
         space = getattr(x, "__dict__", None)
+        if space is not None:
+            self.spaces.append((x, space, len(space)))
         if ours and space is not None:
             self.library.add(id(space))
         found = self.of_places(space, list((space or {}).items()), path)
-        slots = [s for c in type(x).__mro__ for s in getattr(c, "__slots__", ()) if isinstance(s, str)]
-        inside = self.of_places(x, [(s, getattr(x, s)) for s in slots if s[:2] != "__" and hasattr(x, s)], path)
+        slots = [(s, _found(x, s)) for s in _slots(type(x))]
+        self.absent += [(x, s) for s, value in slots if value is _gone]
+        inside = self.of_places(x, [(s, value) for s, value in slots if value is not _gone], path)
         if ours:                                # what a container of the library holds is the library's too
             self.library.update(id(v) for v, _ in found if isinstance(v, dict | list))
         return found + inside + [(c, path) for c in type(x).__mro__]
@@ -635,16 +724,22 @@ class _Watch:
             self.codes.update(_all_codes(function.__code__))
         found, names = [], _names_in(function.__code__)
         if not _foreign(function):
-            space = function.__globals__
-            found += self.of_places(space, [(n, space[n]) for n in names if n in space], "")
+            self.functions.append((function, _parts(function)))
+            found += self.of_globals(function.__globals__, names)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             value = _found(cell, None)
-            if value is not _gone:
+            if value is _gone:
+                self.absent.append((cell, None))
+            else:
                 self.enter(cell, None, name)
                 found.append((value, name))
         for module in [v for v, _ in found if isinstance(v, types.ModuleType) and not _foreign(v)]:
-            found += self.of_places(module, [(n, vars(module)[n]) for n in names if n in vars(module)], "")
+            found += self.of_globals(vars(module), names)
         return found + [(function.__defaults__, "default"), (function.__kwdefaults__, "default")]
+
+    def of_globals(self, space, names):
+        self.absent += [(space, n) for n in names if n not in space]
+        return self.of_places(space, [(n, space[n]) for n in names if n in space], "")
 
     def of_places(self, holder, items, path):
         "Note what a dictionary, list or object holds, and return it with names, to be looked at next."
@@ -697,7 +792,8 @@ class _Watch:
             if any(("_" + re.sub(r"(_\d+)+$", "", path)).endswith("_" + n) for n in names):
                 return (f"the step can reach `{path}`, of type {type(x).__name__}, and what Python code does with that cannot "
                         "be seen")
-        found = [d for d in self.differences(before) if library or id(d[0]) not in self.library]
+        found = [] if self.entries is before.entries else [
+            d for d in self.differences(before) if library or id(d[0]) not in self.library]
         return self.told(*min(found, key=lambda d: d[1] is len or d[1] is sum)) if found else None
 
     def told(self, holder, key, was, now):
@@ -721,16 +817,20 @@ class _Watch:
             raise Uncapturable(trace)
         start = {(id(holder), key) for holder, key, _ in before.entries}
         kept = [e for e in self.entries if (id(e[0]), e[1]) in start and e[1] is not sum]
+        self.places = _Places(kept)
         used = {id(owner(a)) for launch in launches for a in [*reads_of(launch), *writes_of(launch)]}
         self.small = [(a, a.copy()) for a in self.arrays() if a.size <= 16 and id(a) not in used]
         self.entries, self.seen = kept, list(self.seen.values())        # what is watched by its address must live
 
     def changed(self):
         "The name of something that is not as it was at the recording, or None."
-        for holder, key, value in self.entries:
+        for holder, key, value in () if self.places.same() else self.entries:
             now = holder[key] if type(holder) is dict and key in holder else _found(holder, key)
             if now is not value and not _same(now, value):
                 return key if isinstance(key, str) else self.labels.get(id(holder)) or "a variable of the step"
+        for function, parts in self.functions:
+            if _parts(function) != parts:
+                return function.__name__
         for tensor, array, requires_grad in self.tensors:
             if tensor._data is not array or tensor.requires_grad != requires_grad:
                 return self.names.get((id(owner(array)), _offset(array), array.shape), "a parameter")
@@ -915,15 +1015,17 @@ class _Plan:
 
     def record(self):
         "One real step, recorded."
-        before, self.captured._before = self.captured._before or _Watch(self.captured.step), None
+        before = self.captured._walk()
         trial = _Trial(self.recordings[-1][0], before) if self.recordings else None
         shown = [x.view(_Seen) if isinstance(x, np.ndarray) and x.ndim else x for x in self.arguments]
-        listener = _Listener()
+        # where all code is the library's, the first recording is never judged; the listener would hear how loops are loaded
+        listener = _Listener() if self.recordings or before.codes else contextlib.nullcontext()
         with _looking, kernels.recording() as launches, listener:
             result = self.eager(*shown)
         parts = [result] if self.single else list(result)
-        after = _Watch(self.captured.step)
-        self.clean = lambda: not launches.peeks and after.trace(before, listener, library=False) is None
+        after = self.captured._walk()
+        self.clean = lambda: isinstance(listener, _Listener) and not launches.peeks and (
+            after.trace(before, listener, library=False) is None)
         self.recordings.append((launches, parts, before, after, listener))
         if len(self.recordings) == 2:
             try:
@@ -932,6 +1034,7 @@ class _Plan:
                 self.recordings, self.clean = [], lambda: False
             except (Uncapturable, kernels.CompilerFailed) as reason:
                 self.tries, self.why = self.tries - 1, str(reason)
+                self.captured._walked = None        # what was overlooked is not overlooked again
                 del self.recordings[0]              # the first step of all may have made what later ones find
                 if not self.tries:
                     self.reason, self.recordings = self.why, []
@@ -967,10 +1070,9 @@ class _Plan:
 
         self.lines = self.merged(lasting) if self.captured.fuse else [Line(launch) for launch in second]
         self.written = list({id(a): a for launch in second for a in writes_of(launch) if match.lives_on(a)}.values())
-        calls = [line.calls() for line in self.lines]
-        trial.judge_program(self.lines, calls, second, match, lasting, not self.captured.fuse)
-        self.line_of = [line for line, some in zip(self.lines, calls, strict=True) for _ in some]
-        self.program = Program([call for some in calls for call in some])
+        program = _program(self.lines)
+        trial.judge_program(program, self.lines, second, match, lasting, not self.captured.fuse)
+        self.program = program
         for tensor, *_ in after.tensors:
             if self.captured.fuse and tensor.grad is not None and not lasting(tensor.grad._data):
                 tensor.grad = None
@@ -1002,7 +1104,7 @@ class _Plan:
 
     def failed(self, call):
         "A call went wrong: the launch that it belongs to says how."
-        line = self.line_of[call]
+        line = self.lines[self.program.part_of(call)]
         for kernel, out, operands in line.launches:
             kernels.launch(kernel, out, *operands)
         raise RuntimeError(f"capture: `{line.name}` failed in the captured step")
@@ -1060,7 +1162,13 @@ class Captured(_Step):
         except (TypeError, ValueError):
             self.parameters = []
         self._plans, self._last, self._lock, self._numbers = {}, None, own_lock(self), {}
-        self._before = None
+        self._walked = None
+
+    def _walk(self):
+        "What the step reaches now."
+        walked = self._walked and self._walked.again()
+        self._walked = walked or _Watch(self.step)
+        return copy.copy(self._walked)
 
     @property
     def captured(self):
@@ -1077,8 +1185,7 @@ class Captured(_Step):
     @property
     def has_own_code(self):
         "Whether the step can reach Python code that is not this library's."
-        self._before = _Watch(self.step)            # a recording that follows begins with it: nothing runs in between
-        return bool(self._before.codes)
+        return bool(self._walk().codes)
 
     @property
     def left_no_trace(self):

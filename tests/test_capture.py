@@ -853,3 +853,84 @@ def test_a_captured_nll_loss_names_the_label_that_is_out_of_range():
     assert fast.captured
     with pytest.raises(ValueError, match="nll_loss: labels hold class 3, but logits have 3 columns"):
         fast(x, np.where(np.arange(8) == 5, 3, y))
+
+
+def _training_step():
+    model = dn.MLP(4, [6], 3, rng=0)
+    optimizer = dn.optimizers.SGD(model.parameters(), lr=0.1)
+    settings = {"scale": 1.0}
+
+    def step(x, y):
+        loss = dn.outputs.cross_entropy(model(x) * settings["scale"], y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, settings
+
+
+def test_a_step_is_walked_once_while_nothing_is_replaced(monkeypatch):
+    walks, init = [], dn.capture._Watch.__init__
+    monkeypatch.setattr(dn.capture._Watch, "__init__", lambda self, step: (walks.append(step), init(self, step))[1])
+    step, settings = _training_step()
+    x, y = np.ones((5, 4), np.float32), np.array([0, 1, 2, 0, 1])
+    fast = capture(step)
+    for n in (5, 4, 3):
+        for _ in range(3):
+            fast(x[:n], y[:n])
+        assert fast.captured
+    assert len(walks) <= 2                      # the first step of all may make what later ones find
+    settings["scale"] = 2.0
+    for _ in range(3):
+        fast(x, y)
+    assert fast.captured and len(walks) <= 3
+
+
+@pytest.mark.parametrize("change", ["value", "new name", "cell", "default", "attribute", "class"])
+def test_what_changes_between_calls_is_seen_whatever_was_known_before(change):
+    class Holder:
+        factor = 1.0
+
+    holder, factor, table = Holder(), 1.0, {"a": 1.0}
+
+    def scaled(x, extra=1.0):
+        return x * extra
+
+    def step(x):
+        return scaled(x) * factor * table["a"] * (table.get("b") or 1.0) * holder.factor
+
+    fast, x = capture(step), dn.Tensor(np.ones(4, np.float32))
+    for _ in range(3):
+        fast(x)
+    assert fast.captured, fast.reason
+    if change == "value":
+        table["a"] = 2.0
+    elif change == "new name":
+        table["b"] = 2.0
+    elif change == "cell":
+        factor = 2.0
+    elif change == "default":
+        scaled.__defaults__ = (2.0,)
+    elif change == "attribute":
+        holder.factor = 2.0
+    else:
+        Holder.factor = 2.0
+    for _ in range(4):
+        np.testing.assert_array_equal(fast(x).numpy(), 2.0)
+
+
+def test_loops_of_one_text_are_made_once():
+    from deepnotes import _fusion
+
+    step, settings = _training_step()
+    x, y = np.ones((5, 4), np.float32), np.array([0, 1, 2, 0, 1])
+    fast = capture(step)
+    for _ in range(3):
+        fast(x, y)
+    made = len(_fusion._loops_made)
+    for scale in range(2, 30):
+        settings["scale"] = float(scale)
+        for _ in range(3):
+            fast(x, y)
+    assert len(_fusion._loops_made) == made
