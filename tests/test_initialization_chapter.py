@@ -265,10 +265,12 @@ def test_bent_paths_join_what_straight_lines_separate():
 def test_the_gain_that_the_gradient_asks_for_trains_ten_sigmoid_layers():
     from deepnotes.datasets import load_digits, standardize
 
-    space = {"np": np, "Tensor": Tensor, "load_digits": load_digits, "standardize": standardize, **{n: getattr(init, n) for n in init.__all__}}
+    space = {"np": np, "Tensor": Tensor, "load_digits": load_digits, "standardize": standardize}
+    space |= {name: getattr(init, name) for name in init.__all__}
     for cell in cells_with("def start_many", "def errors_after_training", "def with_gain"):
         exec(cell.replace("range(10)", "range(3)").split("rescued =")[0].replace("(10 * cross", "(3 * cross"), space)
-    trained, stuck = (space["errors_after_training"](*space["starts"][f"sigmoid, {side} gain"], 0.01)[0] for side in ("backward", "forward"))
+    trained, stuck = (space["errors_after_training"](*space["starts"][f"sigmoid, {side} gain"], 0.01)[0]
+                      for side in ("backward", "forward"))
     assert np.median(trained) < 0.15 and stuck.min() > 0.5
 
 
