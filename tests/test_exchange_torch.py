@@ -78,7 +78,8 @@ def test_dropout_draws_on_as_it_did():
 
 @pytest.mark.parametrize("layer, turned", [
     (layers.Linear(3, 3), True), (layers.Linear(3, 2, bias=False), True), (layers.Embedding(4, 4), False),
-    (layers.LayerNorm((3, 3)), False), (layers.RMSNorm((3, 3)), False), (layers.PReLU(3), False), (layers.BatchNorm1d(3), False), (layers.Maxout(3, 3, pieces=1), True),
+    (layers.LayerNorm((3, 3)), False), (layers.RMSNorm((3, 3)), False), (layers.PReLU(3), False), (layers.BatchNorm1d(3), False),
+    (layers.Maxout(3, 3, pieces=1), True),
     (layers.Residual(layers.Linear(3, 3), scale=0.5), True), (layers.MLP(3, [3], 3, norm="layer"), True)],
     ids=lambda value: type(value).__name__)
 def test_each_layer_that_holds_arrays(layer, turned):
