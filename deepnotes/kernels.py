@@ -409,6 +409,17 @@ def recording():
             outer.launches.peeks.extend(launches.peeks)
 
 
+@contextmanager
+def _unrecorded():
+    "For launches inside a kernel: on the backend of the outer one, and in no recording."
+    context = _context.get()
+    token = _context.set(None if context is None else _Context(context.backend, None))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
 def replay(launches):
     """Run recorded launches again, on whatever their arrays hold now.
 
@@ -934,7 +945,9 @@ def _index_add(out, src, key):
     if builtins.all(p is None or p is ... or isinstance(p, slice | builtins.int | np.integer) for p in parts):
         out[key] += src             # a view: no entry comes twice
     elif isinstance(key, np.ndarray) and key.dtype.kind in "iu":
-        launch(scatter_add, out, np.broadcast_to(src, key.shape + out.shape[1:]), key, 0)
+        # a recording lists this launch, and replaying it adds; listed as well, the inner one would add again
+        with _unrecorded():
+            launch(scatter_add, out, np.broadcast_to(src, key.shape + out.shape[1:]), key, 0)
     else:
         np.add.at(out, key, src)
 

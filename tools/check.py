@@ -24,7 +24,6 @@ FLOORS = [
     {"_loops"},
     {"_rows"},
     {"kernels"},
-    {"_program", "_fusion"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
     {"modules", "_modules"},
