@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import _safetensors, kernels, layers, optimizers, schedules
+from .._modules import ForeignWeights
 
 _PAGE = "See the chapter Checkpoints"
 
@@ -328,6 +329,9 @@ def load(path):
         return _unpack(json.loads(text), {name: a.copy() for name, a in arrays.items()})
 
 # %% ../../nbs/library/training/checkpoints.ipynb #7e52a1f3
+_OURS = {"layout": "deepnotes"}         # in whose order matrices stand
+
+
 def save_weights(state, path):
     """Store arrays by name as a plain safetensors file, which other libraries read.
 
@@ -347,8 +351,9 @@ def save_weights(state, path):
 
     Notes
     -----
-    Nothing but arrays is stored: no optimizer, no position, no description of the model. A Linear's weight has the shape
-    (in_features, out_features) here and (out_features, in_features) in PyTorch.
+    Nothing but arrays is stored: no optimizer, no position, no description of the model; and, in the file's header, whose order
+    they are in: a Linear's weight has the shape (in_features, out_features) here and (out_features, in_features) in PyTorch.
+    For a file in PyTorch's order, store what `deepnotes.exchange.to_torch` gives.
 
     Chapter: Checkpoints, section Weights alone
     """
@@ -358,7 +363,8 @@ def save_weights(state, path):
             raise TypeError(f"checkpoints.save_weights: {name!r} is no name for an array. {_PAGE}, section Weights alone.")
         value = value.data if isinstance(value, layers.Parameter) else value
         _pack(np.asarray(value), name, arrays)
-    _deliver("checkpoints.save_weights", _safetensors.package().save(arrays), path)
+    metadata = state.metadata if isinstance(state, ForeignWeights) else _OURS
+    _deliver("checkpoints.save_weights", _safetensors.package().save(arrays, metadata), path)
 
 
 def load_weights(path):
@@ -372,7 +378,8 @@ def load_weights(path):
     Returns
     -------
     dict of str to ndarray
-        What `Module.load_state_dict` takes, where names and shapes fit.
+        What `Module.load_state_dict` takes, where names and shapes fit. From a file that `save_weights` did not write, a
+        `ForeignWeights`, of which it takes no square matrix: see `deepnotes.exchange.from_torch`.
 
     Raises
     ------
@@ -389,9 +396,14 @@ def load_weights(path):
         return "is a checkpoint of a whole run; read it with Trainer.load or checkpoints.load" if metadata.get(
             "format") == FORMAT else None
 
-    arrays, _, name = _fetch("checkpoints.load_weights", path, plain)
+    arrays, metadata, name = _fetch("checkpoints.load_weights", path, plain)
     with _believing_nothing("checkpoints.load_weights", f"{name} holds arrays that numpy does not know"):
-        return {name: a.copy() for name, a in arrays.items()}
+        weights = {name: a.copy() for name, a in arrays.items()}
+    if metadata.get("layout") == _OURS["layout"]:
+        return weights
+    foreign = ForeignWeights(weights)
+    foreign.metadata = metadata or None
+    return foreign
 
 # %% ../../nbs/library/training/checkpoints.ipynb #f18ee310
 def _known(module, base):
