@@ -31,11 +31,11 @@ except ImportError as error:
 from . import autograd, layers, optimizers, outputs, schedules
 from ._doors import shown
 from .autograd import as_tensor
-from .callbacks import Callback
+from .training.callbacks import Callback
 from .capture import capture
 from .layers import MLP, Linear, Module, Residual, Sequential
-from .loader import Loader
-from .training import Trainer, _Interrupts
+from .training import Loader, Trainer
+from .training.progress import _Interrupts
 
 _PAGE = "See the page Estimators"
 
@@ -484,7 +484,7 @@ class _Perceptron(BaseEstimator):
         score = None if held is None else functools.partial(self._held_out_score, *held)
         watch = _Convergence(self.tol, self.n_iter_no_change, self.learning_rate == "adaptive", score)
         if held is None and trainer.scheduler is None and self.model is None and not batched and not self.verbose:
-            _fit_together(trainer, loader, epochs, watch, self.n_outputs_)
+            _fit_together(trainer, loader, epochs, watch, None if self._objective is one_of_many else self.n_outputs_)
         else:
             trainer.fit(loader, epochs=epochs, callbacks=watch, progress=bool(self.verbose))
         self.n_iter_ = len(trainer.history) - before
