@@ -325,14 +325,10 @@ def offer(html: str, page: Path, root: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m deepnotes_ext.paper SITE [PATTERN]`: with a pattern only the pages that it finds, without the whole book."""
+    """What `make pdf` runs, with the site and perhaps a pattern: then only the pages that it finds, without the whole book."""
     root, only = Path(arguments[0]).resolve(), "".join(arguments[1:2])
     made = print_book(root, only, whole=not only)
     for path in made:
         print(f"{path.relative_to(root)}  {path.stat().st_size / 1e6:.1f} MB")
     print("nothing changed since the PDFs were printed" if not made else f"{len(made)} PDFs in {root / FOLDER}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
