@@ -29,8 +29,8 @@ FLOORS = [
     {"modules", "_modules"},
     {"layers", "data_start"},
     {"optimizers"},
-    {"schedules", "loader", "callbacks"},
-    {"capture", "checkpoints"},
+    {"schedules"},
+    {"capture"},
     {"training"},
     {"estimators", "exchange", "parallel"},
 ]
