@@ -31,10 +31,10 @@ except ImportError as error:
 from . import autograd, layers, optimizers, outputs, schedules
 from ._doors import shown
 from .autograd import as_tensor
-from .callbacks import Callback
+from .training.callbacks import Callback
 from .capture import capture
 from .layers import MLP, Linear, Module, Residual, Sequential
-from .loader import Loader
+from .training.loader import Loader
 from .training import Trainer
 
 _PAGE = "See the page Estimators"
