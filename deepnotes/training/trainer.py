@@ -8,8 +8,7 @@ __all__ = ['Trainer']
 # %% ../../nbs/library/training/trainer.ipynb #3e9390e6
 import contextlib
 import copy
-import inspect
-import math
+import functools
 import os
 import threading
 import time
@@ -17,31 +16,29 @@ import time
 import numpy as np
 
 import deepnotes.training.checkpoints as checkpoints
-from .. import optimizers, outputs
-from .._doors import as_numbers, cast, check_finite, column_names, column_order, in_order, shown
+from .. import outputs
+from .._checks import whole
+from .._doors import as_numbers, cast, check_finite, column_names, column_order, in_order
 from ..autograd import Tensor, no_grad
 from ..capture import capture as capture_step
 from ..layers import Embedding, Module
-from .loader import Loader
-from ..optimizers import Adam, Optimizer
-from .diagnose import _norm, _watching
+from ..optimizers import Adam
+from .diagnose import diagnosis, origin
 from .history import History
-from .metrics import (_CHAPTER, _HITS, _IGNORED, _LOSSES, _METRICS, _binary_hits, _class_hits,
-                                        _count_right, _listed, _name, _used)
+from .loader import Loader
+from .metrics import (_CHAPTER, _HITS, _IGNORED, _LOSSES, _binary_hits, _class_hits, _count_right,
+                                        _used)
 from .progress import _Interrupts, _Progress
-from .steps import _Eager, _value
+from .resume import name_of, rebuilt, state_of, taken_over, told_callbacks
+from .segments import Segments, Snapshot, training_mode
+from .settings import check_limit, check_parts, check_schedule, measures, named_metrics
+from .steps import _Eager, _value, training_step
 
 # %% ../../nbs/library/training/trainer.ipynb #e020a568
 _BUSY = {}               # who is at work with a Trainer, by its id: (thread, what); not in the Trainer, since no lock travels
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_BUSY.clear)
 _FIRST, _PACE, _KEPT, _WINDOW = 8, 0.25, 16, 8 << 20     # steps at first, seconds and batches per segment, bytes per window
-
-# %% ../../nbs/library/training/trainer.ipynb #696d66bd
-def _positive(op, name, value, least=1):
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ValueError(f"{op}: {name} must be {kind}, got {shown(value)}. {_CHAPTER}.")
 
 # %% ../../nbs/library/training/trainer.ipynb #d831ea15
 class Trainer:
@@ -110,61 +107,24 @@ class Trainer:
 
     def __init__(self, model, loss="cross_entropy", optimizer=None, seed=0, *, metrics=(), scheduler=None,
                  scheduler_interval="epoch", clip_grad_norm=None, clip_grad_value=None, capture=True):
-        if not isinstance(model, Module):
-            raise TypeError(f"Trainer: model must be a Module, got {type(model).__name__}. See the chapter Layers.")
-        if not callable(loss) and loss not in _LOSSES:
-            raise ValueError(f"Trainer: loss must be callable or one of {', '.join(_LOSSES)}; got {shown(loss)}. "
-                             "See the chapter Output units.")
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise TypeError(f"Trainer: seed must be an integer of at least 0, got {shown(seed)}. {_CHAPTER}.")
-        if optimizer is None:
+        if optimizer is None and isinstance(model, Module):
             optimizer = Adam(model.parameters())
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError("Trainer: optimizer must be an Optimizer such as Adam(model.parameters()), "
-                            f"got {shown(optimizer)}. See the chapter Optimizers.")
-        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if moved.isdisjoint(id(p) for p in model.parameters()):
-            raise ValueError("Trainer: the optimizer moves no parameter of this model; make it with model.parameters(), after the "
-                             "model. See the chapter Optimizers.")
-        if scheduler is not None and not all(hasattr(scheduler, name) for name in ("step", "state_dict", "load_state_dict")):
-            raise TypeError(f"Trainer: scheduler must be an LRScheduler such as StepLR(optimizer, 10), got {shown(scheduler)}. "
-                            "See the chapter Schedules.")
-        if getattr(scheduler, "optimizer", optimizer) is not optimizer:
-            raise ValueError("Trainer: the scheduler belongs to another optimizer; make it with the one that you pass. "
-                             "See the chapter Schedules.")
-        if scheduler_interval not in ("epoch", "step"):
-            raise ValueError(f"Trainer: scheduler_interval must be 'epoch' or 'step', got {shown(scheduler_interval)}. {_CHAPTER}.")
-        if scheduler is not None and scheduler_interval == "step" and _measures(scheduler):
-            raise ValueError(f"Trainer: {type(scheduler).__name__} wants a measurement, which there is once per epoch; use "
-                             f"scheduler_interval='epoch'. {_CHAPTER}.")
+        check_parts(model, loss, optimizer, seed)
+        check_schedule(scheduler, scheduler_interval, optimizer)
         for name, limit in (("clip_grad_norm", clip_grad_norm), ("clip_grad_value", clip_grad_value)):
-            if limit is not None and not (isinstance(limit, int | float | np.number) and 0 < limit < math.inf):
-                raise ValueError(f"Trainer: {name} must be positive and finite, got {shown(limit)}. See the chapter Optimizers.")
+            check_limit(name, limit)
         self.model, self.optimizer, self.seed, self.loss = model, optimizer, int(seed), loss
         self.scheduler, self.scheduler_interval = scheduler, scheduler_interval
         self.clip_grad_norm, self.clip_grad_value, self.capture = clip_grad_norm, clip_grad_value, bool(capture)
         self._loss = loss if callable(loss) else _LOSSES[loss]
         self._hits = _HITS.get(self._loss)
-        self.metrics = self._named_metrics(metrics)
+        self.metrics = named_metrics(metrics, classifier=self._hits is not None)
         self._dtype = next((p.data.dtype for p in model.parameters()), np.dtype(np.float32))
         self.history, self.stop_training, self.features = History(), False, None
         self._position, self._sums = None, self._no_sums()
-        self._callbacks, self._callback_states, self._step = (), [], None
+        self._callbacks, self._callback_states = (), []
+        self._step, self._segments = None, None                     # made by the first fit
         self._per_step = scheduler is not None and scheduler_interval == "step"
-
-    def _named_metrics(self, metrics):
-        named = {}
-        for metric in _listed(metrics):
-            if metric == "accuracy" and self._hits:
-                continue                                            # a classifier counts its right answers anyway
-            if not callable(metric) and metric not in _METRICS:
-                known = [*_METRICS, *(["accuracy"] if self._hits else [])]
-                raise ValueError(f"Trainer: a metric must be callable or one of {', '.join(known)}; got {shown(metric)}. {_CHAPTER}.")
-            name = _name(metric)
-            if name in named or name in ("epoch", "loss", "accuracy", "lr"):
-                raise ValueError(f"Trainer: there are two columns named {name!r}; give the function another __name__. {_CHAPTER}.")
-            named[name] = metric if callable(metric) else _METRICS[metric]
-        return named
 
     @staticmethod
     def _no_sums():
@@ -208,28 +168,8 @@ class Trainer:
     # one step, and many
 
     def _make_step(self):
-        "The training step: every number in it is written by a launch, so that it can be recorded and replayed."
-        model, loss_of, optimizer = self.model, self._loss, self.optimizer
-        binary, counted = self._hits is _binary_hits, self._hits is not None
-        parameters, by_norm, by_value = self.model.parameters(), self.clip_grad_norm, self.clip_grad_value
-
-        def step(x, y):
-            out = model(x if isinstance(x, Tensor) else Tensor(x))              # (a) process the input
-            y = y.data if isinstance(y, Tensor) else y
-            loss = loss_of(out, y)                                              # (b) compute the loss
-            if not isinstance(loss, Tensor) or loss.size != 1:
-                what = f"one of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
-                raise TypeError(f"Trainer: the loss must return a Tensor with one entry, a mean over the batch; got {what}. {_CHAPTER}.")
-            optimizer.zero_grad()
-            loss.backward()                                                     # (c) propagate gradients back
-            if by_norm is not None:
-                optimizers.clip_grad_norm_(parameters, by_norm)
-            if by_value is not None:
-                optimizers.clip_grad_value_(parameters, by_value)
-            optimizer.step()                                                    # and then update the weights
-            return (loss, Tensor(_count_right(out.data, y, binary))) if counted else (loss,)
-
-        return step
+        counting = None if self._hits is None else functools.partial(_count_right, binary=self._hits is _binary_hits)
+        return training_step(self.model, self._loss, self.optimizer, counting, self.clip_grad_norm, self.clip_grad_value)
 
     @contextlib.contextmanager
     def _alone(self, op, within_fit=False, shared=False):
@@ -246,122 +186,26 @@ class Trainer:
             if owner is mine:
                 _BUSY.pop(id(self), None)
 
-    @contextlib.contextmanager
     def _training(self):
-        "Training mode but for what is frozen: layers in evaluation mode, and those of whose parameters none is trained."
-        if not self.model.training:
-            self.model.train()
-        for module in self.model.modules():
-            # a mode of its own from the start: one that a first validation adds would look like a change to a captured step
-            vars(module).setdefault("training", module.training)
-        moved = {id(p) for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad}
-        own = [(module, module.parameters(recurse=False)) for module in self.model.modules() if module.training]
-        still = [module for module, parameters in own if parameters and moved.isdisjoint(map(id, parameters))]
-        try:
-            for module in still:
-                module.training = False
-            yield
-        finally:
-            for module in still:
-                module.training = True
+        return training_mode(self.model, self.optimizer)
 
     def _prepared_step(self):
         "The step, captured or not; made anew if something that it is made of was exchanged, frozen or set free."
-        made_of = (self.model, self.optimizer, self._loss, self.clip_grad_norm, self.clip_grad_value, self.capture)
+        made_of = (self.model, self.optimizer, self.scheduler, self._loss, self.clip_grad_norm, self.clip_grad_value, self.capture)
         with self._training():
             free = [m.training for m in self.model.modules()], [p.requires_grad for p in self.model.parameters()]
         if self._step is None or free != self._free or any(a is not b for a, b in zip(made_of, self._made_of, strict=True)):
             self._step = capture_step(self._make_step()) if self.capture else _Eager(self._make_step())
-            self._made_of, self._free, self._warm = made_of, free, set()
+            self._segments = Segments(self._step, self.model, self.optimizer, self.scheduler, self._per_step)
+            self._made_of, self._free = made_of, free
         return self._step
 
-    def _warm_up(self, stepped, kind, batch):
-        """Let a captured step of this library's code be recorded, and take back what that changed.
-
-        Recording takes two steps in Python, whose last digits may differ from those of merged loops. Since they are taken
-        back, every step that counts runs in the same way, and a run that is continued repeats the one that was not.
-        """
-        before, arrays = self._snapshot(), batch()
-        try:
-            for _ in range(2):
-                stepped(*arrays)
-        finally:
-            self._restore(before)
-        self._warm.add(kind)
-
-    def _first_of_a_kind(self, stepped, kind, batch, real):
-        """A step that the user's own code takes part in, for the first time with such a batch: that step itself is recorded.
-
-        If it left a trace in Python (a counter, a list, a line printed), such steps stay plain, and this one counts: its
-        results are returned. If it left none, nobody can tell that it is taken back and done again with the others.
-        """
-        before = self._snapshot()
-        results = real()
-        if stepped.left_no_trace:
-            self._restore(before)
-            self._warm_up(stepped, kind, batch)
-            return None
-        self._warm.add(kind)
-        return results
-
     def _snapshot(self):
-        return (self.model.state_dict(), self.optimizer.state_dict(),
-                None if self.scheduler is None else self.scheduler.state_dict())
-
-    def _restore(self, snapshot):
-        model, optimizer, scheduler = snapshot
-        self.model.load_state_dict(model)
-        self.optimizer.load_state_dict(optimizer)
-        if scheduler is not None:
-            self.scheduler.load_state_dict(scheduler)
-
-    def _move_schedule(self, steps):
-        "Let a schedule that counts steps know how many there were."
-        if self._per_step:
-            if hasattr(self.scheduler, "advance"):
-                self.scheduler.advance(steps)
-            else:
-                for _ in range(steps):
-                    self.scheduler.step()
-
-    def _all_steps(self, run, steps, feeds):
-        "The steps of a segment, after the recordings that they need: a list of columns, one of them the losses."
-        kinds = {} if isinstance(self._step, _Eager) else {kind: k for kind, k in reversed(run.kinds) if k < steps}
-        new = sorted((k, kind) for kind, k in kinds.items() if kind not in self._warm)
-        done, parts = 0, []
-        if new and not self._step.has_own_code:
-            for k, kind in new:
-                self._warm_up(self._step, kind, lambda k=k: run.batch(k))
-            new = []
-        for k, kind in new:
-            parts += [run(done, k - done, feeds)] if k > done else []
-            first = self._first_of_a_kind(self._step, kind, lambda k=k: run.batch(k), lambda k=k: run(k, 1, feeds))
-            parts += [] if first is None else [first]
-            done = k + (first is not None)
-        parts += [run(done, steps - done, feeds)] if steps > done else []
-        return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return Snapshot(self.model, self.optimizer, self.scheduler)
 
     def _segment(self, run, steps, where, interrupts):
-        "Some steps, all of them or none: after an error or Ctrl-C everything stands as it stood before."
-        before = self._snapshot()
-        try:
-            feeds = self.scheduler.feeds(steps) if self._per_step and steps > 1 else ()
-            with interrupts.allowed(), self._training():
-                results = self._all_steps(run, steps, feeds)
-        except BaseException:
-            self._restore(before)
-            raise
-        bad = np.flatnonzero(~np.isfinite(results[0]))
-        if len(bad):
-            first, value = int(bad[0]), float(results[0][bad[0]])
-            self._restore(before)                                   # go back, and up to the step that failed
-            if first:
-                with self._training():
-                    self._all_steps(run, first, feeds)
-                self._move_schedule(first)
-            return [column[:first] for column in results], (value, where(first))
-        self._move_schedule(steps)
-        return results, None
+        "Some steps of the prepared step, all of them or none: see `Segments.run`."
+        return self._segments.run(run, steps, where, interrupts)
 
     def _add(self, results, sizes):
         "Add the losses and right answers of some steps, one after the other, so that where they are cut does not matter."
@@ -426,7 +270,7 @@ class Trainer:
             return self._fit(X, y, epochs, batch_size, validation, callbacks, progress)
 
     def _fit(self, X, y, epochs, batch_size, validation, callbacks, progress):
-        _positive("Trainer.fit", "epochs", epochs, least=0)
+        whole("Trainer.fit", "epochs", epochs, 0, _CHAPTER)
         loader = self._loader(X, y, batch_size)
         arrays, validation = self._taken(loader, validation)
         prefix = "" if validation is arrays and validation is not None else "val_"
@@ -463,7 +307,7 @@ class Trainer:
             if y is not None:
                 raise ValueError(f"Trainer.fit: a Loader brings its targets; pass no y. {_CHAPTER}.")
             return X
-        _positive("Trainer.fit", "batch_size", batch_size)
+        whole("Trainer.fit", "batch_size", batch_size, 1, _CHAPTER)
         if y is None:
             raise ValueError(f"Trainer.fit: y is missing; pairs (x, y) from an iterable need a Loader. {_CHAPTER}.")
         return Loader(X, y, batch_size, seed=self.seed)
@@ -516,7 +360,7 @@ class Trainer:
                 what = f"the class {callback.__name__}: make one" if isinstance(callback, type) else type(callback).__name__
                 raise TypeError(f"Trainer.fit: callbacks must be Callbacks, got {what}. {_CHAPTER}.")
             if callback.every is not None:
-                _positive("Trainer.fit", f"{type(callback).__name__}.every", callback.every)
+                whole("Trainer.fit", f"{type(callback).__name__}.every", callback.every, 1, _CHAPTER)
         callbacks.sort(key=lambda callback: callback.last)
         self._callbacks, self.stop_training = tuple(callbacks), False
         self._each(callbacks, "on_train_begin")
@@ -637,7 +481,7 @@ class Trainer:
         if self.scheduler is not None:
             row["lr"] = float(self.optimizer.param_groups[0]["lr"])
             if self.scheduler_interval == "epoch":
-                self.scheduler.step(*([row.get("val_loss", row["loss"])] if _measures(self.scheduler) else []))
+                self.scheduler.step(*([row.get("val_loss", row["loss"])] if measures(self.scheduler) else []))
         self.history.append(**row)
         loader.next_epoch()
         self._position, self._sums = loader.state_dict(), self._no_sums()
@@ -653,39 +497,11 @@ class Trainer:
 
     def _report(self, loader, value, batch):
         "Raise an error that says where a loss that is no number came from."
-        place, cause = self._origin(*batch)
+        place, cause = origin(self.model, self.optimizer, self.scheduler, self._counted, *batch)
         raise FloatingPointError(
             f"Trainer.fit: the loss is {value} in epoch {loader.epoch + 1}, step {loader.step + 1}. It began in {place}. "
             f"Likely cause: {cause}. Weights, optimizer and history are those before this step. "
             f"{_CHAPTER}, section Reading a sick run.")
-
-    def _origin(self, x, y):
-        "Where the first number that is none comes from, and why it probably does."
-        for name, values in (("inputs", x), ("targets", y)):
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                row = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
-                return f"the {name} (row {row} of the batch)", "data that hold nan or inf; clean them first"
-        if not self._counted(y).any():
-            return f"the targets (every label of the batch is {_IGNORED})", "labels that cross_entropy ignores; shuffle or drop them"
-        for name, p in self.model.named_parameters():
-            if not np.isfinite(p.data).all():
-                return (f"the parameter {name}", "the gradient of the step before was no finite number, or the step too "
-                        "large: lower the learning rate or clip gradients")
-        before, seen = self._snapshot(), []
-        try:
-            with no_grad(), self._training(), _watching(self.model, lambda name, module, out: seen.append((name, module, out))):
-                out = self.model(Tensor(x))
-        finally:
-            self._restore(before)
-        largest = 0.0
-        for name, module, values in seen:
-            if not np.isfinite(values).all():
-                return (f"the output of layer {name} ({type(module).__name__})",
-                        f"values grew (up to {largest:.2g} in the layers before) until they left the range of {values.dtype}: "
-                        "lower the learning rate, clip gradients or initialize smaller")
-            largest = max(largest, float(np.abs(values).max(initial=0)))
-        return ("the loss", f"outputs up to {float(np.abs(out.data).max()):.2g} in size, for which the loss overflows: lower the "
-                "learning rate, or scale the targets")
 
     def diagnose(self, X, y):
         """Look into the network on one batch: gradients, updates, activations, dead units. Nothing is changed.
@@ -710,46 +526,19 @@ class Trainer:
         """
         X, y = self._data("diagnose", X, y)
         with self._alone("Trainer.diagnose", within_fit=True):
-            return self._diagnose(X, y)
-
-    def _diagnose(self, X, y):
-        before, modes, seen = self._snapshot(), [(module, module.training) for module in self.model.modules()], []
-        gradients = {name: p.grad for name, p in self.model.named_parameters()}
-        try:
-            with self._training(), _watching(self.model, lambda name, module, out: seen.append((name, module, out.copy()))):
-                loss = self._make_step()(np.asarray(X), np.asarray(y))[0].item()
-            norms, ratios = {}, {}
-            for name, p in self.model.named_parameters():
-                if p.grad is not None:
-                    norms[name] = _norm(p.grad.data)
-                    change, size = _norm(p.data - before[0][name]), _norm(before[0][name])
-                    ratios[name] = change / size if size else math.inf if change else 0.0
-        finally:
-            self._restore(before)
-            for module, mode in modes:
-                module.training = mode
-            for name, p in self.model.named_parameters():
-                p.grad = gradients[name]
-        dead = {name: float(np.mean(np.all(a.reshape(-1, a.shape[-1]) == 0, axis=0))) for name, module, a in seen
-                if not module.parameters() and a.ndim > 1}
-        return {"loss": loss, "gradient_norm": norms, "update_ratio": ratios, "dead": dead,
-                "activations": {name: a for name, _, a in seen}}
+            return diagnosis(self.model, self.optimizer, self.scheduler, self._make_step(), X, y)
 
     # copies
 
     def __getstate__(self):
         "Model, optimizer and all else that a run is; its recorded step is code, which a copy makes anew."
-        state = {name: value for name, value in vars(self).items() if name not in ("_step", "_made_of", "_warm")}
+        state = {name: value for name, value in vars(self).items() if name not in ("_step", "_segments", "_made_of")}
         if self._callbacks:                 # copied while it trains: the copy's first fit begins where these stand
-            state["_callback_states"] = self._told()
-        return state | {"_callbacks": (), "_step": None}
+            state["_callback_states"] = told_callbacks(self)
+        return state | {"_callbacks": (), "_step": None, "_segments": None}
 
     def __copy__(self):
         return copy.deepcopy(self)          # two runs cannot train one model
-
-    def _told(self):
-        "What the callbacks of a fit that runs want to keep."
-        return [[type(c).__name__, c.state_dict()] for c in self._callbacks if c.state_dict()]
 
     # on disk
 
@@ -780,22 +569,7 @@ class Trainer:
         -----
         Chapter: The training procedure, section Stopped and continued
         """
-        return {
-            "settings": {
-                "seed": self.seed, "loss": next((n for n, f in _LOSSES.items() if f is self._loss), None),
-                "metrics": [name for name, f in self.metrics.items() if _METRICS.get(name) is f],
-                "own_metrics": [name for name, f in self.metrics.items() if _METRICS.get(name) is not f],
-                "scheduler_interval": self.scheduler_interval, "clip_grad_norm": self.clip_grad_norm,
-                "clip_grad_value": self.clip_grad_value, "training": self.model.training,
-                "features": None if self.features is None else list(self.features),
-            },
-            "model": checkpoints.model_state(self.model),
-            "optimizer": checkpoints.optimizer_state(self.optimizer, self.model),
-            "scheduler": None if self.scheduler is None else {"state": self.scheduler.state_dict()},
-            "position": self._position, "sums": dict(self._sums),
-            "history": {name: list(column) for name, column in self.history.columns.items()},
-            "callbacks": self._told(),
-        }
+        return state_of(self)
 
     def load_state_dict(self, state):
         """Go on where another Trainer of the same kind of model and optimizer stood: everything is taken over or nothing.
@@ -817,24 +591,12 @@ class Trainer:
         before = self._snapshot()
         try:
             with checkpoints._believing_nothing("Trainer.load", "the checkpoint does not fit; nothing was changed"):
-                self.model.load_state_dict(state["model"]["state"])
-                self.optimizer.load_state_dict(state["optimizer"]["state"])
-                if (self.scheduler is None) != (state["scheduler"] is None):
-                    raise ValueError("one of the two runs has a schedule, the other has none")
-                if self.scheduler is not None:
-                    self.scheduler.load_state_dict(state["scheduler"]["state"])
-                history, sums = _told_history(state["history"]), _told_sums(state["sums"], self._no_sums())
-                position, states = _told_position(state["position"]), [_told_callback(*entry) for entry in state["callbacks"]]
-                training, seed = state["settings"]["training"], state["settings"]["seed"]
-                if not (isinstance(training, bool) and isinstance(seed, int) and seed >= 0):
-                    raise ValueError(f"training is {training!r} and the seed {seed!r}")
-                features = state["settings"].get("features")        # files of the first version have none
-                features = None if features is None else tuple(map(str, features))
+                taken = taken_over(self, state)
         except BaseException:
-            self._restore(before)
+            before.restore()
             raise
-        self.history, self._sums, self._position, self._callback_states, self.seed = history, sums, position, states, seed
-        self.features = features
+        training = taken.pop("training")
+        vars(self).update(taken)
         self.model.train(training)
 
     @classmethod
@@ -874,42 +636,9 @@ class Trainer:
 
         Chapter: The training procedure, section Stopped and continued
         """
-        for name, given, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
-            if given is not None and not isinstance(given, kind):
-                raise TypeError(f"Trainer.load: {name} must be of the class {kind.__name__}, got {type(given).__name__}. {_CHAPTER}.")
-        if loss is not None and not callable(loss) and loss not in _LOSSES:
-            raise ValueError(f"Trainer.load: loss must be callable or one of {', '.join(_LOSSES)}; got {loss!r}. {_CHAPTER}.")
-        metrics, state = _listed(metrics), checkpoints.load(path)
-        name = path if isinstance(path, str) else os.fsdecode(path) if isinstance(path, bytes | os.PathLike) else "the open file"
-
-        def refuse(why):
-            raise checkpoints.CheckpointError(f"Trainer.load: {name} {why}. {_CHAPTER}, section Stopped and continued.")
-
-        with checkpoints._believing_nothing("Trainer.load", f"{name} is a checkpoint, but not of a Trainer"):
-            settings, told = state["settings"], state["model"]
-            if model is None:
-                if told["description"] is None:
-                    refuse(f"holds a model that cannot be rebuilt from it ({told['reason']}); pass model=")
-                model = checkpoints.build(told["description"], told["state"])
-                parameters = dict(model.named_parameters())
-                for frozen in told["frozen"]:
-                    parameters[frozen].requires_grad = False
-            if loss is None:
-                if settings["loss"] is None:
-                    refuse("was trained with a loss of its own; pass loss=")
-                loss = settings["loss"]
-            names = [_name(metric) for metric in metrics]
-            if missing := [name for name in settings["own_metrics"] if name not in names]:
-                refuse(f"was trained with metrics of its own ({', '.join(missing)}); pass metrics=")
-            if optimizer is None:
-                optimizer = checkpoints.build_optimizer(state["optimizer"], model)
-            if scheduler is None and state["scheduler"] is not None:
-                scheduler = checkpoints.build_scheduler(state["scheduler"]["state"], optimizer)
-            metrics = [*(name for name in settings["metrics"] if name not in names), *metrics]
-            trainer = cls(model, loss, optimizer, settings["seed"], metrics=metrics,
-                          scheduler=scheduler, scheduler_interval=settings["scheduler_interval"],
-                          clip_grad_norm=settings["clip_grad_norm"], clip_grad_value=settings["clip_grad_value"],
-                          capture=capture)
+        state, made = rebuilt(path, model, optimizer, scheduler, loss, metrics)
+        with checkpoints._believing_nothing("Trainer.load", f"{name_of(path)} is a checkpoint, but not of a Trainer"):
+            trainer = cls(**made, capture=capture)
         trainer.load_state_dict(state)
         return trainer
 
@@ -1068,48 +797,7 @@ class Trainer:
         loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", repr(self.loss))
         return f"Trainer(loss={loss!r}, optimizer={self.optimizer!r}, seed={self.seed}, epochs so far: {len(self.history)})"
 
-# %% ../../nbs/library/training/trainer.ipynb #1bdafc13
-def _told_history(columns):
-    "The history that a file tells of, if it is one: columns of one length, of numbers and of values that are missing."
-    history = History()
-    history.columns = {name: list(column) for name, column in columns.items()}
-    if list(columns.get("epoch", [None])) != list(range(1, len(history) + 1)):
-        raise ValueError("the history does not count its epochs")
-    for name, column in history.columns.items():
-        if not isinstance(name, str) or len(column) != len(history) or not all(
-                value is None or isinstance(value, int | float) and not isinstance(value, bool) for value in column):
-            raise ValueError(f"the column {name!r} of the history is no number for each epoch")
-    return history
-
-
-def _told_sums(sums, zeros):
-    if not all(isinstance(sums[name], int | type(zero)) and not isinstance(sums[name], bool) for name, zero in zeros.items()):
-        raise ValueError(f"the sums of the epoch are {sums!r:.80}")
-    return {name: type(zero)(sums[name]) for name, zero in zeros.items()}
-
-
-def _told_position(position):
-    "Where in an epoch a file says that a run stands: what a Loader can be asked to take, of whatever rows."
-    if position is not None:
-        loader = Loader(np.zeros(1), np.zeros(1))
-        loader.load_state_dict({**loader.state_dict(), **position, "step": 0})
-        loader.load_state_dict({**position, "step": 0})
-        if isinstance(position["step"], bool) or not isinstance(position["step"], int) or position["step"] < 0:
-            raise ValueError(f"the position is {position!r:.80}")
-    return position
-
-
-def _told_callback(name, state):
-    if not isinstance(name, str) or not isinstance(state, dict):
-        raise ValueError(f"a callback's state is {state!r:.80}")
-    return [name, state]
-
 # %% ../../nbs/library/training/trainer.ipynb #010cb250
-def _measures(scheduler):
-    "Whether a schedule wants to know how training goes."
-    return "metrics" in inspect.signature(scheduler.step).parameters
-
-
 def _skip(stream, n):
     for _ in range(n):
         next(stream, None)
