@@ -8,10 +8,10 @@ __all__ = ['unfold_windows', 'fold_windows', 'windows_runner', 'unfold', 'fold',
 # %% ../nbs/library/convolution.ipynb #75a563af
 import numpy as np
 
-from . import autograd, initialization, kernels
-from ._loops import array_type, lazily, planned, Plan, SCALAR, are_plain
+from . import autograd, initialization
+from ._loops import Plan, are_plain, array_type, lazily, planned
 from ._modules import Module
-from .autograd import Tensor, as_tensor, record
+from .autograd import as_tensor, record
 from .compiler.cache import INDEX
 from .kernels import Kernel, launch
 from .layers import _default_weight_init, _settings, _size, _start
