@@ -24,6 +24,9 @@ EQUIVALENT = ROOT / "tests" / "equivalent_mutants.json"
 #: which tests answer for which module; a module is a path below deepnotes/ without its ending
 WATCHED = {
     "training/trainer": ["test_training.py", "test_training_loop.py", "test_data_doors.py", "test_life.py"],
+    "training/segments": ["test_training.py", "test_training_loop.py", "test_life.py"],
+    "training/diagnose": ["test_training.py", "test_training_loop.py"],
+    "training/resume": ["test_files.py", "test_golden.py", "test_copies.py", "test_training_loop.py"],
     "capture": ["test_capture.py", "differential"],
     "training/checkpoints": ["test_files.py", "test_checkpoints.py", "test_golden.py", "test_copies.py"],
     "training/loader": ["test_training_loop.py", "test_golden.py", "test_data_doors.py"],
