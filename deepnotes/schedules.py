@@ -8,6 +8,7 @@ __all__ = ['LRScheduler', 'LambdaLR', 'StepLR', 'MultiStepLR', 'ExponentialLR', 
 
 # %% ../nbs/07b_schedules.ipynb #08e4dcc3
 #| code-fold: true
+import contextlib
 import math
 from bisect import bisect_right
 from copy import deepcopy
@@ -858,6 +859,39 @@ class LRRangeTest:
         span = f" from {self.rates[0]:.3g} to {self.rates[-1]:.3g}" if len(self.rates) else ""
         return f"LRRangeTest({len(self.rates)} rates{span}, suggestion={self.suggestion:.3g})"
 
+# %% ../nbs/07b_schedules.ipynb #995a55f3
+#| code-fold: show
+@contextlib.contextmanager
+def _taken_back(model, optimizer):
+    "Whatever training changes in between is as it was afterwards."
+    parameters = [(p, p.data.copy(), p.grad) for p in optimizer.state]
+    state, mode = optimizer.state_dict(), getattr(model, "training", None)
+    arrays = None
+    if hasattr(model, "state_dict"):
+        arrays = {name: np.array(getattr(x, "data", x)) for name, x in model.state_dict().items()}
+    try:
+        yield
+    finally:
+        if arrays is not None:
+            model.load_state_dict(arrays)
+        if mode is not None and hasattr(model, "train"):
+            model.train(mode)
+        optimizer.load_state_dict(state)
+        for p, values, grad in parameters:
+            array = p.data
+            array[...] = values
+            p.data, p.grad = array, grad
+
+
+def _without_end(op, batches):
+    "Batch after batch, from the first again after the last."
+    while True:
+        batch = None
+        for batch in batches:
+            yield batch
+        if batch is None:
+            raise ValueError(f"{op}: there are no batches, or they can be read only once. {_CHAPTER}.")
+
 
 def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, steps=100, smoothing=0.9, diverge=4.0):
     """Train for some steps with a rate that grows from tiny to huge, watch the loss, and put everything back.
@@ -912,24 +946,15 @@ def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, s
         raise ValueError(f"{op}: diverge must be more than 1, got {shown(diverge)}. {_CHAPTER}.")
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{op}: optimizer must be an Optimizer, got {type(optimizer).__name__}. {_CHAPTER}.")
-    params = list(optimizer.state)
-    before = optimizer.state_dict(), [(p.data.copy(), p.grad) for p in params]
-    modules = {name: np.array(getattr(x, "data", x)) for name, x in model.state_dict().items()} if hasattr(model, "state_dict") else None
-    mode = getattr(model, "training", None)
-    rates, losses, rest = [], [], iter(batches)
-    try:
+    rates, losses, batches = [], [], _without_end(op, batches)
+    with _taken_back(model, optimizer):
         for k in range(steps):
-            batch = next(rest, None)
-            if batch is None:
-                rest = iter(batches)
-                batch = next(rest, None)
-                if batch is None:
-                    raise ValueError(f"{op}: there are no batches, or they can be read only once. {_CHAPTER}.")
+            inputs, targets = next(batches)
             rates.append(start * (end / start) ** (k / (steps - 1)))
             for group in optimizer.param_groups:
                 group["lr"] = rates[-1]
             optimizer.zero_grad()
-            value = loss(model(batch[0] if isinstance(batch[0], Tensor) else Tensor(batch[0])), batch[1])
+            value = loss(model(inputs if isinstance(inputs, Tensor) else Tensor(inputs)), targets)
             if not isinstance(value, Tensor) or value.size != 1:
                 raise TypeError(f"{op}: loss must return a Tensor with one entry, got {shown(value, 80)}. {_CHAPTER}.")
             losses.append(value.item())
@@ -940,14 +965,4 @@ def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, s
             smoothed = LRRangeTest(rates, losses, smoothing).smoothed
             if smoothed[-1] > diverge * smoothed.min():
                 break
-    finally:
-        if modules is not None:
-            model.load_state_dict(modules)
-        if mode is not None and hasattr(model, "train"):
-            model.train(mode)
-        optimizer.load_state_dict(before[0])
-        for p, (array, grad) in zip(params, before[1], strict=True):
-            array_now = p.data
-            array_now[...] = array
-            p.data, p.grad = array_now, grad
     return LRRangeTest(rates, losses, smoothing)
