@@ -16,19 +16,13 @@ from copy import deepcopy
 import numpy as np
 
 from .autograd import Tensor
+from ._checks import see, whole
 from ._doors import shown
 from .optimizers import Optimizer
 
 # %% ../nbs/07b_schedules.ipynb #9aef11e4
 #| code-fold: true
-_CHAPTER = "See the chapter Schedules"
-
-
-def _whole(owner, name, value, least):
-    "A whole number of at least `least`."
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{owner}: {name} must be a whole number of at least {least}, got {shown(value)}. {_CHAPTER}.")
-    return int(value)
+_CHAPTER = see("Schedules")
 
 
 def _alike(own, other, whole=True):
@@ -95,7 +89,7 @@ class LRScheduler:
             raise TypeError(f"{name}: optimizer must be an Optimizer, got {type(optimizer).__name__}. {_CHAPTER}.")
         self.optimizer = optimizer
         self.base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
-        self.last_epoch = _whole(name, "last_epoch", last_epoch, -1)
+        self.last_epoch = whole(name, "last_epoch", last_epoch, -1, _CHAPTER)
         self.step()
 
     def rate(self, step, base_lr):
@@ -124,7 +118,7 @@ class LRScheduler:
 
     def _rows(self, n):
         "What the next n steps would write."
-        own, groups, n = len(self.base_lrs), len(self.optimizer.param_groups), _whole(type(self).__name__, "n", n, 0)
+        own, groups, n = len(self.base_lrs), len(self.optimizer.param_groups), whole(type(self).__name__, "n", n, 0, _CHAPTER)
         if own != groups:
             raise ValueError(f"{type(self).__name__}: it was made for {own} groups and the optimizer has {groups}; make the schedule "
                              f"after the last add_param_group. {_CHAPTER}.")
@@ -157,7 +151,7 @@ class LRScheduler:
         Chapter: Schedules, section A schedule is a function
         """
         before = self.last_epoch
-        self.last_epoch += _whole(type(self).__name__, "n", n, 0)
+        self.last_epoch += whole(type(self).__name__, "n", n, 0, _CHAPTER)
         try:
             self._write()
         except Exception:
@@ -331,7 +325,7 @@ class StepLR(LRScheduler):
     settings = ("step_size", "gamma")
 
     def __init__(self, optimizer, step_size, gamma=0.1, last_epoch=-1):
-        self.step_size = _whole("StepLR", "step_size", step_size, 1)
+        self.step_size = whole("StepLR", "step_size", step_size, 1, _CHAPTER)
         self.gamma = _real("StepLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
@@ -365,7 +359,7 @@ class MultiStepLR(LRScheduler):
     def __init__(self, optimizer, milestones, gamma=0.1, last_epoch=-1):
         if not np.iterable(milestones):
             raise TypeError(f"MultiStepLR: milestones must be several whole numbers, got {shown(milestones)}. {_CHAPTER}, section Decay.")
-        self.milestones = sorted(_whole("MultiStepLR", "a milestone", m, 0) for m in milestones)
+        self.milestones = sorted(whole("MultiStepLR", "a milestone", m, 0, _CHAPTER) for m in milestones)
         self.gamma = _real("MultiStepLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
@@ -430,7 +424,7 @@ class CosineAnnealingLR(LRScheduler):
     settings = ("T_max", "eta_min")
 
     def __init__(self, optimizer, T_max, eta_min=0.0, last_epoch=-1):
-        self.T_max = _whole("CosineAnnealingLR", "T_max", T_max, 1)
+        self.T_max = whole("CosineAnnealingLR", "T_max", T_max, 1, _CHAPTER)
         self.eta_min = _real("CosineAnnealingLR", "eta_min", eta_min)
         super().__init__(optimizer, last_epoch)
 
@@ -469,7 +463,7 @@ class LinearLR(LRScheduler):
     def __init__(self, optimizer, start_factor=1 / 3, end_factor=1.0, total_iters=5, last_epoch=-1):
         self.start_factor = _real("LinearLR", "start_factor", start_factor, 5e-324, 1.0)
         self.end_factor = _real("LinearLR", "end_factor", end_factor, 0.0, 1.0)
-        self.total_iters = _whole("LinearLR", "total_iters", total_iters, 1)
+        self.total_iters = whole("LinearLR", "total_iters", total_iters, 1, _CHAPTER)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, step, base_lr):
@@ -500,7 +494,7 @@ class ConstantLR(LRScheduler):
 
     def __init__(self, optimizer, factor=1 / 3, total_iters=5, last_epoch=-1):
         self.factor = _real("ConstantLR", "factor", factor, 0.0, 1.0)
-        self.total_iters = _whole("ConstantLR", "total_iters", total_iters, 0)
+        self.total_iters = whole("ConstantLR", "total_iters", total_iters, 0, _CHAPTER)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, step, base_lr):
@@ -540,7 +534,7 @@ class SequentialLR(LRScheduler):
             raise TypeError(f"SequentialLR: expected a list of schedules and a list of milestones, got {shown(schedulers)} and "
                             f"{shown(milestones)}. {_CHAPTER}, section Warm-up.")
         self.schedulers = list(schedulers)
-        self.milestones = [_whole("SequentialLR", "a milestone", m, 1) for m in milestones]
+        self.milestones = [whole("SequentialLR", "a milestone", m, 1, _CHAPTER) for m in milestones]
         if (not self.schedulers or len(self.milestones) != len(self.schedulers) - 1
                 or sorted(set(self.milestones)) != self.milestones):
             raise ValueError(f"SequentialLR: {len(self.schedulers)} schedules need {len(self.schedulers) - 1} increasing milestones, "
@@ -623,11 +617,12 @@ class OneCycleLR(LRScheduler):
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ValueError(f"OneCycleLR: give total_steps, or epochs and steps_per_epoch. {_CHAPTER}, section One cycle.")
-            total_steps = _whole("OneCycleLR", "epochs", epochs, 1) * _whole("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1)
+            epochs = whole("OneCycleLR", "epochs", epochs, 1, _CHAPTER)
+            total_steps = epochs * whole("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1, _CHAPTER)
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {shown(anneal_strategy)}. {_CHAPTER}, "
                              "section One cycle.")
-        self.total_steps = _whole("OneCycleLR", "total_steps", total_steps, 2)
+        self.total_steps = whole("OneCycleLR", "total_steps", total_steps, 2, _CHAPTER)
         self.pct_start = _real("OneCycleLR", "pct_start", pct_start, 0.0, 1.0)
         self.anneal_strategy, self.three_phase, self.cycle_momentum = anneal_strategy, bool(three_phase), bool(cycle_momentum)
         groups = optimizer.param_groups
@@ -729,7 +724,7 @@ class ReduceLROnPlateau(LRScheduler):
                 raise ValueError(f"{name}: {key} must be one of {choices}, got {shown(value)}. {_CHAPTER}, section When progress stops.")
         self.mode, self.threshold_mode = mode, threshold_mode
         self.factor = _real(name, "factor", factor, 0.0, math.nextafter(1.0, 0.0))
-        self.patience, self.cooldown = _whole(name, "patience", patience, 0), _whole(name, "cooldown", cooldown, 0)
+        self.patience, self.cooldown = whole(name, "patience", patience, 0, _CHAPTER), whole(name, "cooldown", cooldown, 0, _CHAPTER)
         self.threshold, self.eps = _real(name, "threshold", threshold), _real(name, "eps", eps)
         self.best, self.num_bad_epochs, self.cooldown_counter, self.min_lrs = None, 0, 0, []
         super().__init__(optimizer)
@@ -939,7 +934,7 @@ def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, s
     """
     op = "lr_range_test"
     start, end = _real(op, "start_lr", start_lr, 1e-300), _real(op, "end_lr", end_lr, 1e-300)
-    steps, smoothing = _whole(op, "steps", steps, 2), _real(op, "smoothing", smoothing, 0.0, math.nextafter(1.0, 0.0))
+    steps, smoothing = whole(op, "steps", steps, 2, _CHAPTER), _real(op, "smoothing", smoothing, 0.0, math.nextafter(1.0, 0.0))
     if not start < end:
         raise ValueError(f"{op}: start_lr must be less than end_lr, got {shown(start_lr)} and {shown(end_lr)}. {_CHAPTER}.")
     if not diverge > 1:

@@ -269,7 +269,7 @@ SGD0 = SGD(groups())
 
 @pytest.mark.parametrize("call, error, words", [
     (lambda: StepLR("sgd", 3), TypeError, "StepLR: optimizer must be an Optimizer, got str"),
-    (lambda: StepLR(SGD0, 0), ValueError, "step_size must be a whole number of at least 1"),
+    (lambda: StepLR(SGD0, 0), ValueError, "step_size must be a positive integer"),
     (lambda: StepLR(SGD0, 2.5), ValueError, "step_size must be"),
     (lambda: ExponentialLR(SGD0, math.nan), ValueError, "gamma must be"),
     (lambda: MultiStepLR(SGD0, [3, -1]), ValueError, "a milestone must be"),
@@ -293,8 +293,8 @@ SGD0 = SGD(groups())
     (lambda: MultiStepLR(SGD0, 3), TypeError, "milestones must be several whole numbers"),
     (lambda: SequentialLR(SGD0, StepLR(SGD0, 1), []), TypeError, "expected a list of schedules"),
     (lambda: SequentialLR(SGD0, [ReduceLROnPlateau(SGD0)], []), ValueError, "a function of the step"),
-    (lambda: StepLR(SGD0, 3).rates(-1), ValueError, "n must be a whole number"),
-    (lambda: StepLR(SGD0, 3).feeds(2.5), ValueError, "n must be a whole number"),
+    (lambda: StepLR(SGD0, 3).rates(-1), ValueError, "n must be an integer of at least 0"),
+    (lambda: StepLR(SGD0, 3).feeds(2.5), ValueError, "n must be an integer of at least 0"),
     (lambda: lr_range_test(lambda x: x, lambda a, b: 3.0, SGD0, [([1.0], [1.0])]), TypeError, "loss must return a Tensor"),
     (lambda: lr_range_test(abs, abs, SGD0, [], diverge=math.nan), ValueError, "diverge must be"),
     (lambda: lr_range_test(abs, abs, SGD0, []), ValueError, "there are no batches"),

@@ -71,7 +71,7 @@ def _images(op, layers, values, n):
         shown = _array(values)
         if shown.ndim != 2 or len(shown) != len(flat[0]) or not shown.shape[1]:
             raise ValueError(f"{op}: layer {number} must return one row per point, ({len(flat[0])}, width), "
-                             f"got shape {shown.shape}. See chapter 'Pictures'.")
+                             f"got shape {shown.shape}. See the page Folded spaces.")
         if shown.shape[1] > 2 and not np.isfinite(shown).all():
             raise ValueError(f"{op}: layer {number} returned values that are not finite; they have no principal components.")
         flat.append(_plane(shown, n, flat[-1]))
@@ -302,12 +302,12 @@ class UnfoldingViewer:
         if side < 2 or self.frames.shape != expected or not np.isfinite(self.frames).all():
             raise ValueError(f"UnfoldingViewer: frames must be finite, of shape (steps, names, lattice² + points, 2) with "
                              f"{len(steps)} steps, {len(names)} names and {len(self.y)} points, got {self.frames.shape}. "
-                             "See chapter 'Pictures'.")
+                             "See the page Folded spaces.")
         self.y, _ = _classes("UnfoldingViewer", self.y, len(self.y), None)
         self.loss = None if loss is None else _array(loss).astype(np.float64)
         if loss is not None and (self.loss.shape != (len(steps),) or not np.isfinite(self.loss).all()):
             raise ValueError(f"UnfoldingViewer: loss must be {len(steps)} finite numbers, one per step, got shape "
-                             f"{self.loss.shape}. See chapter 'Pictures'.")
+                             f"{self.loss.shape}. See the page Folded spaces.")
         self.side, self.names, self.steps = side, list(names), [int(s) for s in steps]
 
     def _repr_html_(self):
@@ -411,7 +411,7 @@ def _height_width(op, pixels, shape):
     height, width = (math.isqrt(pixels),) * 2 if shape is None else shape
     if height * width != pixels:
         raise ValueError(f"{op}: pictures of {height} by {width} pixels have {height * width} values, but each has "
-                         f"{pixels}; pass shape=(height, width). See chapter 'Pictures'.")
+                         f"{pixels}; pass shape=(height, width). See the page Folded spaces.")
     return height, width
 
 

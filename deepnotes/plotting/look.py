@@ -94,7 +94,7 @@ def _table(op, name, values, columns=None):
     if a.ndim != 2 or a.dtype.kind not in "fiub" or (columns is not None and a.shape[1] != columns):
         wanted = f"(n, {columns})" if columns else "(n, columns)"
         raise ValueError(f"{op}: {name} must be real numbers of shape {wanted}, got {a.dtype} of shape {a.shape}. "
-                         "See chapter 'Pictures'.")
+                         "See the page The book's hand.")
     return a
 
 
@@ -113,7 +113,7 @@ def _classes(op, y, n, classes):
     y = _array(y)
     if y.shape != (n,) or y.dtype.kind not in "iub" or (n and y.min() < 0):
         raise ValueError(f"{op}: y must hold one class index (0, 1, ...) per point, shape ({n},), "
-                         f"got {y.dtype} of shape {y.shape}. See chapter 'Pictures'.")
+                         f"got {y.dtype} of shape {y.shape}. See the page The book's hand.")
     y = y.astype(np.int64)
     k = int(y.max()) + 1 if n else 0
     names = [str(c) for c in (range(k) if classes is None else classes)]

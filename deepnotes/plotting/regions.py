@@ -116,4 +116,4 @@ def _answers(op, scores, n, threshold):
     if scores.ndim == 2 and len(scores) == n and scores.shape[1] >= 1:
         return scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > threshold).astype(np.int64)
     raise ValueError(f"{op}: predict must return class indices ({n},) or scores ({n}, k), "
-                     f"got {scores.dtype} of shape {scores.shape}. See chapter 'Pictures'.")
+                     f"got {scores.dtype} of shape {scores.shape}. See the page Points and regions.")

@@ -60,7 +60,7 @@ def loss_surface(loss, xlim=(-1.0, 1.0), ylim=(-1.0, 1.0), *, resolution=101, le
     if Z.shape != A.shape or not np.isfinite(Z).any():
         raise ValueError(f"loss_surface: loss must return values of shape {A.shape}, some of them finite, got "
                          f"{Z.shape} with {int(np.isfinite(Z).sum())} finite ones; for a loss of two floats say "
-                         "vectorized=False. See chapter 'Pictures', section 'The way down'.")
+                         "vectorized=False. See the page Surfaces and paths, section The way down.")
     Z = np.where(np.isfinite(Z), Z, np.nan)
     low, high = np.nanmin(Z), np.nanmax(Z)
     if log and high > low:

@@ -12,9 +12,10 @@ from copy import deepcopy
 
 import numpy as np
 
+from .._checks import see, whole
 from .._doors import as_numbers, shown
 
-_PAGE = "See the chapter Callbacks"
+_PAGE = see("Callbacks")
 
 # %% ../../nbs/library/training/callbacks.ipynb #d686763d
 class Callback:
@@ -142,8 +143,7 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, monitor="val_loss", patience=5, min_delta=0.0, mode="auto", restore_best_weights=True):
-        if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 1:
-            raise ValueError(f"EarlyStopping: patience must be a positive integer, got {shown(patience)}. {_PAGE}.")
+        whole("EarlyStopping", "patience", patience, 1, _PAGE)
         self.monitor, self.patience, self.min_delta, self.mode = monitor, int(patience), min_delta, mode
         self.restore_best_weights = bool(restore_best_weights)
         self.on_train_begin(None)

@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import _safetensors, kernels, layers, optimizers, schedules
+from .._checks import see
 from .._modules import ForeignWeights
 
-_PAGE = "See the chapter Checkpoints"
+_PAGE = see("Checkpoints")
 
 # %% ../../nbs/library/training/checkpoints.ipynb #ad11d37d
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"                      # a process number means something on one machine only

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._checks import see, whole
 from .._doors import as_numbers, column_names, in_order, shown
 
-_PAGE = "See the chapter Mini-batches from anywhere"
+_PAGE = see("Mini-batches from anywhere")
 
 # %% ../../nbs/library/training/loader.ipynb #3b94af48
 class Loader:
@@ -64,10 +65,8 @@ class Loader:
     """
 
     def __init__(self, X, y=None, batch_size=32, shuffle=True, seed=0, drop_last=False):
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ValueError(f"Loader: batch_size must be a positive integer, got {shown(batch_size)}. {_PAGE}.")
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise ValueError(f"Loader: seed must be an integer of at least 0, got {shown(seed)}. {_PAGE}.")
+        whole("Loader", "batch_size", batch_size, 1, _PAGE)
+        whole("Loader", "seed", seed, 0, _PAGE)
         self.batch_size, self.seed = int(batch_size), int(seed)
         self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
         self.epoch = self.step = 0
@@ -142,8 +141,7 @@ class Loader:
         if self.arrays is None:
             raise TypeError(f"Loader.order: batches of an iterable come as they come. {_PAGE}, section Whatever can be iterated.")
         epoch = self.epoch if epoch is None else epoch
-        if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
-            raise ValueError(f"Loader.order: epoch must be an integer of at least 0, got {shown(epoch)}. {_PAGE}.")
+        whole("Loader.order", "epoch", epoch, 0, _PAGE)
         if self._order is None or self._order[0] != epoch:
             n = self.examples
             rng = np.random.default_rng((self.seed, epoch))

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from .. import kernels, outputs
+from .._checks import see
 from .._doors import shown
 from ..kernels import launch
 
@@ -152,7 +153,7 @@ _HITS = {outputs.cross_entropy: _class_hits, outputs.binary_cross_entropy_with_l
 _METRICS = {"mean_absolute_error": _mean_absolute_error, "r2_score": _r2_score}
 
 # %% ../../nbs/library/training/metrics.ipynb #4760c347
-_CHAPTER = "See the chapter The training procedure"
+_CHAPTER = see("The training procedure")
 
 # %% ../../nbs/library/training/metrics.ipynb #0d0517a9
 def _listed(metrics):
