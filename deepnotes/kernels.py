@@ -923,9 +923,17 @@ def _take(out, x, indices, axis=0):
     np.take(x, indices, axis=axis, out=out, mode="raise")
 
 
+def _add_at(out, key, src):
+    "out[key] += src, repeated entries adding up: those of float32 in float64, since their error would grow with their count."
+    wide = out.astype(np.float64) if out.dtype == np.float32 else out
+    np.add.at(wide, key, src)
+    if wide is not out:
+        np.copyto(out, wide, casting="same_kind")
+
+
 def _scatter_add(out, src, indices, axis=0):
     "The transpose of take: out[..., indices, ...] += src, repeated indices adding up."
-    np.add.at(out, (slice(None),) * (axis % out.ndim) + (indices,), src)
+    _add_at(out, (slice(None),) * (axis % out.ndim) + (indices,), src)
 
 
 def _take_along_axis(out, x, indices, axis):
@@ -940,7 +948,7 @@ def _along_axis(shape, indices, axis):
 
 def _put_along_axis_add(out, src, indices, axis):
     "The transpose of take_along_axis: out[i, indices[i, j]] += src[i, j], repeated indices adding up."
-    np.add.at(out, _along_axis(out.shape, indices, axis), src)
+    _add_at(out, _along_axis(out.shape, indices, axis), src)
 
 
 def _index_get(out, x, key):
@@ -958,7 +966,7 @@ def _index_add(out, src, key):
         with _unrecorded():
             launch(scatter_add, out, np.broadcast_to(src, key.shape + out.shape[1:]), key, 0)
     else:
-        np.add.at(out, key, src)
+        _add_at(out, key, src)
 
 take = Kernel("take", _take, "_rows.gather_runner")
 scatter_add = Kernel("scatter_add", _scatter_add, "_rows.gather_runner")
