@@ -29,7 +29,7 @@ FLOORS = [
     {"activations", "outputs", "initialization", "datasets", "plotting"},
     {"modules", "_modules"},
     {"layers", "data_start"},
-    {"optimizers"},
+    {"optimizers", "convolution"},
     {"schedules"},
     {"capture"},
     {"training"},
