@@ -35,7 +35,7 @@ def _norm(a):
     return float(np.linalg.norm(np.asarray(a, np.float64)))
 
 # %% ../../nbs/library/training/diagnose.ipynb #247426be
-def origin(model, optimizer, scheduler, counted, x, y):
+def origin(model, optimizer, scheduler, counted, x, y, weight=None):
     "Where the first number that is none comes from, and why it probably does."
     return _bad_before(model, counted, x, y) or _bad_within(model, optimizer, scheduler, x)
 

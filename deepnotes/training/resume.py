@@ -58,9 +58,9 @@ def _told_history(columns):
 
 
 def _told_sums(sums, zeros):
-    if not all(isinstance(sums[name], int | type(zero)) and not isinstance(sums[name], bool) for name, zero in zeros.items()):
+    if not all(isinstance(sums[name], int | float) and not isinstance(sums[name], bool) for name in zeros):
         raise ValueError(f"the sums of the epoch are {sums!r:.80}")
-    return {name: type(zero)(sums[name]) for name, zero in zeros.items()}
+    return {name: type(zero)(sums[name]) if name == "loss" else sums[name] for name, zero in zeros.items()}
 
 
 def _told_position(position):

@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import optimizers
 from ..autograd import Tensor
-from .metrics import _CHAPTER
+from .metrics import _CHAPTER, _count_right, _weigh_right
+from .weights import _weighing
 
 # %% ../../nbs/library/training/steps.ipynb #65fd137c
 class _Eager:
@@ -40,14 +41,18 @@ def _value(t):
     return t.data[()] if isinstance(t, Tensor) else t[()]
 
 # %% ../../nbs/library/training/steps.ipynb #7c16a17d
-def training_step(model, loss_of, optimizer, counting=None, clip_grad_norm=None, clip_grad_value=None):
-    "The function (x, y) → (loss,) or (loss, right answers) that moves the parameters once."
+def training_step(model, loss_of, optimizer, binary=None, clip_grad_norm=None, clip_grad_value=None):
+    """The function (x, y[, weight]) → (loss,) or (loss, right answers) that moves the parameters once.
+
+    `binary` says whether answers are yes or no, or one of several classes; None: there are none to count.
+    """
     parameters = model.parameters()
 
-    def step(x, y):
+    def step(x, y, weight=None):
         out = model(x if isinstance(x, Tensor) else Tensor(x))              # (a) process the input
         y = y.data if isinstance(y, Tensor) else y
-        loss = loss_of(out, y)                                              # (b) compute the loss
+        weight = weight.data if isinstance(weight, Tensor) else weight
+        loss = loss_of(out, y) if weight is None else _weighing(loss_of)(out, y, weight)    # (b) compute the loss
         if not isinstance(loss, Tensor) or loss.size != 1:
             what = f"one of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
             raise TypeError(f"Trainer: the loss must return a Tensor with one entry, a mean over the batch; got {what}. {_CHAPTER}.")
@@ -58,6 +63,9 @@ def training_step(model, loss_of, optimizer, counting=None, clip_grad_norm=None,
         if clip_grad_value is not None:
             optimizers.clip_grad_value_(parameters, clip_grad_value)
         optimizer.step()                                                    # and then update the weights
-        return (loss,) if counting is None else (loss, Tensor(counting(out.data, y)))
+        if binary is None:
+            return (loss,)
+        right = _count_right(out.data, y, binary) if weight is None else _weigh_right(out.data, y, binary, weight)
+        return loss, Tensor(right)
 
     return step
