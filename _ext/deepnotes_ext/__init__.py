@@ -13,6 +13,7 @@ Each module here does one thing and can be read alone:
 ``finish``      the last pass over what was written: code that fits, weight, names, descriptions (with ``code``, ``cards``)
 ``offline``     no page loads anything from another host
 ``overview``    the index of exercises, and the table of claims with their verdicts
+``live``        what a page's cells need in order to run in the browser
 ``student``     a notebook to work in for each chapter, and the buttons that open it; ``words`` makes its text plain
 ``status``      the table of run times and versions
 """
@@ -31,6 +32,7 @@ from . import (
     figures,
     finish,
     formulas,
+    live,
     notebooks,
     offline,
     overview,
@@ -46,7 +48,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
         settings,
         api,
         bibliography,
-        bibliography,
         execution,
         ahead,
         notebooks,
@@ -57,7 +58,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
         overview,
         status,
         student,
+        live,
     ):
         part.setup(app)
     # Bump env_version when what is stored on the environment changes shape: old builds are then read afresh.
-    return {"version": "1", "env_version": 1, "parallel_read_safe": False, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 2, "parallel_read_safe": False, "parallel_write_safe": True}
