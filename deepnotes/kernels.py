@@ -409,6 +409,17 @@ def recording():
             outer.launches.peeks.extend(launches.peeks)
 
 
+@contextmanager
+def _unrecorded():
+    "For launches inside a kernel: on the backend of the outer one, and in no recording."
+    context = _context.get()
+    token = _context.set(None if context is None else _Context(context.backend, None))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
 def replay(launches):
     """Run recorded launches again, on whatever their arrays hold now.
 
@@ -903,9 +914,17 @@ def _take(out, x, indices, axis=0):
     np.take(x, indices, axis=axis, out=out, mode="raise")
 
 
+def _add_at(out, key, src):
+    "out[key] += src, repeated entries adding up: those of float32 in float64, since their error would grow with their count."
+    wide = out.astype(np.float64) if out.dtype == np.float32 else out
+    np.add.at(wide, key, src)
+    if wide is not out:
+        np.copyto(out, wide, casting="same_kind")
+
+
 def _scatter_add(out, src, indices, axis=0):
     "The transpose of take: out[..., indices, ...] += src, repeated indices adding up."
-    np.add.at(out, (slice(None),) * (axis % out.ndim) + (indices,), src)
+    _add_at(out, (slice(None),) * (axis % out.ndim) + (indices,), src)
 
 
 def _take_along_axis(out, x, indices, axis):
@@ -920,7 +939,7 @@ def _along_axis(shape, indices, axis):
 
 def _put_along_axis_add(out, src, indices, axis):
     "The transpose of take_along_axis: out[i, indices[i, j]] += src[i, j], repeated indices adding up."
-    np.add.at(out, _along_axis(out.shape, indices, axis), src)
+    _add_at(out, _along_axis(out.shape, indices, axis), src)
 
 
 def _index_get(out, x, key):
@@ -934,9 +953,11 @@ def _index_add(out, src, key):
     if builtins.all(p is None or p is ... or isinstance(p, slice | builtins.int | np.integer) for p in parts):
         out[key] += src             # a view: no entry comes twice
     elif isinstance(key, np.ndarray) and key.dtype.kind in "iu":
-        launch(scatter_add, out, np.broadcast_to(src, key.shape + out.shape[1:]), key, 0)
+        # a recording lists this launch, and replaying it adds; listed as well, the inner one would add again
+        with _unrecorded():
+            launch(scatter_add, out, np.broadcast_to(src, key.shape + out.shape[1:]), key, 0)
     else:
-        np.add.at(out, key, src)
+        _add_at(out, key, src)
 
 take = Kernel("take", _take, "_rows.gather_runner")
 scatter_add = Kernel("scatter_add", _scatter_add, "_rows.gather_runner")

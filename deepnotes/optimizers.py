@@ -14,7 +14,7 @@ from copy import deepcopy
 import numpy as np
 
 from . import kernels
-from ._tape import _writable
+from .autograd.tape import _writable
 from .autograd import Tensor, enable_grad
 from .kernels import launch, minimum, where
 

@@ -10,7 +10,9 @@ from book_helpers import code_cells
 from deepnotes import activations
 from deepnotes.activations import UNITS, Symbol, card, expectation, formula_tex, kinks
 from deepnotes.autograd import Tensor, elementwise_op, no_grad
+from deepnotes.comparing import paired
 from deepnotes.kernels import backend, maximum
+from deepnotes.optimizers import Adam
 
 CHAPTER = Path(__file__).parents[1] / "nbs" / "03_activations.ipynb"
 
@@ -116,12 +118,22 @@ def test_sigmoid_does_not_learn_in_ten_layers_where_tanh_does(cards):
     assert (error["sigmoid"] > 0.8).all() and (error["tanh"] < 0.1).all()
 
 
-def test_the_gated_cell_remembers():
-    space = names_of("def cell_parameters")
+def test_more_gated_cells_than_plain_ones_learn_a_long_memory_in_the_same_time():
+    space = names_of("def cell_parameters") | {"Adam": Adam}
     cell = next(cell for cell in code_cells("03_activations") if "def remember" in cell)
-    exec(cell.split("lengths =")[0], space)
-    gated, plain = (space["remember"](flag, 60) for flag in (True, False))
-    assert gated.min() > 0.9 and plain.mean() < 0.9
+    exec(cell.split("marks =")[0], space)
+    gated, plain = (space["remember"](flag, 80, (80,), nets=12)[0] for flag in (True, False))
+    assert (gated >= 0.95).sum() >= 9 and (plain >= 0.95).sum() <= 7
+    assert paired(gated, plain).settled
+
+
+def test_a_gain_and_adam_train_ten_layers_of_sigmoids_but_not_for_new_images(cards):
+    space = names_of("def make_nets", "def run(", "load_digits()", "def epoch", "def train(")
+    cell = next(cell for cell in code_cells("03_activations") if "def under_adam" in cell)
+    space |= {"cards": cards, "expectation": expectation}
+    exec(cell.split("ten =")[0], space)
+    trained, tested = space["under_adam"](6.8, space["splits"](range(50, 53)))
+    assert trained.max() < 0.15 and tested.min() > 0.08
 
 
 def test_exercises_grade():

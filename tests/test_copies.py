@@ -30,8 +30,8 @@ from deepnotes import (
 from deepnotes._modules import HookHandle, LoadResult
 from deepnotes.autograd import Tensor
 from deepnotes.layers import MLP, BatchNorm1d, Dropout, Linear, Module, Parameter, Sequential
-from deepnotes.loader import Loader
 from deepnotes.training import History, Trainer
+from deepnotes.training.loader import Loader
 
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.normal(size=(24, 4)).astype("float32"), np.arange(24) % 3
@@ -447,7 +447,7 @@ def public_classes():
     found = {}
     for info in pkgutil.walk_packages(deepnotes.__path__, "deepnotes."):
         top = info.name.split(".")[1]
-        if top in INNER or top.startswith("_") and top not in ("_modules", "_tape"):
+        if top in INNER or top.startswith("_") and top not in ("_modules",):
             continue
         module = importlib.import_module(info.name)
         for name in getattr(module, "__all__", ()):

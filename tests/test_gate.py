@@ -37,12 +37,12 @@ def test_the_tree_passes_its_own_gate(clone, sh):
 
 
 def test_a_hand_edited_module_is_reported_with_the_command_that_carries_it_back(clone, sh):
-    module = clone / "deepnotes" / "_tape.py"
+    module = clone / "deepnotes" / "autograd" / "tape.py"
     edited = module.read_text(encoding="utf-8") + "\nX = 1\n"
     module.write_text(edited, encoding="utf-8", newline="\n")
     status, said = gate(sh, clone)
     assert status != 0
-    assert "make update ARGS=deepnotes/_tape.py" in said and "nbs/02_backprop.ipynb" in said
+    assert "make update ARGS=deepnotes/autograd/tape.py" in said and "nbs/library/autograd/tape.ipynb" in said
     status, said = gate(sh, clone, "--write")  # the export must not overwrite the edit
     assert status != 0 and "edited by hand" in said
     assert module.read_text(encoding="utf-8") == edited
@@ -52,12 +52,12 @@ def test_a_chapter_that_changed_without_export_is_reported_and_exported(clone, s
     def add(book):
         book["cells"].append(code_cell("#| export\ndef born_in_a_test():\n    return 42"))
 
-    edit_notebook(clone / "nbs" / "02_backprop.ipynb", add)
+    edit_notebook(clone / "nbs" / "library" / "autograd" / "tape.ipynb", add)
     status, said = gate(sh, clone)
-    assert status != 0 and "make export" in said and "deepnotes/_tape.py" in said
+    assert status != 0 and "make export" in said and "deepnotes/autograd/tape.py" in said
     status, said = gate(sh, clone, "--write")
     assert status == 0, said
-    assert "born_in_a_test" in (clone / "deepnotes" / "_tape.py").read_text(encoding="utf-8")
+    assert "born_in_a_test" in (clone / "deepnotes" / "autograd" / "tape.py").read_text(encoding="utf-8")
     assert not list((clone / "deepnotes").glob("*.part"))
 
 
@@ -67,7 +67,7 @@ def test_a_broken_chapter_leaves_the_library_as_it_was(clone, sh):
     def break_syntax(book):
         book["cells"].append(code_cell("#| export\ndef broken(:\n"))
 
-    edit_notebook(clone / "nbs" / "02_backprop.ipynb", break_syntax)
+    edit_notebook(clone / "nbs" / "library" / "autograd" / "tape.ipynb", break_syntax)
     status, said = gate(sh, clone, "--write")
     assert status != 0 and "deepnotes/ is as it was" in said
     assert {p.name: p.read_bytes() for p in (clone / "deepnotes").rglob("*.py")} == before
@@ -78,16 +78,16 @@ def test_outputs_in_a_notebook_are_reported(clone, sh):
         cell = next(c for c in book["cells"] if c["cell_type"] == "code")
         cell["outputs"] = [dict(output_type="stream", name="stdout", text="hello\n")]
 
-    edit_notebook(clone / "nbs" / "02_backprop.ipynb", run_a_cell)
+    edit_notebook(clone / "nbs" / "library" / "autograd" / "tape.ipynb", run_a_cell)
     status, said = gate(sh, clone)
-    assert status != 0 and "nbs/02_backprop.ipynb holds outputs" in said and "--clear-output" in said
+    assert status != 0 and "nbs/library/autograd/tape.ipynb holds outputs" in said and "--clear-output" in said
 
 
 def test_cell_ids_must_be_there_and_differ(clone, sh):
     def same_id(book):
         book["cells"][1]["id"] = book["cells"][0]["id"]
 
-    edit_notebook(clone / "nbs" / "02_backprop.ipynb", same_id)
+    edit_notebook(clone / "nbs" / "library" / "autograd" / "tape.ipynb", same_id)
     status, said = gate(sh, clone)
     assert status != 0 and "without an id of their own" in said
 
@@ -101,14 +101,14 @@ def test_a_chapter_outside_the_contents_and_an_entry_without_a_chapter_are_repor
 
 
 def test_an_edit_made_in_a_module_is_carried_back(clone, sh):
-    module = clone / "deepnotes" / "loader.py"
+    module = clone / "deepnotes" / "training" / "loader.py"
     edited = module.read_text(encoding="utf-8") + "    # an edit made by hand\n"
     module.write_text(edited, encoding="utf-8")
-    before = (clone / "nbs" / "08c_loader.ipynb").read_text(encoding="utf-8")
+    before = (clone / "nbs" / "library" / "training" / "loader.ipynb").read_text(encoding="utf-8")
     status, said = gate(sh, clone, "--update")
-    assert status == 0 and "nbs/08c_loader.ipynb" in said, said
+    assert status == 0 and "nbs/library/training/loader.ipynb" in said, said
     assert module.read_text(encoding="utf-8") == edited and not (clone / "deepnotes" / "_modidx.py").exists()
-    after = (clone / "nbs" / "08c_loader.ipynb").read_text(encoding="utf-8")
+    after = (clone / "nbs" / "library" / "training" / "loader.ipynb").read_text(encoding="utf-8")
     changed = set(after.splitlines()) ^ set(before.splitlines())
     assert 1 <= len(changed) <= 3 and any("# an edit made by hand" in line for line in changed)
 

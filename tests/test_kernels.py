@@ -475,6 +475,23 @@ def make_buffers():
 
 
 @pytest.mark.parametrize("name", k.BACKENDS)
+@pytest.mark.parametrize("key", [np.array([2, 0, 2]), np.array([[1, -1], [1, 0]]), (np.array([0, 2]), slice(None)), 1])
+def test_replaying_a_scattered_sum_adds_once(name, key):
+    x = np.zeros((3, 4), np.float32)
+    src = np.ones(x[key].shape, np.float32)
+    with k.backend(name), k.recording() as launches:
+        k.launch(k.index_add, x, src, key)
+    assert [launch.kernel.name for launch in launches] == ["index_add"]
+    once = x.copy()
+    with k.backend(name):
+        k.replay(launches)
+    np.testing.assert_array_equal(x, 2 * once)
+    expected = np.zeros_like(x)
+    np.add.at(expected, key, src)
+    np.testing.assert_array_equal(once, expected)
+
+
+@pytest.mark.parametrize("name", k.BACKENDS)
 def test_a_recorded_training_step_replays_bit_for_bit(name):
     rng = np.random.default_rng(8)
     batches = rng.standard_normal((3, 4, 5)).astype(np.float32)

@@ -64,6 +64,44 @@ def test_adam_walks_to_the_worst_point_and_amsgrad_to_the_best():
     assert reddi(lambda p: Adam(p, betas=(0.0, 0.999)))[-300:].max() < -0.9
 
 
+# (momentum, one large gradient in n steps, margin at which the drift over one period of the periodic state is zero)
+BORDERS = [(0.0, 10, 0.02005), (0.0, 30, 0.2112), (0.9, 10, 0.003796), (0.9, 30, 0.0992)]
+
+
+@pytest.mark.parametrize(("beta1", "n", "margin"), BORDERS)
+@pytest.mark.parametrize("side", [0.8, 1.25])
+def test_adam_walks_to_the_worst_point_below_the_border_and_to_the_best_above(beta1, n, margin, side):
+    large, settled = n - 1 + side * margin, -(-9000 // n) * n
+    path = descend(lambda p: Adam(p, lr=1e-3, betas=(beta1, 0.999), eps=1e-16), lambda w, t: [large if t % n == 0 else -1.0],
+                   [0.0], settled + 100 * n)[:, 0]
+    assert (path[-1] < path[settled]) == (side > 1)         # the mean gradient is positive: the best point is on the left
+
+
+def test_adams_step_comes_close_to_its_bound_and_never_passes_it():
+    bound = 0.1 / (0.001 * (1 - 0.81 / 0.999)) ** 0.5
+    assert abs(bound - 7.27) < 0.005
+    growing = descend(lambda p: Adam(p, lr=1.0), lambda w, t: [1e-3 * (0.999 / 0.9) ** t], [0.0], 3000)[:, 0]
+    assert 0.95 * bound < abs(np.diff(growing)).max() < bound
+    rng = np.random.default_rng(0)
+    for spread in (1, 5, 20):                               # gradients of very unlike sizes, at random
+        wild = np.exp(spread * rng.normal(size=(1000, 40))) * rng.choice([-1, 1], (1000, 40))
+        assert abs(np.diff(descend(lambda p: Adam(p, lr=1.0), lambda w, t, g=wild: g[t], np.zeros(40), 1000), axis=0)).max() < bound
+
+
+def test_amsgrads_steps_grow_with_the_correction():
+    steps = -np.diff(descend(lambda p: Adam(p, lr=1.0, betas=(0, 0.999), eps=0.0, amsgrad=True),
+                             lambda w, t: [1.0 if t == 0 else 0.01], [0.0], 20_000)[:, 0])
+    np.testing.assert_allclose(steps[[1, 99, 19_999]], [0.0141, 0.0976, 0.3162], atol=5e-5)
+
+
+def test_a_constant_rate_converges_where_the_noise_vanishes():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(400, 300))
+    fitted = descend(lambda p: SGD(p, lr=0.1), lambda w, t: x[t] ** 2 * w, np.ones(300), 400)
+    noisy = descend(lambda p: SGD(p, lr=0.1), lambda w, t: x[t] ** 2 * w + rng.normal(size=300), np.ones(300), 400)
+    assert abs(fitted[-1]).max() < 1e-6 and noisy[-1].std() > 0.1
+
+
 def test_adams_and_adagrads_first_step_and_adagrads_fall():
     g = np.array([1e-4, -1.0, 1e4])
     for make in (lambda p: Adam(p, lr=0.1, eps=0.0), lambda p: Adagrad(p, lr=0.1, eps=0.0)):

@@ -146,6 +146,30 @@ def test_softmax_cannot_say_none_of_them_and_sigmoids_can():
     assert (some.max(1) >= 1 / 3).all()  # no threshold below 1/3 ever says "none"
 
 
+def test_hubers_loss_is_a_density_of_known_mass():
+    for delta in (0.5, 1.35, 3.0):
+        at = np.linspace(-100, 100, 400_001)                # the tail beyond is below exp(-48)
+        height = np.exp(-outputs.huber_loss(at, 0 * at, delta=delta, reduction="none").numpy())
+        mass = math.sqrt(2 * math.pi) * math.erf(delta / math.sqrt(2)) + 2 / delta * math.exp(-(delta**2) / 2)
+        assert height.sum() * (at[1] - at[0]) == pytest.approx(mass, rel=1e-6)
+
+
+def test_a_softmax_with_a_class_none_comes_close_but_its_shares_are_no_frequencies():
+    train, test = make_multilabel(500, rng=3), make_multilabel(1000, rng=103)
+    share = np.column_stack([train.y, train.y.sum(1) == 0])
+    share = (share / share.sum(1, keepdims=True)).astype("float32")
+    model = MLP(2, [32, 32], 4, rng=3)
+    optimizer = Adam(model.parameters(), lr=0.02)
+    for _ in range(300):
+        optimizer.zero_grad()
+        outputs.cross_entropy(model(train.X), share).backward()
+        optimizer.step()
+    p = softmax(model(test.X).detach(), -1).numpy()
+    assert ((p[:, :3] > 0.2) == test.y).all(1).mean() > 0.85
+    certain = p[test.y.sum(1) == 3][:, :3]
+    assert len(certain) > 10 and abs(np.median(certain) - 1 / 3) < 0.05
+
+
 def test_learned_variance_is_that_of_the_data():
     rng = np.random.default_rng(0)
     y = np.concatenate([rng.normal(1, 0.1, 4000), rng.normal(-1, 2, 4000)])

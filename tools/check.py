@@ -20,19 +20,17 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"compiler", "_checks", "_doors", "_safetensors"},
+    {"comparing", "compiler", "_checks", "_doors", "_safetensors"},
     {"_loops"},
     {"_rows"},
     {"kernels"},
-    {"_program", "_fusion"},
-    {"_tape"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
     {"modules", "_modules"},
     {"layers", "data_start"},
     {"optimizers"},
-    {"schedules", "loader", "callbacks"},
-    {"capture", "checkpoints"},
+    {"schedules"},
+    {"capture"},
     {"training"},
     {"estimators", "exchange", "parallel"},
 ]

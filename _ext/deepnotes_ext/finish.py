@@ -22,6 +22,7 @@ from sphinx.application import Sphinx
 
 from .cards import draw_card
 from .code import name_folds, plain, wrap_code
+from .paper import offer
 
 _SCRIPT = re.compile(r'\s*<script[^>]*\bsrc="(?P<src>[^"]+)"[^>]*></script>')
 _OPTION = re.compile(r"\s*<script>DOCUMENTATION_OPTIONS\..*?</script>")
@@ -83,6 +84,16 @@ def bundle(html: str, page: Path, root: Path) -> str:
         by = f'\n    <script src="{_to(page, root)}_static/{name}"></script>' + "".join(m[0] for m in late)
         html = _replace(html, sorted([*late, *(m for m, _ in shared)], key=lambda m: m.start()), by)
     return html
+
+
+def fetch_fonts(html: str, page: Path, root: Path) -> str:
+    """Ask for the faces of the first view together with the style sheet, not after it."""
+    lines = "".join(
+        f'\n    <link rel="preload" as="font" type="font/woff2" crossorigin="" href="{_to(page, root)}_static/{name}" />'
+        for name in FONTS
+        if (root / "_static" / name).is_file()
+    )
+    return _STYLE.sub(lambda match: lines + match[0], html, count=1)
 
 
 def _replace(html: str, matches: list[re.Match[str]], by: str) -> str:
@@ -153,14 +164,15 @@ def pictures(html: str, page: Path) -> str:
     def image(match: re.Match[str]) -> str:
         rest = match["rest"]
         source = re.search(r'\bsrc="([^"]+)"', rest)
-        if "loading=" in rest or not source or "://" in source[1] or "logo" in source[1]:
+        if "loading=" in rest or not source or "://" in source[1]:
             return match[0]
+        lazy = "" if "logo" in source[1] else ' loading="lazy"'
         size = (
             ""
             if re.search(r"\b(?:width|height)=|style=", rest)
             else _size((page.parent / urlsplit(source[1]).path).resolve())
         )
-        return f'<img loading="lazy"{size}{rest}{match["end"]}'
+        return f'<img{lazy}{size}{rest}{match["end"]}'
 
     head, body = html.split("<body", 1) if "<body" in html else ("", html)
     body = _IMAGE.sub(image, body)
@@ -243,7 +255,7 @@ def finish(html: str, page: Path, root: Path, base: str) -> str:
     if DONE in html:
         return html
     html = announce(wrap_code(name_folds(html)))
-    html = bundle(lean(pictures(html, page)), page, root)
+    html = fetch_fonts(bundle(lean(pictures(html, page)), page, root), page, root)
     html = describe_page(html, page, root, base)
     if page.name == "404.html":  # shown for any address, so its own are counted from the book's root
         html = html.replace("<head>", f'<head>\n    <base href="{urlsplit(base).path or "/"}" />', 1)
@@ -265,7 +277,7 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
         html = page.read_text(encoding="utf-8")
         if "</head>" not in html or "<body" not in html:  # the address of the book itself, which forwards
             continue
-        done = finish(html, page, root, base)
+        done = offer(finish(html, page, root, base), page, root)
         if done != html:
             page.write_text(done, encoding="utf-8")
         if relative.parts[0] == "nbs":

@@ -59,14 +59,14 @@ QUERIES = {  # query -> one of these pages must be among the first five hits
     "dropout": ["06_layers", "api/layers"],
     "Adam": ["07_optimizers", "api/optimizers"],
     "He initialization": ["05_initialization", "api/initialization"],
-    "early stopping": ["08_training", "08d_callbacks", "api/callbacks"],
+    "early stopping": ["08_training", "library/training/callbacks", "api/training"],
     "batch normalization": ["06_layers", "06b_modules", "api/layers"],
-    "grad_check": ["02_backprop", "02b_operations", "api/autograd"],
+    "grad_check": ["02_backprop", "library/autograd/operations", "api/autograd"],
     "learning rate schedule": ["07b_schedules", "07_optimizers", "api/schedules"],
     "softmax": ["04_outputs"],  # the chapter, not only the functions of that name
     "XOR": ["01_representation", "01b_plotting"],
     "backpropagation": ["02_backprop"],
-    "save model": ["08b_checkpoints", "08_training", "api/checkpoints", "api/training"],
+    "save model": ["library/training/checkpoints", "08_training", "api/training.checkpoints", "api/training"],
     "gelu": ["03_activations", "api/activations"],
 }
 
@@ -569,6 +569,9 @@ def judge_page(r, verdict, args):
         verdict.add("interactive figure did not start", page, n=light["widgets"] - light["alive"])
     if light["bytes"] > 1000 * args.max_kb:
         verdict.add(f"over {args.max_kb} kB over the wire", page, f"{page} {light['bytes'] / 1000:.0f} kB")
+    for x in views:
+        if x["cls"] > args.max_cls:
+            verdict.add(f"the layout shifts by more than {args.max_cls}", page, f"{page} {x['cls']}")
     if args.max_fcp and light["fcp"] > args.max_fcp:
         verdict.add(f"first view after {args.max_fcp} ms", page, f"{light['fcp']} ms")
 
@@ -637,6 +640,7 @@ def main():
     parser.add_argument("--skip", default="^$", help="a regular expression for pages to leave out")
     parser.add_argument("--no-figures", action="store_true")
     parser.add_argument("--max-kb", type=int, default=1300, help="most kB of a page over the wire (default 1300)")
+    parser.add_argument("--max-cls", type=float, default=0.05, help="largest layout shift (default 0.05)")
     parser.add_argument("--max-fcp", type=int, default=0, help="latest first view in ms (default: not judged)")
     args = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
