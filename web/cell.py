@@ -142,6 +142,7 @@ def _display_module():
 display = _display_module()
 sys.modules.setdefault("IPython", types.ModuleType("IPython"))
 sys.modules["IPython"].display = display
+sys.modules["IPython"].get_ipython = lambda: None  # matplotlib asks
 sys.modules["IPython.display"] = display
 # the page's numbers are in the page
 sys.modules["myst_nb"] = types.SimpleNamespace(glue=lambda *_, **__: None)

@@ -13,13 +13,13 @@ const SENTENCES = {
 export class Session {
   /** `site`: address of the folder `live/`; `say`: shows a line of status; `changed`: called when Python starts, works, rests or ends. */
   constructor(site, say, changed) {
-    Object.assign(this, { site, say, changed, worker: null, started: null, busy: false, last: 0, waiting: new Map(), queue: Promise.resolve() });
+    Object.assign(this, { site, say, changed, worker: null, started: null, busy: false, last: 0, waiting: new Map(), queue: Promise.resolve(), generation: 0, number: 0 });
   }
 
   /** One piece of work after the other, however often the reader clicks; what waits when Stop is pressed is dropped. */
   enqueue(work) {
-    const worker = this.generation;
-    const done = this.queue.then(() => (worker === this.generation ? this.working(work) : null));
+    const asked = this.generation;
+    const done = this.queue.then(() => (asked === this.generation ? this.working(work) : { ok: false, fatal: "stopped" }));
     this.queue = done.catch((error) => this.say(String(error), true));
     return done;
   }
@@ -27,11 +27,9 @@ export class Session {
   async working(work) {
     this.busy = true;
     this.changed();
-    const slow = setTimeout(() => this.say(SENTENCES.long), 30000);
     try {
       return await work();
     } finally {
-      clearTimeout(slow);
       this.busy = false;
       this.changed();
     }
@@ -50,9 +48,10 @@ export class Session {
   }
 
   send(message, out = () => {}) {
-    const id = (this.number = (this.number || 0) + 1);
+    const id = ++this.number;
     return new Promise((resolve) => {
-      this.waiting.set(id, { resolve, out });
+      const slow = message.type === "run" && setTimeout(() => this.waiting.has(id) && this.say(SENTENCES.long), 30000);
+      this.waiting.set(id, { resolve: (result) => (clearTimeout(slow), resolve(result)), out });
       this.worker.postMessage({ ...message, id });
     });
   }
@@ -82,7 +81,7 @@ export class Session {
   end(result) {
     this.worker?.terminate();
     const waiting = [...this.waiting.values()];
-    Object.assign(this, { worker: null, started: null, last: 0, generation: (this.generation || 0) + 1, waiting: new Map() });
+    Object.assign(this, { worker: null, started: null, last: 0, generation: this.generation + 1, waiting: new Map() });
     waiting.forEach(({ resolve }) => resolve(result));
     this.changed(true);
   }

@@ -50,7 +50,14 @@ async function start({ site, files }) {
 }
 
 async function load(packages) {
-  await python.loadPackage(packages, { messageCallback: () => {}, errorCallback: (text) => { throw new Error(text); } });
+  const problems = [];
+  try {
+    await python.loadPackage(packages, { messageCallback: () => {}, errorCallback: (text) => problems.push(text) });
+  } catch (error) {
+    problems.push(error);
+  }
+  const absent = packages.filter((name) => !(name in python.loadedPackages));
+  if (absent.length) throw Object.assign(new Error(problems.join("; ") || absent.join(", ")), { fetching: true });
 }
 
 async function cell({ id, name, code, packages, quiet }) {
@@ -73,7 +80,7 @@ self.onmessage = async ({ data }) => {
     result = data.type === "start" ? (await start(data), { ok: true }) : await cell(data);
   } catch (error) {
     // Python's own errors come back as results; what arrives here ended Python, or never let it start
-    result = { ok: false, fatal: data.type === "start" ? "start" : python?._api?.fatal_error || /memory/i.test(error) ? "memory" : "fetch", message: String(error?.message || error) };
+    result = { ok: false, fatal: data.type === "start" ? "start" : error.fetching ? "fetch" : "memory", message: String(error?.message || error) };
   }
   postMessage({ type: "done", id: data.id, result });
 };

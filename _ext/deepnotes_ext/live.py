@@ -126,6 +126,21 @@ def cell_of(cell: dict[str, Any]) -> dict[str, Any] | None:
     return made | {"packages": packages(code)} | names(code)
 
 
+def apart(cell: dict[str, Any]) -> list[dict[str, Any]]:
+    """A cell that is not shown with each of its imports by itself, so that only those run, and are fetched, that are needed."""
+    try:
+        body = ast.parse(cell["code"]).body if cell["kind"] == "hidden" else []
+    except SyntaxError:
+        body = []
+    imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    if not imports:
+        return [cell]
+    rest = [ast.unparse(node) for node in body if node not in imports]
+    codes = [ast.unparse(node) for node in imports] + ["\n".join(rest)] * bool(rest)
+    made = [{"id": f"{cell['id']}-{number}", "code": code, "kind": "hidden"} for number, code in enumerate(codes)]
+    return [part | {"packages": packages(part["code"])} | names(part["code"]) for part in made]
+
+
 def cells_of(notebook: dict[str, Any]) -> tuple[list[dict], dict[str, dict]]:
     """All cells of a chapter in order, and its exercises by label.
 
@@ -134,14 +149,14 @@ def cells_of(notebook: dict[str, Any]) -> tuple[list[dict], dict[str, dict]]:
     notebook : dict
         A chapter after :func:`~deepnotes_ext.notebooks.convert_notebook`.
     """
-    cells, exercises, heading = [], {}, ""
+    cells, exercises, heading, title = [], {}, "", ""
     label, inside = "", ""  # the exercise that was opened last; "exercise" or "solution" while its text goes on
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             for line in text.split("\n"):
-                if title := re.match(r"#+ (.+)", line):
-                    heading, label, inside = title[1].strip(), "", ""
+                if section := re.match(r"#+ (.+)", line):
+                    heading, label, inside = section[1].strip(), "", ""
                 elif fence := re.match(r"[`:]{3,}\{(exercise|solution)(?:-start)?\} ?(.*)$", line):
                     inside = fence[1]
                     label = fence[2].strip() if inside == "solution" else ""
@@ -154,10 +169,11 @@ def cells_of(notebook: dict[str, Any]) -> tuple[list[dict], dict[str, dict]]:
             continue
         if cell["cell_type"] != "code" or not (made := cell_of(cell)):
             continue
-        made["heading"] = heading
-        if label in exercises and made["kind"] != "library":
-            _place(made, exercises[label], label, inside)
-        cells.append(made)
+        for part in apart(made):
+            part["heading"] = heading
+            if label in exercises and part["kind"] != "library":
+                _place(part, exercises[label], label, inside)
+            cells.append(part)
     modules = {name for cell in cells for name in _modules(cell["code"])}
     for cell in cells:  # calling a function of a module changes nothing that later cells would miss
         cell["changes"] = [name for name in cell["changes"] if name not in modules]
