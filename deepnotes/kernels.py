@@ -216,6 +216,15 @@ class Recording(list):
 
     def __init__(self):
         self.peeks = []
+        self.numbers = {}               # of (launch, operand): what stood for a number there
+
+    def plain(self, *arrays):
+        "Arrays and numbers for the next launch, in place of what stands for them while a step is recorded."
+        for i, x in enumerate(arrays):
+            if hasattr(x, "__plain__"):
+                self.numbers[len(self), i - 1] = x
+        return [x.view(np.ndarray) if isinstance(x, np.ndarray) and x.__class__ is not np.ndarray
+                else x.__plain__() if hasattr(x, "__plain__") else x for x in arrays]
 
 
 def peeked(what):
@@ -267,8 +276,7 @@ def launch(kernel, out, *operands):
         backend, launches = context
         kernel = getattr(kernel, "kernel", kernel)
         if launches is not None:
-            out, *operands = [x.view(np.ndarray) if isinstance(x, np.ndarray) and x.__class__ is not np.ndarray else x
-                              for x in (out, *operands)]
+            out, *operands = launches.plain(out, *operands)
             launches.append(Launch(kernel, out, tuple(operands)))
         if (backend or default_backend()) == "numba":
             kernel.compiled(out, *operands)
@@ -405,6 +413,7 @@ def recording():
     finally:
         _context.reset(token)
         if outer is not None and outer.launches is not None:
+            outer.launches.numbers.update({(len(outer.launches) + at, i): x for (at, i), x in launches.numbers.items()})
             outer.launches.extend(launches)
             outer.launches.peeks.extend(launches.peeks)
 
