@@ -24,13 +24,15 @@ import zlib
 
 import numpy as np
 
-from . import _loops, kernels
+from . import kernels
 from ._fusion import arrays_in, owner, place, reads_of, reads_out, rewritten, view_of, writes_of
 from .compiler.cache import native
 from .compiler.life import Interrupts, own_lock
 from ._program import Program, advance_call, copy_call, feed_call, gather_call, store_call
 from .autograd import tape
 from .autograd.tape import Tensor
+from .kernels.formulas import elementwise_loop
+from .kernels.plans import Straight, classify, straightened
 
 # %% ../nbs/10_capture.ipynb #47400a72
 #| code-fold: true
@@ -136,13 +138,13 @@ def _module(frame):
 
 def _looked(what):
     "Tell the recording that code outside the library has numpy read or write an array of the step."
-    context, frame = kernels._context.get(), sys._getframe(2)
+    launches, frame = kernels.listening(), sys._getframe(2)
     while frame is not None and _module(frame) == "numpy":
         frame = frame.f_back
-    if what in _HARMLESS or context is None or context.launches is None or frame is None or _module(frame) == "deepnotes":
+    if what in _HARMLESS or launches is None or frame is None or _module(frame) == "deepnotes":
         return
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    context.launches.peeks.append(f"numpy works on an array outside launches ({what} in {frame.f_code.co_name}, line "
+    launches.peeks.append(f"numpy works on an array outside launches ({what} in {frame.f_code.co_name}, line "
                                   f"{frame.f_lineno}{f': `{line}`' if line else ''}): its result would stay what it was at the "
                                   "recording")
 
@@ -320,7 +322,7 @@ _exact = {}                 # kernels that numpy computes eagerly, and that a lo
 def _runner(kernel):
     if kernel.name in ("logical_not", "logical_and", "logical_or"):
         if kernel not in _exact:
-            _exact[kernel] = _loops.elementwise_runner(kernel, kernels)
+            _exact[kernel] = elementwise_loop(kernel)
         return _exact[kernel]
     return kernel.loops()
 
@@ -368,9 +370,9 @@ def _straightened(kernel, run, out, operands):
         return _products(run, out, *operands)
     fitted = [_fitted(x, out) if kernel.formula is not None else x for x in operands]
     spread = [(x, y) for x, y in zip(fitted, operands, strict=True) if x is not y and x.base is not y]
-    straight = _loops.straightened(kernel, out, fitted)
+    straight = straightened(kernel, out, fitted)
     if straight is None:
-        straight = _loops.Straight(out, fitted, [], [])
+        straight = Straight(out, fitted, [], [])
     elif not reads_out(kernel) and not any(x is out for x in operands):
         straight = straight._replace(before=[pair for pair in straight.before if pair[1] is not out])
     return _between(run(straight.out, *straight.operands), [*spread, *straight.before], straight.behind)
@@ -383,7 +385,7 @@ def _fitted(x, out):
     if x.size == out.size == 1:
         return x.reshape(out.shape)
     lies_badly = not (x.flags.c_contiguous and x.shape == out.shape)
-    return np.empty(out.shape, x.dtype) if x.size > 1 and lies_badly and _loops.classify(out, [x])[0] == "f" else x
+    return np.empty(out.shape, x.dtype) if x.size > 1 and lies_badly and classify(out, [x])[0] == "f" else x
 
 
 def _between(calls, before, behind):
@@ -1045,8 +1047,7 @@ class _Plan:
         for launches in (first, second):
             if getattr(launches, "peeks", None):
                 raise Uncapturable(launches.peeks[0])
-        if (kernels.default_backend() if kernels._context.get() is None else
-                kernels._context.get().backend or kernels.default_backend()) != "numba":
+        if kernels.running_backend() != "numba":
             raise Uncapturable("the numpy backend runs no compiled loops")
         for part in parts:
             if part is not None and not isinstance(part, Tensor):

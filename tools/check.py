@@ -21,8 +21,6 @@ TOOLS = Path(sys.executable).parent
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
     {"comparing", "compiler", "_checks", "_doors", "_safetensors"},
-    {"_loops"},
-    {"_rows"},
     {"kernels"},
     {"_program", "_fusion"},
     {"autograd"},
