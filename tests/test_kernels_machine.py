@@ -117,10 +117,9 @@ PROGRAM = """
     import sys, time
     import numpy as np
     from deepnotes import kernels as k
-from deepnotes.compiler import loops
-from deepnotes.kernels import threads
+    from deepnotes.compiler import loops
     compiled = []
-    def compiler(original=k.compiler):
+    def compiler(original=loops.compiler):
         machine = original()
         if machine.compile_loop is not counting:
             compiled.append(machine.compile_loop)
@@ -129,7 +128,7 @@ from deepnotes.kernels import threads
     def counting(*args, **options):
         compiled.append(1)
         return compiled[0](*args, **options)
-    k.compiler = compiler
+    loops.compiler = compiler
     f = k.elementwise(lambda x: FORMULA, "f")
     x = np.linspace(0, 1, 11, dtype=np.float32)
     y = k.launch(f, np.empty_like(x), x)
@@ -350,8 +349,7 @@ def shared_loop():
                 out[i, j] = out[i, j] + row[j] * x
     d = np.dtype(np.float64)
     signature = (cache.array_type(d, 2), cache.array_type(d), "float64")
-    return loops.machine_code(lambda machine: machine.retype(count_up, d, integers=False), signature, "count_up",
-                               k.compiler)
+    return loops.machine_code(lambda machine: machine.retype(count_up, d, integers=False), signature, "count_up")
 
 
 @pytest.mark.parametrize("cores", [2, 3, 5])
