@@ -5,9 +5,10 @@ PORT ?= 8000
 ARGS ?=
 TASK = $(PYTHON) tools/tasks.py
 
-.PHONY: help book test test-web test-student test-lowest test-bare test-older-cpu check serve lab bench export update dist env lock clean
+.PHONY: help book pdf test test-web test-student test-lowest test-bare test-older-cpu check serve lab bench export update dist env lock clean
 help:
 	@echo "make book    build the online book into _build/html (makes the environment first)"
+	@echo "make pdf     print the built book: a PDF of each chapter and one of the whole   ARGS=04_outputs"
 	@echo "make test    run every chapter and every test        ARGS=\"-k name\" goes to pytest, ALL=1 reruns unchanged chapters"
 	@echo "make test-lowest     the library's tests with the lowest versions it declares"
 	@echo "make test-bare       what users do, with numpy alone: no numba, scipy, matplotlib or safetensors"
@@ -22,7 +23,7 @@ help:
 	@echo "make bench   side-by-side timings                    ARGS goes to the benchmarks"
 	@echo "make dist    wheel and source distribution in dist/"
 	@echo "make lock    renew constraints.txt        make clean   remove what was built"
-book test test-web test-student test-lowest test-bare test-older-cpu check lab export update env lock clean dist bench:
+book pdf test test-web test-student test-lowest test-bare test-older-cpu check lab export update env lock clean dist bench:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Error: no '$(PYTHON)' here: install Python 3.11 or newer, or name one with make PYTHON=/path/to/python3." >&2; exit 1; }
 	@ALL=$(ALL) SOURCE=$(SOURCE) $(TASK) $@ $(ARGS)
 serve:

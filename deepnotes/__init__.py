@@ -11,22 +11,24 @@ import importlib
 # Written by nbdev_export from `version` in settings.ini; edit it there.
 __version__ = "0.1.0"
 
-_MODULES = ("activations", "autograd", "callbacks", "capture", "checkpoints", "comparing", "datasets", "initialization",
-            "kernels", "layers", "loader", "optimizers", "outputs", "plotting", "schedules", "training")
+_MODULES = ("activations", "autograd", "callbacks", "capture", "checkpoints", "comparing", "datasets", "estimators",
+            "exchange", "initialization", "kernels", "layers", "loader", "optimizers", "outputs", "plotting", "schedules",
+            "training")
 _NAMES = {
     "Tensor": "autograd", "no_grad": "autograd", "grad": "autograd", "grad_check": "autograd", "draw": "autograd",
     "backend": "kernels", "show_config": "kernels",
     "MLP": "layers", "Module": "layers", "Linear": "layers", "Sequential": "layers",
-    "Loader": "loader",
-    "Trainer": "training",
+    "Loader": "training", "Trainer": "training",
 }
+# Modules that users call by a short name; they live in a package.
+_WITHIN = {name: f"training.{name}" for name in ("callbacks", "checkpoints", "loader")}
 
 # %% ../nbs/front_door.ipynb #1d6b2730
 def __getattr__(name):
     if name in _NAMES:
         value = getattr(importlib.import_module(f"deepnotes.{_NAMES[name]}"), name)
     elif name in _MODULES:
-        value = importlib.import_module(f"deepnotes.{name}")
+        value = importlib.import_module(f"deepnotes.{_WITHIN.get(name, name)}")
     else:
         raise AttributeError(f"deepnotes has no attribute {name!r}; it offers {', '.join([*_NAMES, *_MODULES])}")
     globals()[name] = value

@@ -98,7 +98,7 @@ def constant(shape, value, *, rng=None, dtype=np.float32):
 
 
 def zeros(shape, *, rng=None, dtype=np.float32):
-    """Zeros: right for biases, wrong for weights, whose units would stay equal for ever.
+    """Zeros: right for biases and for the last matrix of a residual branch; hidden units that all start so stay equal.
 
     Parameters
     ----------

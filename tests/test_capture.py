@@ -16,7 +16,7 @@ import pytest
 
 import deepnotes as dn
 from deepnotes import kernels, layers, optimizers, outputs
-from deepnotes.capture import capture
+from deepnotes.capture import capture, reach
 
 pytestmark = pytest.mark.skipif(not kernels.can_compile(), reason="captured steps are compiled loops, which need numba")
 ACTIVATIONS = ["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "softplus", "leaky_relu"]
@@ -748,7 +748,8 @@ def test_a_gradient_that_the_step_returns_is_kept():
 
 
 def test_rewriting_leaves_out_joins_and_shares():
-    from deepnotes import _fusion
+    from deepnotes.capture import arena, fuse
+    from deepnotes.capture.effects import owner
 
     x, w, result = np.ones((64, 32), np.float32), np.ones((32, 32), np.float32), np.empty((), np.float32)
     with kernels.recording() as launches:
@@ -759,11 +760,11 @@ def test_rewriting_leaves_out_joins_and_shares():
             h = kernels.launch(kernels.tanh, np.empty_like(z), kernels.launch(kernels.multiply, z, z, 0.1))
         kernels.launch(kernels.sum, result, h)
     lasting = {id(a) for a in (x, w, result)}
-    last = lambda a: id(_fusion.owner(a)) in lasting  # noqa: E731
-    assert len(launches) == 25 and len(_fusion.alive(launches, last)) == 19
-    groups = _fusion.grouped(_fusion.alive(launches, last))
+    last = lambda a: id(owner(a)) in lasting  # noqa: E731
+    assert len(launches) == 25 and len(fuse.alive(launches, last)) == 19
+    groups = fuse.grouped(fuse.alive(launches, last))
     assert [len(group.launches) for group in groups] == [1, 2] * 6 + [1]
-    before, after = _fusion.shared(groups, last)
+    before, after = arena.shared(groups, last)
     assert before == 12 * x.nbytes and after == 2 * x.nbytes
 
 
@@ -871,8 +872,8 @@ def _training_step():
 
 
 def test_a_step_is_walked_once_while_nothing_is_replaced(monkeypatch):
-    walks, init = [], dn.capture._Watch.__init__
-    monkeypatch.setattr(dn.capture._Watch, "__init__", lambda self, step: (walks.append(step), init(self, step))[1])
+    walks, init = [], reach.Watch.__init__
+    monkeypatch.setattr(reach.Watch, "__init__", lambda self, step: (walks.append(step), init(self, step))[1])
     step, settings = _training_step()
     x, y = np.ones((5, 4), np.float32), np.array([0, 1, 2, 0, 1])
     fast = capture(step)
@@ -921,16 +922,16 @@ def test_what_changes_between_calls_is_seen_whatever_was_known_before(change):
 
 
 def test_loops_of_one_text_are_made_once():
-    from deepnotes import _fusion
+    from deepnotes.capture import fuse
 
     step, settings = _training_step()
     x, y = np.ones((5, 4), np.float32), np.array([0, 1, 2, 0, 1])
     fast = capture(step)
     for _ in range(3):
         fast(x, y)
-    made = len(_fusion._loops_made)
+    made = len(fuse._loops_made)
     for scale in range(2, 30):
         settings["scale"] = float(scale)
         for _ in range(3):
             fast(x, y)
-    assert len(_fusion._loops_made) == made
+    assert len(fuse._loops_made) == made

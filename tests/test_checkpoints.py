@@ -12,11 +12,11 @@ import safetensors.numpy
 
 from deepnotes import checkpoints, layers, schedules
 from deepnotes.autograd import Tensor
-from deepnotes.callbacks import Checkpoint, EarlyStopping
-from deepnotes.checkpoints import CheckpointError
 from deepnotes.layers import MLP, Linear, Module, Sequential
 from deepnotes.optimizers import SGD, Adam, AdamW
 from deepnotes.training import Trainer
+from deepnotes.training.callbacks import Checkpoint, EarlyStopping
+from deepnotes.training.checkpoints import CheckpointError
 
 # tests/data/safetensors_corpus.npz is packed by tests/data/make_safetensors_corpus.py
 CORPUS = np.load(Path(__file__).parent / "data" / "safetensors_corpus.npz")
@@ -399,7 +399,7 @@ KILLED = textwrap.dedent("""
     import itertools, os, random, signal, sys
     import numpy as np
     from deepnotes import checkpoints, layers, optimizers
-    from deepnotes.callbacks import Checkpoint, EarlyStopping
+    from deepnotes.training.callbacks import Checkpoint, EarlyStopping
     from deepnotes.training import Trainer
 
     path, final, seed, capture = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"

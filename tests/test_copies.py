@@ -30,8 +30,8 @@ from deepnotes import (
 from deepnotes._modules import HookHandle, LoadResult
 from deepnotes.autograd import Tensor
 from deepnotes.layers import MLP, BatchNorm1d, Dropout, Linear, Module, Parameter, Sequential
-from deepnotes.loader import Loader
 from deepnotes.training import History, Trainer
+from deepnotes.training.loader import Loader
 
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.normal(size=(24, 4)).astype("float32"), np.arange(24) % 3

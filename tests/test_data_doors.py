@@ -14,11 +14,11 @@ import scipy.sparse as sp
 from deepnotes import datasets as ds
 from deepnotes import optimizers
 from deepnotes.autograd import Tensor
-from deepnotes.callbacks import Callback, Checkpoint, Diagnostics, EarlyStopping
 from deepnotes.layers import MLP, BatchNorm1d, Embedding, Linear, Module, ReLU, Sequential
-from deepnotes.loader import Loader
 from deepnotes.schedules import ReduceLROnPlateau
 from deepnotes.training import Trainer
+from deepnotes.training.callbacks import Callback, Checkpoint, Diagnostics, EarlyStopping
+from deepnotes.training.loader import Loader
 
 N = 12
 TABLE = np.random.default_rng(0).integers(-3, 4, (N, 2)).astype("float32")          # whole numbers, exact in every dtype

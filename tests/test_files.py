@@ -16,10 +16,10 @@ from test_checkpoints import CORPUS, EVERY, a_trainer, blobs, classes, same
 
 from deepnotes import checkpoints, layers, schedules
 from deepnotes.autograd import Tensor
-from deepnotes.checkpoints import CheckpointError
 from deepnotes.layers import Linear, Module, Parameter
 from deepnotes.optimizers import Adam
 from deepnotes.training import History, Trainer
+from deepnotes.training.checkpoints import CheckpointError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="what is tested is there on POSIX systems only")
 
@@ -352,7 +352,7 @@ def test_wrong_files_name_their_cause(path, value):
 def test_a_callbacks_state_without_sense_is_the_same_error():
     state = changed(a_state(), ("callbacks", 0, 1), {"unknown": 1})
     trainer = Trainer.load(signed(state), capture=False)
-    from deepnotes.callbacks import EarlyStopping
+    from deepnotes.training.callbacks import EarlyStopping
     with pytest.raises(CheckpointError, match="EarlyStopping"):
         trainer.fit(*blobs(), epochs=1, callbacks=EarlyStopping("loss"), progress=False)
 

@@ -1,5 +1,6 @@
 """`import deepnotes`: what it offers, what it does not load, and the version."""
 import configparser
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import deepnotes as dn
 
 ROOT = Path(__file__).parent.parent
+ABSENT = {"estimators"} if importlib.util.find_spec("sklearn") is None else set()       # what needs more than is installed here
 
 
 def python(code):
@@ -24,7 +26,7 @@ def test_import_is_lazy():
 
 
 def test_every_name_is_there_and_is_its_modules():
-    for name in dir(dn):
+    for name in set(dir(dn)) - ABSENT:
         value = getattr(dn, name)
         home = dn._NAMES.get(name)
         if home:
@@ -42,8 +44,20 @@ def test_every_module_of_the_library_has_a_name():
     library = ROOT / "deepnotes"
     modules = {path.stem for path in library.glob("*.py")} | {path.parent.name for path in library.glob("*/__init__.py")}
     assert {name for name in modules if not name.startswith("_")} - {"compiler"} <= set(dn._MODULES)
-    for name in dn._MODULES:
+    for name in set(dn._MODULES) - ABSENT:
         assert getattr(dn, name).__name__.startswith("deepnotes.")
+
+
+def test_estimators_say_what_they_need():
+    code = """
+import sys
+sys.modules["sklearn"] = None
+import deepnotes
+try:
+    deepnotes.estimators
+except ImportError as error:
+    print("deepnotes[sklearn]" in str(error))"""
+    assert python(code) == ["True"]
 
 
 def test_unknown_names_are_attribute_errors():

@@ -101,14 +101,14 @@ def test_a_chapter_outside_the_contents_and_an_entry_without_a_chapter_are_repor
 
 
 def test_an_edit_made_in_a_module_is_carried_back(clone, sh):
-    module = clone / "deepnotes" / "loader.py"
+    module = clone / "deepnotes" / "training" / "loader.py"
     edited = module.read_text(encoding="utf-8") + "    # an edit made by hand\n"
     module.write_text(edited, encoding="utf-8")
-    before = (clone / "nbs" / "08c_loader.ipynb").read_text(encoding="utf-8")
+    before = (clone / "nbs" / "library" / "training" / "loader.ipynb").read_text(encoding="utf-8")
     status, said = gate(sh, clone, "--update")
-    assert status == 0 and "nbs/08c_loader.ipynb" in said, said
+    assert status == 0 and "nbs/library/training/loader.ipynb" in said, said
     assert module.read_text(encoding="utf-8") == edited and not (clone / "deepnotes" / "_modidx.py").exists()
-    after = (clone / "nbs" / "08c_loader.ipynb").read_text(encoding="utf-8")
+    after = (clone / "nbs" / "library" / "training" / "loader.ipynb").read_text(encoding="utf-8")
     changed = set(after.splitlines()) ^ set(before.splitlines())
     assert 1 <= len(changed) <= 3 and any("# an edit made by hand" in line for line in changed)
 

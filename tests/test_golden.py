@@ -10,9 +10,9 @@ import pytest
 from test_checkpoints import same
 
 from deepnotes import checkpoints
-from deepnotes.callbacks import EarlyStopping
-from deepnotes.loader import Loader
 from deepnotes.training import Trainer
+from deepnotes.training.callbacks import EarlyStopping
+from deepnotes.training.loader import Loader
 
 DATA = Path(__file__).parent / "data"
 sys.path.insert(0, str(DATA))

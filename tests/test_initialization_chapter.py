@@ -162,6 +162,135 @@ def test_first_loss_is_the_entropy_of_the_frequencies():
     assert cross_entropy(Tensor(np.zeros((10, 10))), np.arange(10)).item() == pytest.approx(math.log(10), rel=1e-9)
 
 
+def cells_with(*starts):
+    "The chapter's cells that hold one of the texts, in its order."
+    return [c for c in code_cells("05_initialization") if any(s in c for s in starts)]
+
+
+@pytest.mark.parametrize("f, slope, mean_square_slope, s", [
+    (lambda z: np.maximum(z, 0), lambda z: 1.0 * (z > 0), 0.5, 2**0.5),
+    (lambda z: z, lambda z: np.ones_like(z), 1.0, 0.8),
+])
+def test_the_backward_equation(f, slope, mean_square_slope, s):
+    "E[g²] one layer down is n_out σ² E[f'²] E[g²], whatever the number of inputs."
+    rng, factors = np.random.default_rng(0), []
+    for n_in, n_out in ((300, 200), (100, 400), (400, 100)) * 5:
+        z, W, g = rng.normal(size=(200, n_in)), rng.normal(0, s / 20, (n_in, n_out)), rng.normal(size=(200, n_out))
+        below = slope(z) * (g @ W.T)
+        factors.append(np.mean(below**2) / np.mean(g**2) / (n_out * (s / 20) ** 2 * mean_square_slope))
+    assert abs(np.mean(factors) - 1) < 0.02
+
+
+def test_the_backward_equation_holds_in_a_deep_network_where_its_assumption_is_not_exact():
+    space = {"np": np}
+    exec(cells_with("def backward_factors")[0], space)
+    for f, slope, s in ((lambda z: np.maximum(z, 0), lambda z: 1.0 * (z > 0), 2**0.5), (np.tanh, lambda z: 1 - np.tanh(z) ** 2, 1.5)):
+        measured, by_law = space["backward_factors"](f, slope, s, depth=15)
+        assert abs(measured.mean() / by_law.mean() - 1) < 0.05
+        assert np.prod(measured[:5] / by_law[:5]) == pytest.approx(1, abs=0.3)
+
+
+def next_cosine(c):
+    return (np.sqrt(1 - c**2) + c * (np.pi - np.arccos(c))) / np.pi
+
+
+def test_the_map_of_angles_is_the_mean_product_of_two_rectified_normals():
+    t, w = np.polynomial.legendre.leggauss(200)
+    for c in (-0.9, 0.0, 0.3, 0.95):
+        theta = math.acos(c)
+        half = (math.pi - theta) / 2                           # both are positive for an angle between theta - pi/2 and pi/2
+        phi = theta / 2 + half * t
+        product = 2 / (2 * math.pi) * half * np.sum(w * np.cos(phi) * np.cos(phi - theta))
+        assert next_cosine(c) == pytest.approx(2 * product, abs=1e-12)
+
+
+def test_cosines_approach_one_by_the_law_whatever_they_began_with():
+    for start in (-0.9, 0.0, 0.5):
+        c = [start]
+        for _ in range(3000):
+            c.append(next_cosine(c[-1]))
+        if start == 0:
+            np.testing.assert_allclose([c[k] for k in (1, 5, 10, 20, 30)], [0.318, 0.736, 0.872, 0.948, 0.972], atol=5e-4)
+        assert (1 - c[-1]) * 3000**2 / (4.5 * np.pi**2) == pytest.approx(1, abs=0.02)
+
+
+def test_he_keeps_lengths_and_loses_the_angles_of_digits_where_tanh_and_normalization_keep_them():
+    from deepnotes.datasets import load_digits, standardize
+
+    def run(layer, seed, depth=30, n=64):
+        rng, h = np.random.default_rng(seed), standardize(load_digits().X[:300])
+        for _ in range(depth):
+            h = layer(h @ rng.normal(0, n**-0.5, (n, n)))
+        unit = h / np.linalg.norm(h, axis=1, keepdims=True)
+        return (np.sum(unit.sum(0) ** 2) - 300) / 300 / 299, np.mean(h**2)
+
+    relu = [run(lambda z: np.maximum(z * 2**0.5, 0), seed) for seed in range(5)]
+    assert min(c for c, _ in relu) > 0.9 and 0.05 < np.median([q for _, q in relu]) < 20
+    assert max(run(lambda z: np.tanh(init.gain("tanh") * z), seed)[0] for seed in range(5)) < 0.1
+    assert all(abs(run(lambda z: np.maximum((z - z.mean(0)) / z.std(0), 0), seed)[0] - 0.34) < 0.06 for seed in range(5))
+
+
+def test_from_an_orthogonal_start_small_steps_never_turn_the_determinant():
+    "Gradient flow cannot pass a singular value through zero: the loss ends where the smallest one of the target is missing."
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        target = init.orthogonal((4, 4), rng=rng, dtype="float64") * [1.0, 0.8, 0.6, 0.4]
+        W = [init.orthogonal((4, 4), rng=rng, dtype="float64") for _ in range(3)]
+        sign = np.sign(np.linalg.det(W[0] @ W[1] @ W[2]))
+        for _ in range(4000):
+            g = W[0] @ W[1] @ W[2] - target
+            steps = g @ (W[1] @ W[2]).T, W[0].T @ g @ W[2].T, (W[0] @ W[1]).T @ g
+            W = [w - 0.02 * step for w, step in zip(W, steps, strict=True)]
+        P = W[0] @ W[1] @ W[2]
+        assert np.linalg.det(P) * sign > -1e-12               # it may come as near to 0 as rounding lets it
+        same = sign == np.sign(np.linalg.det(target))
+        assert np.sum((P - target) ** 2) == pytest.approx(0.0 if same else 0.4**2, abs=5e-3)
+
+
+def test_bent_paths_join_what_straight_lines_separate():
+    from deepnotes.activations import sigmoid, tanh
+    from deepnotes.optimizers import Adam
+
+    space = {"np": np, "Tensor": Tensor, "Adam": Adam, "SGD": SGD, "sigmoid_op": sigmoid, "tanh_op": tanh}
+    exec("from deepnotes.datasets import make_moons, standardize\n"
+         "from deepnotes.initialization import *\nfrom deepnotes.outputs import *", space)
+    for cell in cells_with("def start_many", "def nudged", "def on_curve", "bent_path = moons_loss"):
+        exec(cell.replace("range(1, 11)", "range(1, 4)"), space)
+    straight, bent = space["straight"][:, 1:], space["bent_path"][:, 1:]
+    assert straight.shape == (61, 3) and straight[[0, -1]].max() < 0.002
+    assert straight.max(0).min() > 0.1 and bent.max() < 0.02
+    np.testing.assert_allclose(bent[[0, -1]], straight[[0, -1]], rtol=1e-4)         # the ends did not move
+
+
+def test_the_gain_that_the_gradient_asks_for_trains_ten_sigmoid_layers():
+    from deepnotes.datasets import load_digits, standardize
+
+    space = {"np": np, "Tensor": Tensor, "load_digits": load_digits, "standardize": standardize}
+    space |= {name: getattr(init, name) for name in init.__all__}
+    for cell in cells_with("def start_many", "def errors_after_training", "def with_gain"):
+        exec(cell.replace("range(10)", "range(3)").split("rescued =")[0].replace("(10 * cross", "(3 * cross"), space)
+    trained, stuck = (space["errors_after_training"](*space["starts"][f"sigmoid, {side} gain"], 0.01)[0]
+                      for side in ("backward", "forward"))
+    assert np.median(trained) < 0.15 and stuck.min() > 0.5
+
+
+def test_ten_seconds_tell_four_starts_apart():
+    from deepnotes.datasets import load_digits, standardize
+
+    space = {"np": np, "Tensor": Tensor, "cross_entropy": cross_entropy, "MLP": MLP, "normal": init.normal, "digits": load_digits()}
+    space |= {"images": standardize(space["digits"].X[:1400]), "labels": space["digits"].y[:1400]}
+    for cell in cells_with("def first_look", "def ten_layers"):
+        exec(cell, space)
+    fine, small, large, raw = space["look"].values()
+    assert 2 < fine[0] < 5 and small[0] == pytest.approx(math.log(10), abs=1e-4) and large[0] > 20 and raw[0] > 5
+    assert fine[1][-1] == pytest.approx(1, abs=0.9) and small[1][-1] < 1e-6 and large[1][-1] > 50 * large[1][0]
+    assert raw[1][0] > 5 and raw[1][-1] < 3 * raw[1][0]
+
+
+def test_the_gain_of_a_function_that_grows_nearly_as_fast_as_the_normal_density_falls():
+    assert init.gain(lambda z: np.exp(z * z / 4.2)) == pytest.approx(21**-0.25, rel=1e-11)      # E[exp(z²/2.1)] = √21
+
+
 # Exercises: each check takes the right answer and refuses several wrong ones.
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import pytest
 
 import deepnotes as dn
 from deepnotes import kernels, optimizers, outputs
-from deepnotes.callbacks import Callback
 from deepnotes.capture import capture
 from deepnotes.compiler import cache, life, loops
 from deepnotes.training import Trainer
+from deepnotes.training.callbacks import Callback
 
 VECTOR = cache.array_type(np.dtype(np.float64))
 

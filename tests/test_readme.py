@@ -117,7 +117,7 @@ def test_pip_install_from_the_repository(published, sh, tmp_path):
     install = [sys.executable, "-m", *shlex.split(COMMANDS[-1])]
     status, said = sh(*install, "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site"), **published)
     assert status == 0, said
-    assert (tmp_path / "site" / "deepnotes" / "training.py").exists()
+    assert (tmp_path / "site" / "deepnotes" / "training" / "trainer.py").exists()
 
 
 def test_the_python_example_learns_the_digits(tmp_path):

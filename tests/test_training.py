@@ -7,10 +7,10 @@ import pytest
 
 from deepnotes import outputs
 from deepnotes.autograd import Tensor
-from deepnotes.callbacks import Callback
 from deepnotes.layers import MLP, Linear, Module
 from deepnotes.optimizers import SGD, Adam
 from deepnotes.training import History, Trainer
+from deepnotes.training.callbacks import Callback
 
 
 def blobs(n=60, seed=0):

@@ -11,12 +11,12 @@ from sklearn.model_selection import train_test_split
 
 from deepnotes import datasets
 from deepnotes.autograd import Tensor
-from deepnotes.callbacks import Callback, EarlyStopping
 from deepnotes.layers import MLP, Linear
-from deepnotes.loader import Loader
 from deepnotes.optimizers import SGD, Adam, AdamW
 from deepnotes.outputs import cross_entropy
 from deepnotes.training import Trainer
+from deepnotes.training.callbacks import Callback, EarlyStopping
+from deepnotes.training.loader import Loader
 
 CHAPTER = Path(__file__).parent.parent / "nbs" / "08_training.ipynb"
 

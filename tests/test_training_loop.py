@@ -11,12 +11,12 @@ import pytest
 
 from deepnotes import kernels, outputs
 from deepnotes.autograd import Tensor
-from deepnotes.callbacks import Callback, Checkpoint, Diagnostics, EarlyStopping
 from deepnotes.layers import MLP, Embedding, Linear, Module, ReLU, Sequential
-from deepnotes.loader import Loader
 from deepnotes.optimizers import SGD, Adam
 from deepnotes.schedules import ExponentialLR, ReduceLROnPlateau
 from deepnotes.training import History, Trainer
+from deepnotes.training.callbacks import Callback, Checkpoint, Diagnostics, EarlyStopping
+from deepnotes.training.loader import Loader
 
 
 def blobs(n=60, seed=0):
@@ -50,7 +50,7 @@ def test_files_larger_than_a_window_train_like_arrays(tmp_path, monkeypatch):
     X, y = blobs(70)
     np.save(tmp_path / "X.npy", X)
     np.save(tmp_path / "y.npy", y)
-    monkeypatch.setattr("deepnotes.training._WINDOW", 500)              # a few batches
+    monkeypatch.setattr("deepnotes.training.trainer._WINDOW", 500)              # a few batches
     straight = fit(a_trainer(), X, y, batch_size=8)
     assert same(fit(a_trainer(), tmp_path / "X.npy", tmp_path / "y.npy", batch_size=8), straight)
     assert same(fit(a_trainer(), Loader(tmp_path / "X.npy", str(tmp_path / "y.npy"), batch_size=8)), straight)
@@ -62,7 +62,7 @@ def test_a_mapped_file_is_never_read_whole(tmp_path, monkeypatch):
     X[:, 0] = np.arange(20_000) % 2
     X.flush()
     y = (np.arange(20_000) % 2)[:, None]
-    monkeypatch.setattr("deepnotes.training._WINDOW", 1 << 18)
+    monkeypatch.setattr("deepnotes.training.trainer._WINDOW", 1 << 18)
     trainer = Trainer(Linear(500, 1, rng=0), loss="binary_cross_entropy_with_logits", capture=False)
     loader = Loader(tmp_path / "X.npy", y, batch_size=100)
     fit(trainer, loader, epochs=1)
@@ -125,7 +125,7 @@ def test_where_the_steps_are_cut_does_not_matter(monkeypatch):
 
     straight = fit(a_trainer(), batch_size=4)
     assert same(fit(a_trainer(), batch_size=4, callbacks=Look()), straight)
-    monkeypatch.setattr("deepnotes.training._PACE", 1e-9)               # a step at a time
+    monkeypatch.setattr("deepnotes.training.trainer._PACE", 1e-9)               # a step at a time
     assert same(fit(a_trainer(), batch_size=4), straight)
 
 

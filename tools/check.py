@@ -22,14 +22,13 @@ TOOLS = Path(sys.executable).parent
 FLOORS = [
     {"comparing", "compiler", "_checks", "_doors", "_safetensors"},
     {"kernels"},
-    {"_program", "_fusion"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
     {"modules", "_modules"},
     {"layers", "data_start"},
     {"optimizers"},
-    {"schedules", "loader", "callbacks"},
-    {"capture", "checkpoints"},
+    {"schedules"},
+    {"capture"},
     {"training"},
     {"estimators", "exchange", "parallel"},
 ]

@@ -1,6 +1,6 @@
 """Do the tests notice? Change one operator or constant of the library at a time, and see whether a test fails.
 
-    python tools/mutate.py training loader --sample 20 --seed 1
+    python tools/mutate.py training/trainer training/loader --sample 20 --seed 1
 
 For each module named (or all of `WATCHED`) a number of places is drawn; each is changed in a copy of the tree, and the tests
 that belong to the module run there until the first failure. A change that no test notices is printed with its line. Those that
@@ -23,11 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "tests" / "equivalent_mutants.json"
 #: which tests answer for which module; a module is a path below deepnotes/ without its ending
 WATCHED = {
-    "training": ["test_training.py", "test_training_loop.py", "test_data_doors.py", "test_life.py"],
+    "training/trainer": ["test_training.py", "test_training_loop.py", "test_data_doors.py", "test_life.py"],
     "capture": ["test_capture.py", "differential"],
-    "checkpoints": ["test_files.py", "test_checkpoints.py", "test_golden.py", "test_copies.py"],
-    "loader": ["test_training_loop.py", "test_golden.py", "test_data_doors.py"],
-    "callbacks": ["test_training.py", "test_training_loop.py", "test_data_doors.py"],
+    "training/checkpoints": ["test_files.py", "test_checkpoints.py", "test_golden.py", "test_copies.py"],
+    "training/loader": ["test_training_loop.py", "test_golden.py", "test_data_doors.py"],
+    "training/callbacks": ["test_training.py", "test_training_loop.py", "test_data_doors.py"],
     "schedules": ["test_schedules.py"],
     "autograd/tape": ["test_autograd.py", "test_autograd_ops.py", "test_backprop_chapter.py"],
     "autograd/operations": ["test_autograd_ops.py", "test_autograd.py", "test_numbers.py"],

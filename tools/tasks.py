@@ -1,6 +1,6 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | update | book | test | test-web | test-student | test-lowest | test-bare | test-older-cpu
+    python tools/tasks.py env | export | update | book | pdf | test | test-web | test-student | test-lowest | test-bare | test-older-cpu
     python tools/tasks.py check | serve | lab | bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
@@ -345,15 +345,28 @@ def find_browser():
     return None
 
 
-def test_web(arguments):
-    """The built book in a real browser: every page judged, every interactive figure driven. About ten minutes on two cores."""
+def bring_browser():
+    """The built book is there, and so is what opens it: Playwright, and Chromium where the environment says."""
     if not (HTML / "index.html").exists():
         stop("there is no built book yet: run `make book` first.")
     pip_install("-e", ".[web]")
     browser = find_browser()
     if browser:
         os.environ["DEEPNOTES_CHROMIUM"] = browser
-    run(BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests" / "web" / "drive_figures.py")
+
+
+def pdf(arguments):
+    """Print the built book: `_build/html/pdf` gets one PDF per page of the chapters and one of them all, and the pages offer them."""
+    bring_browser()
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "_ext")}
+    run(BIN / "python", "-m", "deepnotes_ext.paper", HTML, *arguments, env=env)
+
+
+def test_web(arguments):
+    """The built book in a real browser: every page judged, every interactive figure driven. About ten minutes on two cores."""
+    bring_browser()
+    files = [ROOT / "tests" / "web" / name for name in ("drive_figures.py", "print_pages.py")]
+    run(BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
     run(BIN / "python", ROOT / "tests" / "web" / "audit.py", HTML, *arguments)
 
 
@@ -428,7 +441,7 @@ def clean():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = ["env", "export", "update", "book", "test", "test-web", "test-student", "test-lowest", "test-bare", "test-older-cpu",
+    tasks = ["env", "export", "update", "book", "pdf", "test", "test-web", "test-student", "test-lowest", "test-bare", "test-older-cpu",
              "check", "serve", "lab", "bench", "dist", "lock", "clean"]
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
@@ -453,6 +466,8 @@ def main():
     elif task == "book":
         export()
         book()
+    elif task == "pdf":
+        pdf(rest)
     elif task == "test":
         test(rest)
     elif task == "test-older-cpu":

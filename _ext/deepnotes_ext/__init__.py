@@ -12,6 +12,7 @@ Each module here does one thing and can be read alone:
 ``bibliography``  entries labeled by author and year
 ``finish``      the last pass over what was written: code that fits, weight, names, descriptions (with ``code``, ``cards``)
 ``offline``     no page loads anything from another host
+``paper``       what `make pdf` prints, and the entries of the download menu
 ``overview``    the index of exercises, and the table of claims with their verdicts
 ``student``     a notebook to work in for each chapter, and the buttons that open it; ``words`` makes its text plain
 ``status``      the table of run times and versions
@@ -45,7 +46,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     for part in (
         settings,
         api,
-        bibliography,
         bibliography,
         execution,
         ahead,

@@ -36,6 +36,7 @@ PAGE = """\
 .. automodule:: {title}
 """
 INTERNAL = ("compiler",)  # read by maintainers, on its library pages; users never import it
+OWN_NAMES = ("training.checkpoints",)  # modules within a package that users call by their own name
 PROSE = ("attribute", "data", "property")
 HIDDEN_COLON = "\ue03a"
 CHAPTER = re.compile(r"^\s*Chapter: (?P<title>.+?)(?:, section (?P<section>.+?))?\.?\s*$")
@@ -45,10 +46,11 @@ CHAPTER = re.compile(r"^\s*Chapter: (?P<title>.+?)(?:, section (?P<section>.+?))
 
 
 def public_modules(library: Path) -> list[str]:
-    """Modules and packages right below the library that users import; what a package is made of is its own affair."""
+    """Modules and packages right below the library that users import; what a package is made of is mostly its own affair."""
     files = [path.stem for path in library.glob("*.py")]
     packages = [path.parent.name for path in library.glob("*/__init__.py")]
-    return sorted(name for name in [*files, *packages] if not name.startswith("_") and name not in INTERNAL)
+    inner = [name for name in OWN_NAMES if (library / f"{name.replace('.', '/')}.py").exists()]
+    return sorted(name for name in [*files, *packages, *inner] if not name.startswith("_") and name not in INTERNAL)
 
 
 def write_pages(app: Sphinx, config: Config) -> None:

@@ -22,6 +22,7 @@ from sphinx.application import Sphinx
 
 from .cards import draw_card
 from .code import name_folds, plain, wrap_code
+from .paper import offer
 
 _SCRIPT = re.compile(r'\s*<script[^>]*\bsrc="(?P<src>[^"]+)"[^>]*></script>')
 _OPTION = re.compile(r"\s*<script>DOCUMENTATION_OPTIONS\..*?</script>")
@@ -265,7 +266,7 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
         html = page.read_text(encoding="utf-8")
         if "</head>" not in html or "<body" not in html:  # the address of the book itself, which forwards
             continue
-        done = finish(html, page, root, base)
+        done = offer(finish(html, page, root, base), page, root)
         if done != html:
             page.write_text(done, encoding="utf-8")
         if relative.parts[0] == "nbs":

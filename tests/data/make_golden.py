@@ -12,8 +12,8 @@ import numpy as np
 
 import deepnotes
 from deepnotes import callbacks, checkpoints, layers, optimizers, schedules
-from deepnotes.loader import Loader
 from deepnotes.training import Trainer
+from deepnotes.training.loader import Loader
 
 
 def data():

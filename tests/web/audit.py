@@ -59,14 +59,14 @@ QUERIES = {  # query -> one of these pages must be among the first five hits
     "dropout": ["06_layers", "api/layers"],
     "Adam": ["07_optimizers", "api/optimizers"],
     "He initialization": ["05_initialization", "api/initialization"],
-    "early stopping": ["08_training", "08d_callbacks", "api/callbacks"],
+    "early stopping": ["08_training", "library/training/callbacks", "api/training"],
     "batch normalization": ["06_layers", "06b_modules", "api/layers"],
     "grad_check": ["02_backprop", "library/autograd/operations", "api/autograd"],
     "learning rate schedule": ["07b_schedules", "07_optimizers", "api/schedules"],
     "softmax": ["04_outputs"],  # the chapter, not only the functions of that name
     "XOR": ["01_representation", "01b_plotting"],
     "backpropagation": ["02_backprop"],
-    "save model": ["08b_checkpoints", "08_training", "api/checkpoints", "api/training"],
+    "save model": ["library/training/checkpoints", "08_training", "api/training.checkpoints", "api/training"],
     "gelu": ["03_activations", "api/activations"],
 }
 
