@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 
-from .. import kernels
 from .effects import arrays_in, reads_out
 from .program import copy_call
 from ..compiler.cache import native
