@@ -34,8 +34,8 @@ from .autograd import as_tensor
 from .training.callbacks import Callback
 from .capture import capture
 from .layers import MLP, Linear, Module, Residual, Sequential
-from .training.loader import Loader
-from .training import Trainer
+from .training import Loader, Trainer
+from .training.progress import _Interrupts
 
 _PAGE = "See the page Estimators"
 
@@ -64,6 +64,9 @@ def _perceptron(n_inputs, n_outputs, *, hidden, activation, norm, dropout, resid
     return Sequential(*first, *around, *blocks[-1])
 
 # %% ../nbs/library/estimators.ipynb #e57a000a
+_NOBODY = -100          # the label of a row that does not count
+
+
 def _mean_over_rows(rows, weight):
     "The mean of one loss for each row; `weight` is a column, or None."
     if weight is None:
@@ -111,7 +114,7 @@ def yes_or_no(out, y):
 def one_of_many(out, y):
     "Cross-entropy of one class out of several, from logits; targets are labels, or rows that hold the weight at the class."
     if y.dtype.kind != "f":
-        return outputs.cross_entropy(out, y)
+        return outputs.cross_entropy(out, y, ignore_index=_NOBODY)
     y = as_tensor(y)
     return -(y * autograd.log_softmax(out, 1)).sum() / y.sum()
 
@@ -154,6 +157,10 @@ class _Convergence(Callback):
     def _count(self, better):
         self.wait = 0 if better else self.wait + 1
 
+    def ahead(self):
+        "How many epochs may pass before this one can want anything: it needs that many without improvement."
+        return 1 if self.score is not None else self.patience + 1 - self.wait
+
     def _stop_or_slow_down(self, trainer):
         groups = trainer.optimizer.param_groups
         if self.adaptive and groups[0]["lr"] > 1e-6:
@@ -167,6 +174,67 @@ class _Convergence(Callback):
         """Back to the weights with the best score."""
         if self.weights is not None:
             trainer.model.load_state_dict(self.weights)
+
+# %% ../nbs/library/estimators.ipynb #e57a0021
+_MOST = 4096            # steps in one segment
+
+
+def _filled_up(X, packed, size, columns):
+    "The data with one more row, which does not count, and its place; the data alone where batches are whole without."
+    if len(X) % size == 0:
+        return X, packed
+    X = np.concatenate([X, np.zeros((1, X.shape[1]), X.dtype)])
+    if packed.dtype.kind != "f":
+        return X, np.append(packed, _NOBODY)
+    if packed.ndim == 2 and packed.shape[1] == columns:                 # neither weights nor weighted labels yet
+        packed = np.concatenate([packed, np.ones((len(packed), 1), packed.dtype)], axis=1)
+    return X, np.concatenate([packed, np.zeros((1, packed.shape[1]), packed.dtype)])
+
+
+def _together(loader, first, epochs):
+    "The orders of some epochs, one after the other, each filled up to whole batches."
+    filling = np.full(-loader.examples % loader.batch_size, loader.examples)
+    return np.concatenate([part for e in range(first, first + epochs) for part in (loader.order(e), filling)])
+
+
+def _segment(trainer, arrays, order, size, interrupts):
+    "All batches of an order, or those before one whose loss is no number; and what that one was."
+    stepped = trainer._prepared_step()
+
+    def run(first, steps, feeds):
+        return stepped.run(arrays, order, size, first, steps, feeds)
+
+    def batch(k):
+        rows = order[k * size:(k + 1) * size]
+        return tuple(a[rows] for a in arrays)
+
+    run.batch = batch
+    run.kinds = [((size, *((a.shape[1:], a.dtype.str) for a in arrays)), 0)]
+    results, trouble = trainer._segment(run, len(order) // size, batch, interrupts)
+    return results[0], trouble
+
+
+def _fit_together(trainer, loader, epochs, watch, columns):
+    "Train for some epochs, as many of them at a time as `watch` has patience for."
+    n, size = loader.examples, loader.batch_size
+    arrays, steps = _filled_up(*loader.arrays, size, columns), len(loader)
+    rows = np.full(steps, float(size))
+    rows[-1] = n - size * (steps - 1)
+    trainer.stop_training = False
+    with trainer._alone("fit"), _Interrupts() as interrupts:
+        while epochs and not trainer.stop_training:
+            now = int(max(1, min(epochs, watch.ahead(), _MOST // steps)))
+            first = len(trainer.history)
+            losses, trouble = _segment(trainer, arrays, _together(loader, first, now), size, interrupts)
+            for epoch in losses[:len(losses) // steps * steps].reshape(-1, steps):
+                row = {"loss": float(np.sum(epoch * rows, dtype=np.float64) / n)}
+                trainer.history.append(**row)
+                watch.on_epoch_end(trainer, row)
+            if trouble:
+                loader.epoch, loader.step = first + len(losses) // steps, len(losses) % steps
+                trainer._report(loader, *trouble)
+            epochs -= now
+    watch.on_train_end(trainer)
 
 # %% ../nbs/library/estimators.ipynb #e57a000f
 def _sgd(estimator, groups, lr):
@@ -415,7 +483,10 @@ class _Perceptron(BaseEstimator):
         loader = Loader(X, packed, size, shuffle=bool(self.shuffle), seed=self._seed, drop_last=alone)
         score = None if held is None else functools.partial(self._held_out_score, *held)
         watch = _Convergence(self.tol, self.n_iter_no_change, self.learning_rate == "adaptive", score)
-        trainer.fit(loader, epochs=epochs, callbacks=watch, progress=bool(self.verbose))
+        if held is None and trainer.scheduler is None and self.model is None and not batched and not self.verbose:
+            _fit_together(trainer, loader, epochs, watch, None if self._objective is one_of_many else self.n_outputs_)
+        else:
+            trainer.fit(loader, epochs=epochs, callbacks=watch, progress=bool(self.verbose))
         self.n_iter_ = len(trainer.history) - before
         self.t_ += self.n_iter_ * len(X)
         self.loss_curve_ = [float(loss) for loss in trainer.history["loss"]]

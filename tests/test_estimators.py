@@ -237,10 +237,33 @@ def test_random_state_decides_everything(kind):
     assert quick(kind, random_state=state).fit(X, y).loss_curve_ != quick(kind, random_state=state).fit(X, y).loss_curve_
 
 
-def test_shuffle_decides_whether_epochs_differ():
+def start(shape, rng, dtype):
+    """The same first weights for every seed."""
+    return np.linspace(-1, 1, shape[0] * shape[1]).reshape(shape).astype(dtype)
+
+
+def test_shuffle_decides_whether_a_seed_changes_the_order():
     X, y = lines()
-    still = quick(MLPRegressor, shuffle=False, batch_size=7)
-    assert not still.fit(X, y).trainer_._position["shuffle"] and quick(MLPRegressor).fit(X, y).trainer_._position["shuffle"]
+    given = dict(batch_size=7, model=lambda n, m, rng, dtype: layers.Linear(n, m, weight_init=start, dtype=dtype))
+    for shuffle in (False, True):
+        one, two = (quick(MLPRegressor, shuffle=shuffle, random_state=seed, **given).fit(X, y).loss_curve_ for seed in (1, 2))
+        assert (one == two) is not shuffle
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor, "two"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch_size", [9, 30])
+def test_many_epochs_at_a_time_are_the_same_as_one_by_one(kind, weighted, batch_size):
+    """The Trainer's own loop, which a schedule that changes nothing asks for, against batches filled up and run together."""
+    X, y = lines() if kind is MLPRegressor else classes(60)
+    y, make = (y > 0, MLPClassifier) if kind == "two" else (y, kind)
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(X)) if weighted else None
+    given = dict(max_iter=40, tol=0.02, n_iter_no_change=2, learning_rate_init=0.02, batch_size=batch_size)
+    together = quick(make, **given).fit(X, y, weight)
+    one_by_one = quick(make, **given, learning_rate=lambda o: schedules.ConstantLR(o, 1.0)).fit(X, y, weight)
+    assert together.n_iter_ == one_by_one.n_iter_ and together.t_ == one_by_one.t_
+    np.testing.assert_allclose(together.loss_curve_, one_by_one.loss_curve_, rtol=1e-9)
+    np.testing.assert_allclose(together.coefs_[0], one_by_one.coefs_[0], rtol=1e-6, atol=1e-9)
 
 
 # ── Kinds of targets ─────────────────────────────────────────────────────────────────────────────────────────────────

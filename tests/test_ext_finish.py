@@ -215,3 +215,26 @@ def test_fonts_come_with_their_license():
     assert named == {path.name for path in fonts.glob("*.woff2")}
     assert "SIL OPEN FONT LICENSE" in (fonts / "OFL.txt").read_text().upper()
     assert sum(path.stat().st_size for path in fonts.glob("*.woff2")) < 160_000
+
+
+def test_the_faces_of_the_first_view_are_asked_for_with_the_style_sheet_and_what_stands_in_for_them_is_as_wide(tmp_path):
+    (tmp_path / "_static" / "fonts").mkdir(parents=True)
+    (tmp_path / "nbs").mkdir()
+    for name in finish.FONTS:
+        assert (ROOT / "_static" / name).is_file()
+        (tmp_path / "_static" / name).write_bytes(b"")
+    page = '<head><link rel="stylesheet" href="../_static/a.css" /></head>'
+    html = finish.fetch_fonts(page, tmp_path / "nbs" / "a.html", tmp_path)
+    asked = re.findall(r'<link rel="preload" as="font" type="font/woff2" crossorigin="" href="\.\./_static/([^"]+)"', html)
+    assert asked == list(finish.FONTS) and html.index("preload") < html.index("stylesheet")
+    css = (ROOT / "_static" / "deepnotes.css").read_text(encoding="utf-8")
+    for face in ("Serif", "Sans", "Mono"):
+        assert f'"Book {face}", "Stand-in {face}"' in css
+        stand_ins = re.findall(rf'@font-face {{ font-family: "Stand-in {face}";.*', css)
+        assert stand_ins and all("size-adjust" in one and "ascent-override" in one for one in stand_ins)
+
+
+def test_the_logo_keeps_its_place_but_does_not_wait(tmp_path):
+    (tmp_path / "logo.svg").write_text((ROOT / "_static" / "logo.svg").read_text(encoding="utf-8"), encoding="utf-8")
+    html = finish.pictures('<body><img src="logo.svg" class="logo__image" alt="Home"/>', tmp_path / "a.html")
+    assert '<img width="220" height="48" src="logo.svg"' in html and "lazy" not in html

@@ -80,11 +80,11 @@ def test_pictures_load_at_once_from_the_right_place_and_only_in_light(site):
     assert '{"id=": "<a href=\\"#one\\">"}' in html, "what a figure reads is not touched"
 
 
-def test_the_contents_name_every_page_with_its_number():
+def test_the_contents_name_every_page_with_room_for_its_number():
     pages = {"nbs/01_one.html": ONE, "nbs/02_two.html": TWO}
-    html = paper.contents([("Foundations", list(pages))], pages, {"p-01_one": 3})
+    html = paper.contents([("Foundations", list(pages))], pages)
     rows = re.findall(r'<a href="#([^"]+)"><span>(.*?)</span><b>(.*?)</b>', html)
-    assert rows == [("p-01_one", "1. One", "3"), ("p-02_two", "2. Two", "–")]
+    assert rows == [("p-01_one", "1. One", "–"), ("p-02_two", "2. Two", "–")]
 
 
 def test_the_menu_offers_what_was_printed_and_nothing_else(site):

@@ -71,6 +71,48 @@ def test_sums_of_random_numbers(backend):
 
 
 @BACKENDS
+@pytest.mark.parametrize("rows", [1, 3])
+def test_sums_that_meet_at_one_index(backend, rows):
+    "Gradients of a table of which one row is asked for again and again: ones in float32 alone stop at 2**24."
+    n = 30_000
+    index = np.full(n, rows - 1)
+    tenth, ones = np.full((n, 1), 0.1, "f4"), np.ones((n, 1), "f4")
+    with kernels.backend(backend):
+        for src, start, each in ((tenth, 0.0, float(tenth[0, 0])), (ones, 2.0**24, 1.0)):
+            table = np.full((rows, 1), start, "f4")
+            assert off(launch(kernels.scatter_add, table, src, index, 0)[rows - 1], start + each * n) < LIMIT
+            row = np.full((1, rows), start, "f4")
+            launch(kernels.put_along_axis_add, row, src.reshape(1, n), index.reshape(1, n), 1)
+            assert off(row[0, rows - 1], start + each * n) < LIMIT
+            for key in (index, (index,), (np.zeros_like(index), index)):
+                line = np.full((1, rows) if len(key) == 2 else rows, start, "f4")
+                launch(kernels.index_add, line, src.reshape(n), key)
+                assert off(line.flat[rows - 1], start + each * n) < LIMIT
+            assert (table[:-1] == start).all() and (row[0, :-1] == start).all()
+
+
+@BACKENDS
+def test_gradients_of_tables(backend):
+    "Rows that are asked for never, once, a few times and very often, from both ends, in every direction."
+    rng = np.random.default_rng(0)
+    index = np.concatenate([np.full(5000, 2), np.full(9, -1), np.full(8, 4), [0], np.full(3000, -4)])
+    rng.shuffle(index)
+    for dtype in ("f4", "f8"):
+        src = rng.normal(size=(len(index), 3)).astype(dtype)
+        exact, size = np.zeros((7, 3)), np.zeros((7, 3))
+        np.add.at(exact, index, src)
+        np.add.at(size, index, np.abs(src))
+        with kernels.backend(backend):
+            t = Tensor(np.zeros((7, 3), dtype), requires_grad=True)
+            for take, cotangent in ((lambda t: ag.take(t, index), src), (lambda t: t[index], src),
+                                    (lambda t: ag.gather(t, 0, np.repeat(index[:, None], 3, 1)), src),
+                                    (lambda t: ag.take(t.T, index, 1), src.T), (lambda t: ag.take(t, index[::-1]), src[::-1])):
+                t.grad = None
+                take(t).backward(cotangent)
+                assert np.all(np.abs(t.grad.data - exact) <= (LIMIT if dtype == "f4" else 1e-14) * size)
+
+
+@BACKENDS
 def test_wide_rows_of_softmax(backend):
     n = 300_001
     x, g = np.zeros((2, n), "f4"), np.full((2, n), 0.1, "f4")

@@ -20,7 +20,8 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"comparing", "compiler", "_checks", "_doors", "_safetensors"},
+    {"comparing", "compiler", "_doors", "_safetensors"},
+    {"_checks"},
     {"kernels"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},

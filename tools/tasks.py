@@ -359,7 +359,8 @@ def pdf(arguments):
     """Print the built book: `_build/html/pdf` gets one PDF per page of the chapters and one of them all, and the pages offer them."""
     bring_browser()
     env = {**os.environ, "PYTHONPATH": str(ROOT / "_ext")}
-    run(BIN / "python", "-m", "deepnotes_ext.paper", HTML, *arguments, env=env)
+    start = "import sys; from deepnotes_ext.paper import main; sys.exit(main(sys.argv[1:]))"
+    run(BIN / "python", "-c", start, HTML, *arguments, env=env)
 
 
 def test_web(arguments):

@@ -86,6 +86,16 @@ def bundle(html: str, page: Path, root: Path) -> str:
     return html
 
 
+def fetch_fonts(html: str, page: Path, root: Path) -> str:
+    """Ask for the faces of the first view together with the style sheet, not after it."""
+    lines = "".join(
+        f'\n    <link rel="preload" as="font" type="font/woff2" crossorigin="" href="{_to(page, root)}_static/{name}" />'
+        for name in FONTS
+        if (root / "_static" / name).is_file()
+    )
+    return _STYLE.sub(lambda match: lines + match[0], html, count=1)
+
+
 def _replace(html: str, matches: list[re.Match[str]], by: str) -> str:
     """Put ``by`` where the last match stands and take all of them out."""
     last = matches[-1]
@@ -154,14 +164,15 @@ def pictures(html: str, page: Path) -> str:
     def image(match: re.Match[str]) -> str:
         rest = match["rest"]
         source = re.search(r'\bsrc="([^"]+)"', rest)
-        if "loading=" in rest or not source or "://" in source[1] or "logo" in source[1]:
+        if "loading=" in rest or not source or "://" in source[1]:
             return match[0]
+        lazy = "" if "logo" in source[1] else ' loading="lazy"'
         size = (
             ""
             if re.search(r"\b(?:width|height)=|style=", rest)
             else _size((page.parent / urlsplit(source[1]).path).resolve())
         )
-        return f'<img loading="lazy"{size}{rest}{match["end"]}'
+        return f'<img{lazy}{size}{rest}{match["end"]}'
 
     head, body = html.split("<body", 1) if "<body" in html else ("", html)
     body = _IMAGE.sub(image, body)
@@ -244,7 +255,7 @@ def finish(html: str, page: Path, root: Path, base: str) -> str:
     if DONE in html:
         return html
     html = announce(wrap_code(name_folds(html)))
-    html = bundle(lean(pictures(html, page)), page, root)
+    html = fetch_fonts(bundle(lean(pictures(html, page)), page, root), page, root)
     html = describe_page(html, page, root, base)
     if page.name == "404.html":  # shown for any address, so its own are counted from the book's root
         html = html.replace("<head>", f'<head>\n    <base href="{urlsplit(base).path or "/"}" />', 1)

@@ -42,6 +42,11 @@ READY = """async () => {
   await new Promise((r) => setTimeout(r, 300));
 }"""
 
+NUMBER = """(numbers) => {
+  for (const row of document.querySelectorAll(".dn-contents a"))
+    row.querySelector("b").textContent = numbers[row.getAttribute("href").slice(1)];
+}"""
+
 
 # -- what is printed ----------------------------------------------------------------------------------------------
 
@@ -160,16 +165,15 @@ def document(pages: dict[str, str], root: Path, title: str, front: str = "") -> 
     )
 
 
-def contents(parts: list[tuple[str, list[str]]], pages: dict[str, str], numbers: dict[str, int]) -> str:
-    """The whole book's title and its table of contents; a page whose number is not known yet has a dash."""
+def contents(parts: list[tuple[str, list[str]]], pages: dict[str, str]) -> str:
+    """The whole book's title and its table of contents, with a dash for each number, which is known when it was printed."""
     first = next(iter(pages))
     base = base_of(pages[first], first)
     rows = []
     for part, members in parts:
         rows.append(f'<p class="dn-part">{escape(part)}</p>' if part else "<p></p>")
         for page in members:
-            key, number = key_of(page), numbers.get(key_of(page), "–")
-            rows.append(f'<p><a href="#{key}"><span>{escape(title_of(pages[page]))}</span><b>{number}</b></a></p>')
+            rows.append(f'<p><a href="#{key_of(page)}"><span>{escape(title_of(pages[page]))}</span><b>–</b></a></p>')
     return (
         '<article class="bd-article dn-paper dn-title"><h1>Deep Notes</h1>'
         "<p>The foundations of deep learning, to read, run and import</p>"
@@ -224,27 +228,30 @@ class Printer:
         self.server.shutdown()
 
     def to_pdf(self, html: str, path: Path, title: str) -> None:
-        """Print a page; the file appears when it is complete."""
+        """Print a page, with the numbers of pages in its contents if it has any; the file appears when it is complete."""
         self.site.paper = html.encode()
         page = self.browser.new_page(
             viewport={"width": 718, "height": 1000}, color_scheme="light", reduced_motion="reduce"
         )
-        page.set_default_timeout(600_000)
+        page.set_default_timeout(1_800_000)
         page.on("pageerror", lambda error: print(f"{path.name}: {error}", file=sys.stderr))
         page.goto(f"http://127.0.0.1:{self.server.server_port}/paper.html", wait_until="load")
         page.evaluate(READY)
+        settings = {
+            "prefer_css_page_size": True,
+            "print_background": True,
+            "display_header_footer": True,
+            "header_template": "<span></span>",
+            "footer_template": FOOT.format(escape(title)),
+            "outline": True,
+            "tagged": True,
+        }
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             part = Path(folder) / path.name
-            page.pdf(
-                path=str(part),
-                prefer_css_page_size=True,
-                print_background=True,
-                display_header_footer=True,
-                header_template="<span></span>",
-                footer_template=FOOT.format(escape(title)),
-                outline=True,
-                tagged=True,
-            )
+            page.pdf(path=str(part), **settings)
+            if "dn-contents" in html:  # known only now
+                page.evaluate(NUMBER, page_numbers(part))
+                page.pdf(path=str(part), **settings)
             part.replace(path)
         page.close()
 
@@ -274,11 +281,8 @@ def print_book(root: Path, only: str = "", whole: bool = True) -> list[Path]:
             made.append(path)
         path = root / FOLDER / f"{WHOLE}.pdf"
         if whole and not _newer(path, [root / page for page in pages]):
-            numbers: dict[str, int] = {}
-            for _ in range(2):  # the second time with the numbers that the first one showed
-                front = contents(parts, pages, numbers)
-                printer.to_pdf(document(pages, root, "Deep Notes", front), path, "Deep Notes")
-                numbers = page_numbers(path)
+            front = contents(parts, pages)
+            printer.to_pdf(document(pages, root, "Deep Notes", front), path, "Deep Notes")
             made.append(path)
     for page in [*pages, "nbs/index.html"]:
         html = (root / page).read_text("utf-8")
@@ -321,14 +325,10 @@ def offer(html: str, page: Path, root: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m deepnotes_ext.paper SITE [PATTERN]`: with a pattern only the pages that it finds, without the whole book."""
+    """What `make pdf` runs, with the site and perhaps a pattern: then only the pages that it finds, without the whole book."""
     root, only = Path(arguments[0]).resolve(), "".join(arguments[1:2])
     made = print_book(root, only, whole=not only)
     for path in made:
         print(f"{path.relative_to(root)}  {path.stat().st_size / 1e6:.1f} MB")
     print("nothing changed since the PDFs were printed" if not made else f"{len(made)} PDFs in {root / FOLDER}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

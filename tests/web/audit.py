@@ -569,6 +569,9 @@ def judge_page(r, verdict, args):
         verdict.add("interactive figure did not start", page, n=light["widgets"] - light["alive"])
     if light["bytes"] > 1000 * args.max_kb:
         verdict.add(f"over {args.max_kb} kB over the wire", page, f"{page} {light['bytes'] / 1000:.0f} kB")
+    for x in views:
+        if x["cls"] > args.max_cls:
+            verdict.add(f"the layout shifts by more than {args.max_cls}", page, f"{page} {x['cls']}")
     if args.max_fcp and light["fcp"] > args.max_fcp:
         verdict.add(f"first view after {args.max_fcp} ms", page, f"{light['fcp']} ms")
 
@@ -637,6 +640,7 @@ def main():
     parser.add_argument("--skip", default="^$", help="a regular expression for pages to leave out")
     parser.add_argument("--no-figures", action="store_true")
     parser.add_argument("--max-kb", type=int, default=1300, help="most kB of a page over the wire (default 1300)")
+    parser.add_argument("--max-cls", type=float, default=0.05, help="largest layout shift (default 0.05)")
     parser.add_argument("--max-fcp", type=int, default=0, help="latest first view in ms (default: not judged)")
     args = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)

@@ -26,6 +26,19 @@ def printed(tmp_path_factory):
     return html, path, pypdf.PdfReader(path)
 
 
+def test_the_whole_book_has_contents_with_the_numbers_of_its_pages(tmp_path):
+    pages = {name: (HTML / name).read_text("utf-8") for name in ("nbs/notation.html", "nbs/glossary.html")}
+    front = paper.contents([("Look it up", list(pages))], pages)
+    path = tmp_path / "whole.pdf"
+    with paper.Printer(HTML) as printer:
+        printer.to_pdf(paper.document(pages, HTML, "Deep Notes", front), path, "Deep Notes")
+    texts = [page.extract_text() for page in pypdf.PdfReader(path).pages]
+    numbers = paper.page_numbers(path)
+    assert numbers["p-notation"] == 3 < numbers["p-glossary"]
+    for name, title in (("notation", "Notation"), ("glossary", "Glossary")):
+        assert re.search(rf"{title}\s*{numbers['p-' + name]}\b", texts[1]) and title in texts[numbers[f"p-{name}"] - 1][:80]
+
+
 def test_it_begins_with_its_title_and_every_page_has_its_number(printed):
     html, _, reader = printed
     texts = [page.extract_text() for page in reader.pages]
