@@ -27,7 +27,7 @@ FLOORS = [
     {"activations", "outputs", "initialization", "datasets", "plotting"},
     {"modules", "_modules"},
     {"layers", "data_start"},
-    {"optimizers"},
+    {"optimizers", "convolution"},
     {"schedules"},
     {"capture"},
     {"training"},

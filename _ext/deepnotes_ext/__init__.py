@@ -11,6 +11,7 @@ Each module here does one thing and can be read alone:
 ``api``         one reference page per module, and links between a docstring and the section it was born in
 ``bibliography``  entries labeled by author and year
 ``finish``      the last pass over what was written: code that fits, weight, names, descriptions (with ``code``, ``cards``)
+``numbers``     a number that a cell computed, written as prose, with where it comes from
 ``offline``     no page loads anything from another host
 ``paper``       what `make pdf` prints, and the entries of the download menu
 ``overview``    the index of exercises, and the table of claims with their verdicts
@@ -33,6 +34,7 @@ from . import (
     finish,
     formulas,
     notebooks,
+    numbers,
     offline,
     overview,
     settings,
@@ -52,6 +54,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         notebooks,
         figures,
         formulas,
+        numbers,
         finish,
         offline,
         overview,
