@@ -227,6 +227,21 @@ def test_a_sum_keeps_the_angles_that_hes_stack_loses(digits):
     assert np.median(stacks) > 0.9 and max(sums[0.0]) < 0.2 and np.median(sums[1.0]) < 0.8
 
 
+def test_windows_know_what_a_neighborhood_is(digits):
+    """On two splits: ahead of the dense network of its size, and of itself on shuffled pixels; level with ten times as many weights."""
+    from deepnotes.convolution import Conv2d, MaxPool2d
+    from deepnotes.optimizers import Adam
+
+    space = {"np": np, "load_digits": load_digits, "Tensor": Tensor, "Conv2d": Conv2d, "MaxPool2d": MaxPool2d, "Adam": Adam,
+             "labels": digits[1], "accuracy": accuracy, "cross_entropy": cross_entropy, **{n: getattr(layers, n) for n in layers.__all__}}
+    for start in ("def windowed", "def test_accuracy("):
+        (cell,) = [c for c in code_cells("06_layers") if start in c]
+        exec(cell.split("\n\n\nscores =")[0], space)
+    scores = {name: np.mean([space["test_accuracy"](*rival, split, 0.01) for split in range(2)]) for name, rival in space["rivals"].items()}
+    large, small, windows, shuffled = scores.values()
+    assert windows > small and windows > shuffled + 1 and windows > large - 2
+
+
 def test_learned_parameters_alone_do_not_make_the_network(digits):
     _, labels, raw = digits
     trained, fresh = (MLP(64, [64], 10, norm="batch", rng=seed) for seed in (0, 1))
