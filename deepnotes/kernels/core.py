@@ -172,12 +172,21 @@ def listening():
     context = _context.get()
     return None if context is None else context.launches
 
-# %% ../../nbs/library/kernels/core.ipynb #d9e68d36
+# %% ../../nbs/library/kernels/core.ipynb #2375cf7f
 class Recording(list):
     "Launches in the order they ran; `peeks` lists where Python asked for a number that a launch had computed."
 
     def __init__(self):
         self.peeks = []
+        self.numbers = {}               # of (launch, operand): what stood for a number there
+
+    def plain(self, *arrays):
+        "Arrays and numbers for the next launch, in place of what stands for them while a step is recorded."
+        for i, x in enumerate(arrays):
+            if hasattr(x, "__plain__"):
+                self.numbers[len(self), i - 1] = x
+        return [x.view(np.ndarray) if isinstance(x, np.ndarray) and x.__class__ is not np.ndarray
+                else x.__plain__() if hasattr(x, "__plain__") else x for x in arrays]
 
 
 def peeked(what):
@@ -199,7 +208,7 @@ class Launch(NamedTuple):
     out: np.ndarray
     operands: tuple
 
-# %% ../../nbs/library/kernels/core.ipynb #b52976c2
+# %% ../../nbs/library/kernels/core.ipynb #66859ecd
 def launch(kernel, out, *operands):
     """Run `kernel` on `operands` and write the result into `out`.
 
@@ -229,8 +238,7 @@ def launch(kernel, out, *operands):
         backend, launches = context
         kernel = getattr(kernel, "kernel", kernel)
         if launches is not None:
-            out, *operands = [x.view(np.ndarray) if isinstance(x, np.ndarray) and x.__class__ is not np.ndarray else x
-                              for x in (out, *operands)]
+            out, *operands = launches.plain(out, *operands)
             launches.append(Launch(kernel, out, tuple(operands)))
         if (backend or default_backend()) == "numba":
             kernel.compiled(out, *operands)
@@ -252,7 +260,7 @@ def _on_numpy(kernel, failure):
         warnings.warn(f"deepnotes: {failure} ({compiler_versions()}): `{kernel.name}` runs on numpy", RuntimeWarning,
                       stacklevel=4)
 
-# %% ../../nbs/library/kernels/core.ipynb #1ff84bbc
+# %% ../../nbs/library/kernels/core.ipynb #b1a15c66
 @contextmanager
 def backend(name):
     """Run the launches of this block, in this thread, on the backend `name`.
@@ -303,6 +311,7 @@ def recording():
     finally:
         _context.reset(token)
         if outer is not None and outer.launches is not None:
+            outer.launches.numbers.update({(len(outer.launches) + at, i): x for (at, i), x in launches.numbers.items()})
             outer.launches.extend(launches)
             outer.launches.peeks.extend(launches.peeks)
 

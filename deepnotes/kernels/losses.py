@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'cross_entropy', 'cross_entropy_backward', 'nll_loss', 'nll_loss_backward', 'count_right_classes',
-           'count_right_likeliest', 'count_right_answers', 'wide_rows', 'narrow_rows', 'row_losses',
-           'cross_entropy_loop', 'cross_entropy_backward_rows', 'cross_entropy_backward_loop', 'nll_rows', 'nll_loop',
-           'nll_backward_rows', 'nll_backward_loop']
+           'count_right_likeliest', 'count_right_answers', 'weigh_right_classes', 'weigh_right_likeliest',
+           'weigh_right_answers', 'wide_rows', 'narrow_rows', 'row_losses', 'cross_entropy_loop',
+           'cross_entropy_backward_rows', 'cross_entropy_backward_loop', 'nll_rows', 'nll_loop', 'nll_backward_rows',
+           'nll_backward_loop']
 
 # %% ../../nbs/library/kernels/losses.ipynb #c8033c09
 import numpy as np
@@ -340,18 +341,18 @@ def _count_answers(out, z, y):
         if (z[i] > 0) == (y[i] > 0.5):
             out[0] += 1
 
-# %% ../../nbs/library/kernels/losses.ipynb #3d766271
+# %% ../../nbs/library/kernels/losses.ipynb #a5e9cdf4
 def _count_loop(function, signature):
     "What makes the compiled form out of a counting loop."
     def make(kernel):
         code = lazily(function, signature)
 
-        def run(out, z, y):
-            (loop, args), = calls(out, z, y)
+        def run(out, z, *rest):
+            (loop, args), = calls(out, z, *rest)
             loop(*args)
 
-        def calls(out, z, y):
-            return [(code(z.dtype), [out, z, y])]
+        def calls(out, z, *rest):
+            return [(code(z.dtype), [out, z, *rest])]
 
         run.calls = calls
         return run
@@ -364,3 +365,55 @@ count_right_likeliest = Kernel("count_right_likeliest", _likeliest_reference, _c
     _count_likeliest, lambda d: (array_type(INDEX), array_type(d, 2), array_type(d, 2))))
 count_right_answers = Kernel("count_right_answers", _answer_reference, _count_loop(
     _count_answers, lambda d: (array_type(INDEX), array_type(d), array_type(d))))
+
+# %% ../../nbs/library/kernels/losses.ipynb #76b721c8
+_TOTAL = np.dtype(np.float64)           # what weights of right answers are added up in
+
+
+def _weighed_classes_reference(out, z, label, weight):
+    out[0] += np.sum(weight, where=z.argmax(axis=1) == label, dtype=_TOTAL)
+
+
+def _weigh_classes(out, z, label, weight):
+    for i in range(z.shape[0]):
+        best, found = z[i, 0], 0
+        for j in range(1, z.shape[1]):
+            if z[i, j] > best:
+                best, found = z[i, j], j
+        if found == label[i]:
+            out[0] += weight[i]
+
+
+def _weighed_likeliest_reference(out, z, t, weight):
+    out[0] += np.sum(weight, where=z.argmax(axis=1) == t.argmax(axis=1), dtype=_TOTAL)
+
+
+def _weigh_likeliest(out, z, t, weight):
+    for i in range(z.shape[0]):
+        best, found, likeliest, wanted = z[i, 0], 0, t[i, 0], 0
+        for j in range(1, z.shape[1]):
+            if z[i, j] > best:
+                best, found = z[i, j], j
+            if t[i, j] > likeliest:
+                likeliest, wanted = t[i, j], j
+        if found == wanted:
+            out[0] += weight[i]
+
+
+def _weighed_answers_reference(out, z, y, weight):
+    out[0] += np.sum(((z > 0) == (y > 0.5)) * weight[:, None], dtype=_TOTAL)
+
+
+def _weigh_answers(out, z, y, weight):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            if (z[i, j] > 0) == (y[i, j] > 0.5):
+                out[0] += weight[i]
+
+
+weigh_right_classes = Kernel("weigh_right_classes", _weighed_classes_reference, _count_loop(
+    _weigh_classes, lambda d: (array_type(_TOTAL), array_type(d, 2), array_type(INDEX), array_type(d))))
+weigh_right_likeliest = Kernel("weigh_right_likeliest", _weighed_likeliest_reference, _count_loop(
+    _weigh_likeliest, lambda d: (array_type(_TOTAL), array_type(d, 2), array_type(d, 2), array_type(d))))
+weigh_right_answers = Kernel("weigh_right_answers", _weighed_answers_reference, _count_loop(
+    _weigh_answers, lambda d: (array_type(_TOTAL), array_type(d, 2), array_type(d, 2), array_type(d))))
