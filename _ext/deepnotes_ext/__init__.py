@@ -15,6 +15,7 @@ Each module here does one thing and can be read alone:
 ``offline``     no page loads anything from another host
 ``paper``       what `make pdf` prints, and the entries of the download menu
 ``overview``    the index of exercises, and the table of claims with their verdicts
+``live``        what a page's cells need in order to run in the browser
 ``student``     a notebook to work in for each chapter, and the buttons that open it; ``words`` makes its text plain
 ``status``      the table of run times and versions
 """
@@ -33,6 +34,7 @@ from . import (
     figures,
     finish,
     formulas,
+    live,
     notebooks,
     numbers,
     offline,
@@ -60,7 +62,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
         overview,
         status,
         student,
+        live,
     ):
         part.setup(app)
     # Bump env_version when what is stored on the environment changes shape: old builds are then read afresh.
-    return {"version": "1", "env_version": 1, "parallel_read_safe": False, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 2, "parallel_read_safe": False, "parallel_write_safe": True}
