@@ -436,6 +436,7 @@ THINGS = {
 PICTURES = {"Drawing", "Unfolding", "UnfoldingViewer", "Card"}                         # nothing is done to them: copy.copy may share
 CODE = {        # public classes that nobody keeps: they are code, or belong to a recording or to a graph
     "Line": "of a captured program", "Joined": "of a captured program", "Node": "of a graph", "ElementwiseNode": "of a graph",
+    "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
     "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block",
 }
 INNER = ("compiler", "kernels")                                             # below what users hold
