@@ -593,8 +593,8 @@ _standardize = elementwise_op(lambda x, mean, variance, eps: (x - mean) / kernel
                               name="standardize")
 _affine = elementwise_op(lambda x, weight, bias: x * weight + bias, lambda weight: weight, lambda x: x, 1,
                          name="affine")
-_follow = kernels.elementwise(lambda average, value, momentum, factor: average + momentum * (factor * value - average),
-                              "running_average")
+_follow = kernels.elementwise(
+    lambda average, value, momentum, factor: (1 - momentum) * average + momentum * factor * value, "running_average")
 
 
 def _learn_scale(module, shape, affine, bias, weight_init, bias_init, rng, dtype):

@@ -321,11 +321,11 @@ def _cross_entropy_reference(out, z, label, weight, top, total, own, scale, igno
             raise _strange_label("cross_entropy", label, classes, ignore_index)
         top[...] = z.max(axis=1, initial=-np.inf)
         shifted = z - top[:, None]
-        total[...] = np.exp(shifted).sum(axis=1)
+        total[...] = np.exp(shifted).sum(axis=1, dtype=np.float64)
         own[...] = np.where(used, weight[safe] if weight.size > 1 else weight[0], 0)
         losses = own * (np.log(total) - shifted[np.arange(n), safe]) if classes else own
         if smoothing:
-            spread = np.where(weight == 0, 0, weight * (np.log(total)[:, None] - shifted)).sum(axis=1)
+            spread = np.where(weight == 0, 0, weight * (np.log(total)[:, None] - shifted)).sum(axis=1, dtype=np.float64)
             losses = (1 - smoothing) * losses + smoothing / classes * spread
         losses = np.where(used, losses, 0)
         if reduction == "none":
@@ -374,11 +374,14 @@ def _make_cross_entropy(cache):
 
     def wide_rows(z, top, total):
         for i in range(z.shape[0]):
-            largest, s = z[i, 0], 0.0
+            largest, s = z[i, 0], np.float64(0)
             for j in range(z.shape[1]):
                 largest = larger(largest, z[i, j])
-            for j in range(z.shape[1]):
-                s = plus(s, exp(z[i, j] - largest))
+            for start in range(0, z.shape[1], 512):     # float32 in blocks, the blocks in float64
+                block = 0.0
+                for j in range(start, min(start + 512, z.shape[1])):
+                    block = plus(block, exp(z[i, j] - largest))
+                s += block
             top[i], total[i] = largest, s
 
     def narrow_rows(z, top, total):     # 32 rows at a time, side by side, so that loops run across them
@@ -411,7 +414,7 @@ def _make_cross_entropy(cache):
                 w = weight[label[i]] if weight.size > 1 else weight[0]
                 loss = w * (logarithm - (z[i, label[i]] - top[i]))
                 if smoothing > 0:
-                    spread = 0.0
+                    spread = np.float64(0)
                     for j in range(z.shape[1]):
                         wj = weight[j] if weight.size > 1 else weight[0]
                         if wj != 0:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepnotes import autograd as ag
-from deepnotes import kernels, layers, optimizers
+from deepnotes import kernels, layers, optimizers, outputs
 from deepnotes.autograd import Tensor
 from deepnotes.kernels import launch
 
@@ -128,6 +128,26 @@ def test_wide_rows_of_softmax(backend):
         assert off(launch(kernels.log_softmax_backward, new(), g, x, 1), g - total) < LIMIT
 
 
+@BACKENDS
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_very_many_classes(backend, smoothing):
+    n = 300_001
+    z = np.full((2, n), 0.1, "f4")
+    z[1] = np.random.default_rng(0).normal(size=n)
+    wide, labels = z.astype("f8"), np.array([5, n - 1])
+    log_p = wide - np.log(np.exp(wide).sum(1, keepdims=True))
+    wanted = -(1 - smoothing) * log_p[[0, 1], labels] - smoothing * log_p.mean(1)
+    with kernels.backend(backend):
+        for given in (z, np.asfortranarray(z)):
+            t = Tensor(given, requires_grad=True)
+            loss = outputs.cross_entropy(t, labels, reduction="none", label_smoothing=smoothing)
+            loss.sum().backward()
+            assert off(loss.data, wanted) < LIMIT
+            target = np.full((2, n), smoothing / n)
+            target[[0, 1], labels] += 1 - smoothing
+            assert np.all(np.abs(t.grad.data - (np.exp(log_p) - target)) < 3 * LIMIT * (np.exp(log_p) + target))
+
+
 # ---- normalization
 
 
@@ -215,6 +235,55 @@ def test_normalization_over_very_many(backend):
         y.backward(np.ascontiguousarray(EQUAL.T))
         assert np.abs(y.data - normalized(rows, 1)).max() < 4e-6
         assert np.abs(t.grad.data).max() < 4 * np.finfo("f4").eps
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", ["near", "far", "farther", "huge", "largest", "tiny", "tiniest"])
+@pytest.mark.parametrize("axis", [0, 1, None, (0, 1)])
+def test_spread_anywhere(kind, axis, backend):
+    x = 1e-22 * far("near", (37, 21)) if kind == "tiniest" else far(kind, (37, 21))
+    x, wide = x.astype("f4"), x.astype("f4").astype("f8")
+    t = Tensor(x, requires_grad=True)
+    with kernels.backend(backend):
+        out = ag.std(t, axis)
+        out.sum().backward()
+        variance = ag.var(x, axis, 0, True).data
+    exact = wide.std(axis, ddof=1)
+    assert off(out.data, exact) < 2 * LIMIT
+    n = x.size if exact.ndim == 0 else x.shape[axis]
+    wanted = (wide - wide.mean(axis, keepdims=True)) / wide.std(axis, ddof=1, keepdims=True) / (n - 1)
+    assert np.abs(t.grad.data - wanted).max() < 5e-6 * np.abs(wanted).max()
+    with np.errstate(over="ignore"):
+        squares = wide.var(axis, keepdims=True).astype("f4")
+    assert variance.shape == squares.shape
+    np.testing.assert_allclose(variance, squares, rtol=3 * LIMIT)
+
+
+@BACKENDS
+def test_spread_that_is_nothing_or_no_number(backend):
+    with kernels.backend(backend):
+        for bad in (math.nan, math.inf):
+            assert np.isnan(ag.std(np.array([1, bad, 2], "f4")).item())
+        for size in (0.0, 1e-30, 1.0, 3e38):
+            t = Tensor(np.full(4, size, "f4"), requires_grad=True)
+            ag.std(t).backward()
+            assert ag.std(t).item() == 0 and (t.grad.data == 0).all()
+        assert ag.std(np.array([2e200, -2e200])).item() == pytest.approx(8**0.5 * 1e200, rel=1e-15)
+        assert ag.var(np.zeros((0, 2), "f4"), 1).shape == (0,)
+
+
+@BACKENDS
+def test_running_averages_of_huge_values(backend):
+    "The averages that evaluation divides by: as far as float32 holds a variance, they hold it."
+    z = np.random.default_rng(0).normal(size=(64, 3))
+    with kernels.backend(backend):
+        for size in (1e-15, 1.0, 1e15, 5e18):
+            layer, x = layers.BatchNorm1d(3, momentum=None, eps=0.0), (size * z).astype("f4")
+            for _ in range(3):
+                layer(Tensor(x))
+            np.testing.assert_allclose(layer.running_var, x.astype("f8").var(0, ddof=1), rtol=2e-6)
+            layer.eval()
+            assert np.abs(layer(Tensor(x)).data.std(0, ddof=1) - 1).max() < 1e-5
 
 
 # ---- norms of gradients
