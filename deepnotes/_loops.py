@@ -267,6 +267,14 @@ FAST = """def run(out{xs}):
 """
 
 
+def _fits(number, operands):
+    "Whether a Python integer lies in the range of the whole numbers that it meets: machine code would wrap it."
+    kinds = [x.dtype for x in operands if isinstance(x, np.ndarray)]
+    dtype = np.result_type(*kinds) if kinds else np.dtype(np.int64)
+    limits = np.iinfo(dtype if dtype.kind in "iu" else np.int64)
+    return limits.min <= number <= limits.max
+
+
 def _compilable(*operands):
     return all(x.dtype.char in "?bBhHiIlLqQfd" and x.dtype.isnative for x in operands if isinstance(x, np.ndarray))
 
@@ -321,7 +329,15 @@ def elementwise_runner(kernel, ground):
             if target is not out:
                 np.copyto(out, target)
 
-    general = planned(ground, prepare, otherwise, static=False)
+    planned_run = planned(ground, prepare, otherwise, static=False)
+
+    def general(out, *operands):
+        for x in operands:
+            if x.__class__ is int and not _fits(x, operands):
+                return kernel.reference(out, *operands)     # numpy refuses it, or compares it as it is
+        return planned_run(out, *operands)
+
+    general.calls = planned_run.calls
     xs = [f"x{i}" for i in range(arity)]
     text = FAST.format(
         xs="".join(f", {x}" for x in xs),
