@@ -11,9 +11,9 @@ import importlib
 # Written by nbdev_export from `version` in settings.ini; edit it there.
 __version__ = "0.1.0"
 
-_MODULES = ("activations", "autograd", "callbacks", "capture", "checkpoints", "comparing", "datasets", "estimators",
-            "exchange", "initialization", "kernels", "layers", "loader", "optimizers", "outputs", "plotting", "schedules",
-            "training")
+_MODULES = ("activations", "autograd", "callbacks", "capture", "checkpoints", "comparing", "convolution", "datasets",
+            "estimators", "exchange", "initialization", "kernels", "layers", "loader", "optimizers", "outputs", "plotting",
+            "schedules", "training")
 _NAMES = {
     "Tensor": "autograd", "no_grad": "autograd", "grad": "autograd", "grad_check": "autograd", "draw": "autograd",
     "backend": "kernels", "show_config": "kernels",

@@ -95,11 +95,12 @@ def _refuse_turned(state, own):
     foreign = isinstance(state, ForeignWeights)
     for name, value in state.items():
         shape = tuple(getattr(value, "shape", ()))
-        square = len(shape) == 2 and shape[0] == shape[1] > 1 and name in own and own[name].shape == shape
-        if square and (foreign or _of_torch(value)):
+        fits = len(shape) > 1 and name in own and own[name].shape == shape
+        doubtful = fits and (shape[0] == shape[1] > 1 if len(shape) == 2 else len(shape) == 4)      # of a Linear, a Conv2d
+        if doubtful and (foreign or _of_torch(value)):
             whose = "PyTorch" if _of_torch(value) else "a file that does not say whose they are"
             raise ValueError(f"load_state_dict: these weights come from {whose}, and {name} of shape {shape} fits either way "
-                             "round: a Linear of PyTorch holds its weight transposed. For weights of PyTorch use "
+                             "round: a Linear of PyTorch holds its weight transposed, a Conv2d with other axes. For weights of PyTorch use "
                              "deepnotes.exchange.from_torch(model, state); for weights in the order of this library, "
                              "load_state_dict(dict(state)) with arrays of numpy. See the chapter Modules, section To disk "
                              "and back.")

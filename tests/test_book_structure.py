@@ -128,5 +128,22 @@ def test_binder_installs_this_library_and_what_its_chapters_import():
     assert {line for line in lines if line and not line.startswith("#")} == {".[sklearn]", "fastcore<2", "myst-nb", "jupyterlab"}
 
 
+@pytest.mark.parametrize("term", [
+    "universal approximation", "zero_grad", "detach", "learning rate", "dead unit", "uncertainty", "temperature", "bias initialization",
+    "overfitting", "scalar loss", "kink", "ReLU", "sigmoid", "tanh", "Jacobian", "multilayer perceptron", "maximum likelihood",
+    "condition number", "gate", "attention", "probe", "early stopping", "gain", "nats"])
+def test_the_glossary_has_what_newcomers_look_up(term):
+    assert re.search(rf"^{re.escape(term)}\n  \S", (NBS / "glossary.md").read_text(encoding="utf-8"), re.M)
+
+
+def test_the_glossary_points_at_sections_that_exist():
+    text = (NBS / "glossary.md").read_text(encoding="utf-8")
+    labels = {label for path in NBS.rglob("*.ipynb") for label in re.findall(r"\((sec-[\w-]+)\)=", path.read_text(encoding="utf-8"))}
+    asked = set(re.findall(r"\{ref\}`([\w-]+)`", text))
+    assert len(asked) > 10 and asked <= labels, asked - labels
+    terms = re.findall(r"^(\S.*)\n  ", text, re.M)
+    assert [t.lower() for t in terms] == sorted({t.lower() for t in terms})
+
+
 def test_generated_pages_are_ignored_by_git():
     assert Path(NBS / "api" / ".gitignore").read_text(encoding="utf-8").split() == ["*.rst"]

@@ -460,7 +460,7 @@ def test_a_number_that_is_changed_between_calls_is_noticed_wherever_python_keeps
     assert [fast(x).item() for _ in range(3)] == [45.0] * 3 and fast.captured, fast.reason
 
 
-def test_numbers_that_a_step_is_given_are_part_of_its_program():
+def test_numbers_texts_and_arrays_of_no_axes_may_be_given_to_a_step():
     def step(x, s, mode="sum"):
         return getattr(dn.Tensor(x), mode)() * s
 

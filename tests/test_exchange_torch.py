@@ -7,6 +7,7 @@ import pytest
 from deepnotes import _safetensors, checkpoints, layers
 from deepnotes._modules import ForeignWeights
 from deepnotes.autograd import Tensor, no_grad
+from deepnotes.convolution import Conv2d
 from deepnotes.exchange import from_torch, to_torch
 
 KINDS = {"0.weight": (4, 4), "0.bias": (4,), "1.weight": (4,), "1.bias": (4,), "1.running_mean": (4,), "1.running_var": (4,),
@@ -88,6 +89,29 @@ def test_each_layer_that_holds_arrays(layer, turned):
     for name, array in layer.state_dict().items():
         linear = turned and array.ndim == 2 and name.endswith("weight")
         assert np.array_equal(theirs[name], array.T if linear else array)
+
+
+def test_a_convolution_has_its_axes_in_another_order():
+    """The definition of PyTorch's conv2d, summed by hand: weight[o, c, a, b] meets x[c, i + a, j + b]."""
+    rng = np.random.default_rng(0)
+    weight, bias, x = rng.normal(size=(3, 3, 3, 3)), rng.normal(size=3), rng.normal(size=(1, 3, 4, 4))
+    model = Conv2d(3, 3, 3, dtype=np.float64, rng=0)
+    from_torch(model, {"weight": weight, "bias": bias})
+    exact = [[[sum(weight[o, c, a, b] * x[0, c, i + a, j + b] for c in range(3) for a in range(3) for b in range(3)) + bias[o]
+               for j in range(2)] for i in range(2)] for o in range(3)]
+    with no_grad():
+        np.testing.assert_allclose(model(Tensor(x)).data[0], exact, rtol=1e-10)
+    back = to_torch(model)
+    assert np.array_equal(back["weight"], weight)
+    with pytest.raises(ValueError, match="Conv2d with other axes"):
+        model.load_state_dict(back)
+    with pytest.raises(ValueError, match="layout says 'transposed' of 'weight'"):
+        from_torch(model, back, layout={"weight": "transposed"})
+    oblong = Conv2d(2, 4, (3, 5), rng=0)
+    assert to_torch(oblong)["weight"].shape == (4, 2, 3, 5)
+    twin = Conv2d(2, 4, (3, 5), rng=1)
+    from_torch(twin, to_torch(oblong))
+    assert np.array_equal(twin.weight.data, oblong.weight.data)
 
 
 def test_every_layer_of_the_library_has_a_rule():

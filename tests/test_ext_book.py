@@ -99,9 +99,9 @@ CHAPTER = notebook(
         "#| label: fig-relu\n#| fig-cap: The rectifier folds **space**.\n#| fig-alt: A line with a kink\n"
         "plt.plot([-1, 0, 1], relu([-1, 0, 1]), 'k')\nplt.xlabel('input');"
     ),
-    code("glue('answer', 6 * 7, display=False)"),
+    code("glue('answer', 6 * 7, display=False)\ntiny = 4.2e-06\nglue('tiny', tiny, display=False)"),
     markdown(
-        "It is {glue}`answer`.\n\n```{exercise} ★ By hand\n:label: ex-hand\nCompute it.\n```\n\n"
+        "It is {glue}`answer`. Off by {glue:text}`tiny:.0e`.\n\n```{exercise} ★ By hand\n:label: ex-hand\nCompute it.\n```\n\n"
         "````{solution} ex-hand\n:class: dropdown\nZero.\n````\n\n"
         "```{prf:theorem} Flat\n:label: thm-flat\nNo depth.\n```\n\n"
         "```{claim} Depth folds space\n:verdict: holds if\n:figure: fig-relu\nIt is {glue}`answer` times so.\n```\n\n"
@@ -203,7 +203,8 @@ def test_numbers_citations_and_glue(book):
     index = re.sub(r"<[^>]+>", "", book.read("index"))
     assert "Goodfellow et al." in index and "Fig. 1.1" in index and "(1.1)" in index and "relu()" in index
     chapter = re.sub(r"<[^>]+>", "", book.read("01_units"))
-    assert "It is 42." in chapter
+    assert "It is 42. Off by 4·10⁻⁶." in chapter
+    assert 'class="pasted-text" title="computed by the book: tiny = 4.2e-06"' in book.read("01_units")
     assert "Exercise 1.1" in chapter and "Theorem 1.1" in chapter
 
 

@@ -25,13 +25,14 @@ SETTINGS = {"git_url": "https://example.org/deepnotes", "branch": "main"}
 
 @pytest.fixture
 def words():
-    return Words(SAID, CITED, {"4.error": "0.012345", "4.word": "'most'"}, PAGE)
+    return Words(SAID, CITED, {"4.error": "0.012345", "4.tiny": "1.9e-07", "4.word": "'most'"}, PAGE)
 
 
 @pytest.mark.parametrize(
     ("text", "plain"),
     [
         ("an error of {glue:text}`4.error:.2f`, {glue:text}`4.word`", "an error of 0.01, most"),
+        ("up to {glue:text}`4.tiny:.0e`", "up to 2·10⁻⁷"),
         ("see {numref}`fig-04-hook` and {eq}`eq-04-nll`", "see Fig. 4.1 and (4.1)"),
         ("{numref}`figure %s <fig-04-hook>`", "figure 4.1"),
         ("{ref}`the rule <sec-04-principle>`; {ref}`sec-04-principle`", "the rule; One principle"),

@@ -177,6 +177,71 @@ def test_normalization_alone_multiplies_squared_gradients_by_pi_over_pi_minus_on
     assert abs(np.mean(growths) - np.pi / (np.pi - 1)) < 0.06
 
 
+def test_which_residual_start_is_better_depends_on_the_rate(digits):
+    "At 0.003 the plain sum is ahead of a factor from zero; at 0.01 it overflows and the factor does not."
+    images, labels, _ = digits
+
+    def end(seed, lr, epochs, **scale):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return fit(around(seed, lambda linear: Residual(linear(), ReLU(), linear(), **scale)), images, labels, epochs, lr, seed)[-1]
+
+    for seed in range(2):
+        assert end(seed, 0.003, 3) < 0.7 * end(seed, 0.003, 3, scale=0.0)
+        assert np.isfinite(end(seed, 0.01, 5, scale=0.0))
+    assert sum(not end(seed, 0.01, 5) < 1 for seed in range(4)) >= 2
+
+
+@pytest.mark.parametrize("bias, law", [(0, 1.467), (1, 1.120), (2, 1.018), (3, 1.001)])
+def test_a_bias_of_batch_norm_lets_the_gradient_grow_less(digits, bias, law):
+    images, labels, _ = digits
+    z = np.linspace(-12, 12, 100_001)
+    density, passed = np.exp(-(z**2) / 2), np.maximum(z + bias, 0)
+    variance = np.average(passed**2, weights=density) - np.average(passed, weights=density) ** 2
+    assert abs(np.average(z > -bias, weights=density) / variance - law) < 1e-3
+    model, seen, h = MLP(64, [128] * 31, 10, norm="batch", rng=0), [], Tensor(images[:200])
+    for module in model:
+        if isinstance(module, BatchNorm1d):
+            module.bias.data[...] = bias
+        h = module(h)
+        if isinstance(module, Linear):
+            h.retain_grad()
+            seen.append(h)
+    cross_entropy(h, labels[:200]).backward()
+    sizes = [np.mean(t.grad.numpy() ** 2) for t in seen[5:-1]]
+    assert -0.03 < (sizes[0] / sizes[-1]) ** (1 / (len(sizes) - 1)) - law < 0.08
+
+
+def test_a_sum_keeps_the_angles_that_hes_stack_loses(digits):
+    images, _, _ = digits
+
+    def mean_cosine(model):
+        with no_grad():
+            h = model[:-1](Tensor(images[:300])).numpy()
+        unit = h / np.linalg.norm(h, axis=1, keepdims=True)
+        return (np.sum(unit.sum(0) ** 2) - 300) / 300 / 299
+
+    stacks = [mean_cosine(MLP(64, [32] * 31, 10, weight_init=initialization.he_normal, rng=seed)) for seed in range(3)]
+    sums = {scale: [mean_cosine(around(seed, lambda linear, s=scale: Residual(linear(), ReLU(), linear(), scale=s))) for seed in range(3)]
+            for scale in (0.0, 1.0)}
+    assert np.median(stacks) > 0.9 and max(sums[0.0]) < 0.2 and np.median(sums[1.0]) < 0.8
+
+
+def test_windows_know_what_a_neighborhood_is(digits):
+    """On two splits: ahead of the dense network of its size, and of itself on shuffled pixels; level with ten times as many weights."""
+    from deepnotes.convolution import Conv2d, MaxPool2d
+    from deepnotes.optimizers import Adam
+
+    space = {"np": np, "load_digits": load_digits, "Tensor": Tensor, "Conv2d": Conv2d, "MaxPool2d": MaxPool2d, "Adam": Adam,
+             "labels": digits[1], "accuracy": accuracy, "cross_entropy": cross_entropy, **{n: getattr(layers, n) for n in layers.__all__}}
+    for start in ("def windowed", "def test_accuracy("):
+        (cell,) = [c for c in code_cells("06_layers") if start in c]
+        exec(cell.split("\n\n\nscores =")[0], space)
+    scores = {name: np.mean([space["test_accuracy"](*rival, split, 0.01) for split in range(2)]) for name, rival in space["rivals"].items()}
+    large, small, windows, shuffled = scores.values()
+    assert windows > small and windows > shuffled + 1 and windows > large - 2
+
+
 def test_learned_parameters_alone_do_not_make_the_network(digits):
     _, labels, raw = digits
     trained, fresh = (MLP(64, [64], 10, norm="batch", rng=seed) for seed in (0, 1))

@@ -20,15 +20,14 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"comparing", "compiler", "_checks", "_doors", "_safetensors"},
-    {"_loops"},
-    {"_rows"},
+    {"comparing", "compiler", "_doors", "_safetensors"},
+    {"_checks"},
     {"kernels"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},
     {"modules", "_modules"},
     {"layers", "data_start"},
-    {"optimizers"},
+    {"optimizers", "convolution"},
     {"schedules"},
     {"capture"},
     {"training"},

@@ -24,7 +24,12 @@ EQUIVALENT = ROOT / "tests" / "equivalent_mutants.json"
 #: which tests answer for which module; a module is a path below deepnotes/ without its ending
 WATCHED = {
     "training/trainer": ["test_training.py", "test_training_loop.py", "test_data_doors.py", "test_life.py"],
-    "capture": ["test_capture.py", "differential"],
+    "capture/judge": ["test_capture.py", "differential"],
+    "capture/reach": ["test_capture.py", "test_capture_python.py"],
+    "capture/record": ["test_capture.py", "test_capture_numbers.py", "differential"],
+    "capture/captured": ["test_capture.py", "test_capture_numbers.py"],
+    "capture/fuse": ["test_capture.py", "differential"],
+    "capture/numbers": ["test_capture_numbers.py"],
     "training/checkpoints": ["test_files.py", "test_checkpoints.py", "test_golden.py", "test_copies.py"],
     "training/loader": ["test_training_loop.py", "test_golden.py", "test_data_doors.py"],
     "training/callbacks": ["test_training.py", "test_training_loop.py", "test_data_doors.py"],
@@ -32,7 +37,9 @@ WATCHED = {
     "autograd/tape": ["test_autograd.py", "test_autograd_ops.py", "test_backprop_chapter.py"],
     "autograd/operations": ["test_autograd_ops.py", "test_autograd.py", "test_numbers.py"],
     "outputs": ["test_outputs.py", "test_outputs_chapter.py"],
-    "kernels": ["test_kernels.py", "test_kernels_chapter.py", "test_sums.py"],
+    "kernels/sums": ["test_kernels.py", "test_kernels_chapter.py", "test_sums.py"],
+    "kernels/gather": ["test_kernels.py", "test_sums.py"],
+    "kernels/losses": ["test_outputs.py", "test_outputs_chapter.py"],
 }
 COMPARE = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "is": "is not", "is not": "is",
            "in": "not in", "not in": "in"}

@@ -1,7 +1,7 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | update | book | pdf | test | test-web | test-student | test-lowest | test-bare | test-older-cpu
-    python tools/tasks.py check | serve | lab | bench | dist | lock | clean
+    python tools/tasks.py env | export | update | book | web | pdf | test | test-web | test-student | test-lowest | test-bare
+    python tools/tasks.py test-older-cpu | check | serve | lab | bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
 held to constraints.txt (DEEPNOTES_UNPINNED=1 leaves the pins out), and made anew when a run was cut off half-way.
@@ -25,6 +25,7 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 STAMP = VENV / ".deepnotes-environment"
 OLDEST = (3, 11)
 HTML = ROOT / "_build" / "html"
+WEB = ROOT / "_build" / "web"  # the same with code that runs in the page
 
 
 def say(text):
@@ -327,6 +328,20 @@ def remember_what_the_book_ran(before):
     remember({**passed_chapters(), **whole})
 
 
+def web():
+    """The full site: a copy of the built book, in which the pages' code runs. It is put in place when it is whole."""
+    part, wheels = WEB.with_name("web.part"), ROOT / ".cache" / "wheel"
+    for folder in (part, wheels):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools packs modules that an earlier build left there
+    run(BIN / "python", "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", wheels, ROOT)
+    shutil.copytree(HTML, part)
+    run(BIN / "python", ROOT / "tools" / "web.py", part, next(wheels.glob("*.whl")))
+    shutil.rmtree(WEB, ignore_errors=True)
+    part.rename(WEB)
+    say(f"the full site is in {WEB} (`make serve` shows it; browsers run no code in pages opened as files)")
+
+
 def find_browser():
     """Chromium's program: DEEPNOTES_CHROMIUM, one on the PATH, or what Playwright fetches for itself (None)."""
     found = os.environ.get("DEEPNOTES_CHROMIUM") or next(
@@ -369,6 +384,10 @@ def test_web(arguments):
     files = [ROOT / "tests" / "web" / name for name in ("drive_figures.py", "print_pages.py")]
     run(BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
     run(BIN / "python", ROOT / "tests" / "web" / "audit.py", HTML, *arguments)
+    if WEB.exists():
+        run(BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests" / "web" / "run_cells.py")
+    else:
+        say("cells that run in the page were not tried: they are in the site that `make web` makes")
 
 
 def serve(port):
@@ -377,7 +396,8 @@ def serve(port):
     import functools
     import http.server
 
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(HTML))
+    site = WEB if WEB.exists() and (WEB / "index.html").stat().st_mtime >= (HTML / "index.html").stat().st_mtime else HTML
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:
@@ -442,8 +462,8 @@ def clean():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = ["env", "export", "update", "book", "pdf", "test", "test-web", "test-student", "test-lowest", "test-bare", "test-older-cpu",
-             "check", "serve", "lab", "bench", "dist", "lock", "clean"]
+    tasks = ["env", "export", "update", "book", "web", "pdf", "test", "test-web", "test-student", "test-lowest", "test-bare",
+             "test-older-cpu", "check", "serve", "lab", "bench", "dist", "lock", "clean"]
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
     options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
@@ -460,13 +480,17 @@ def main():
     environment()
     # The networks of the book are small: one BLAS thread trains them faster than several that wait for each other,
     # and sums in one order, so that numbers come out the same on every run. Benchmarks set their own threads.
-    if task in ("book", "test"):
+    if task in ("book", "web", "test"):
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if task == "export":
         export()
     elif task == "book":
         export()
         book()
+    elif task == "web":
+        export()
+        book()
+        web()
     elif task == "pdf":
         pdf(rest)
     elif task == "test":

@@ -11,9 +11,11 @@ Each module here does one thing and can be read alone:
 ``api``         one reference page per module, and links between a docstring and the section it was born in
 ``bibliography``  entries labeled by author and year
 ``finish``      the last pass over what was written: code that fits, weight, names, descriptions (with ``code``, ``cards``)
+``numbers``     a number that a cell computed, written as prose, with where it comes from
 ``offline``     no page loads anything from another host
 ``paper``       what `make pdf` prints, and the entries of the download menu
 ``overview``    the index of exercises, and the table of claims with their verdicts
+``live``        what a page's cells need in order to run in the browser
 ``student``     a notebook to work in for each chapter, and the buttons that open it; ``words`` makes its text plain
 ``status``      the table of run times and versions
 """
@@ -32,7 +34,9 @@ from . import (
     figures,
     finish,
     formulas,
+    live,
     notebooks,
+    numbers,
     offline,
     overview,
     settings,
@@ -52,12 +56,14 @@ def setup(app: Sphinx) -> dict[str, Any]:
         notebooks,
         figures,
         formulas,
+        numbers,
         finish,
         offline,
         overview,
         status,
         student,
+        live,
     ):
         part.setup(app)
     # Bump env_version when what is stored on the environment changes shape: old builds are then read afresh.
-    return {"version": "1", "env_version": 1, "parallel_read_safe": False, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 2, "parallel_read_safe": False, "parallel_write_safe": True}

@@ -37,7 +37,8 @@ READY = """async () => {
   window.dispatchEvent(new Event("beforeprint"));  // now, so that what it opens is drawn before the printing
   if (window.MathJax && MathJax.startup && MathJax.startup.promise) await MathJax.startup.promise;
   await document.fonts.ready;
-  await Promise.all([...document.images].map((e) => e.decode().catch(() => 0)));
+  const come = (e) => e.complete || new Promise((r) => { e.onload = e.onerror = r; });
+  await Promise.all([...document.images].map(come));
   for (const e of document.querySelectorAll(".dn-widget")) e.scrollIntoView();
   await new Promise((r) => setTimeout(r, 300));
 }"""

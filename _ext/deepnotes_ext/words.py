@@ -15,6 +15,8 @@ from pathlib import Path
 from pybtex.database import parse_file
 from sphinx.environment import BuildEnvironment
 
+from .numbers import as_prose
+
 ROLE = re.compile(r"\{([a-z]+(?::[a-z]+)?)\}`([^`]+)`")
 TARGET = re.compile(r"(?P<title>.*?)\s*<(?P<label>[^>]+)>", re.DOTALL)
 FENCE = re.compile(r"(`{3,}|:{3,})\{([\w-]+)\} ?(.*)$")
@@ -119,7 +121,7 @@ class Words:
             value = ast.literal_eval(self.glued[name])
         except (ValueError, SyntaxError):
             value = self.glued[name]
-        return format(value, spec) if spec and isinstance(value, int | float) else str(value)
+        return as_prose(format(value, spec) if spec and isinstance(value, int | float) else str(value))
 
     def _cite(self, role: str, target: str) -> str:
         found = [self.cited.get(key.strip(), (key.strip(), "")) for key in target.split(",")]

@@ -19,7 +19,7 @@
   const row = D.row(stage);
   const P = D.plot(row, {
     label: "The unit and its derivative",
-    title: "the unit and its slope",
+    title: "thick: f(z) · dotted: slope f′(z)",
     x: [-5, 5],
     y: [-2, 4],
     xlabel: "pre-activation z",
@@ -27,7 +27,7 @@
   });
   const Q = D.plot(row, {
     label: "Signal and gradient by layer",
-    title: "through the layers",
+    title: "thick: signal → · dotted: ← gradient",
     ylog: true,
     xlabel: "layer",
     height: 290,
@@ -40,7 +40,10 @@
     min: -5,
     max: 5,
     step: 0.1,
-    get: () => [z, -2],
+    get: () => {
+      const f = UNITS[unit.value].f(z, par.value); // on the curve, as far as the drawing shows it
+      return [z, Math.max(-2, Math.min(4, f))];
+    },
     put: (v) => {
       z = v;
       draw();
@@ -82,7 +85,6 @@
       P.dot(z, u.f(z, a), i ? "dn-f1" : "dn-f0", 5);
       P.dot(z, u.d(z, a), i ? "dn-f1" : "dn-f0", 3.5);
     }
-    P.text(-4.8, 3.5, "thick: f(z) · dotted: slope f′(z)");
     P.end();
     const all = runs
       .flatMap((r) => r.mf.q.concat(r.mf.grad))
@@ -98,7 +100,6 @@
       Q.line(pts(mf.grad), c + " dn-short");
       for (const [l, v] of pts(mf.q)) Q.dot(l, v, i ? "dn-f1" : "dn-f0", 2.6);
     }
-    Q.text(0, 1, "thick: signal → · dotted: ← gradient", "", { dx: 6, y: Q.m.t + 14 });
     Q.end();
     table.replaceChildren();
     const head = D.h("tr", {}, table);

@@ -91,7 +91,7 @@
     const row = D.row(stage);
     const P = D.plot(row, {
       label: "Points, truth and fit",
-      title: "the fit",
+      title: "line: fit · dashed: truth · small: validation",
       x: [-1, 1],
       y: [-2.6, 2.6],
       height: 280,
@@ -99,7 +99,7 @@
     });
     const Q = D.plot(row, {
       label: "Mean squared error by degree",
-      title: "mean squared error",
+      title: "error · solid: training · dashed: validation",
       x: [0, TOP],
       ylog: true,
       height: 280,
@@ -137,7 +137,6 @@
       valid.x.forEach((v, i) => P.dot(v, valid.y[i], "dn-f1 dn-faint", 2));
       P.curve((v) => predict(w, v), "dn-c0");
       train.x.forEach((v, i) => P.dot(v, train.y[i], "dn-f0", 4));
-      P.text(-1, 2.6, "line: fit · dashed: truth · small: validation", "", { dx: 6, dy: 14 });
       P.end();
       Q.begin(null, [1e-3, 10]);
       Q.line(
@@ -157,7 +156,6 @@
       );
       Q.dot(k, err[k].train, "dn-f0", 5);
       Q.dot(k, err[k].valid, "dn-f1", 5);
-      Q.text(0, 10, "solid: training · dashed: validation", "", { dx: 6, dy: 14 });
       Q.end();
       say(
         `Degree ${k}: training error ${D.fmt(err[k].train)}, validation error ${D.fmt(err[k].valid)} (noise alone: ${D.fmt(noise.value ** 2)}). ` +

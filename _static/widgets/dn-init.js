@@ -127,8 +127,8 @@
     });
     const row = D.row(stage),
       o = { ylog: true, xlabel: "layer", height: 270 };
-    const P = D.plot(row, { ...o, label: "Size of the activations by layer", title: "size of the activations →" });
-    const Q = D.plot(row, { ...o, label: "Size of the gradient by layer", title: "← size of the gradient" });
+    const P = D.plot(row, { ...o, label: "Size of the activations by layer", title: "size of the activations → · dashed: theory" });
+    const Q = D.plot(row, { ...o, label: "Size of the gradient by layer", title: "← size of the gradient · dashed: theory" });
     const say = D.say(stage);
 
     function draw() {
@@ -160,11 +160,9 @@
           cls,
         );
         sim[k].forEach((v, l) => plot.dot(l, v, dot, 3));
-        plot.text(0, 1, "dots: 64 units · dashed: theory", "", { dx: 6, y: plot.m.t + 14 });
         plot.end();
       });
-      const gone = (v) => (v === 0 ? "exactly 0" : D.fmt(v, 2)),
-        verdict = (v) => (v < 0.01 ? "vanishes" : v > 100 ? "explodes" : "keeps its size within a factor of 100");
+      const gone = (v) => (v === 0 ? "exactly 0" : D.fmt(v, 2));
       say(
         `${names[unit.value]}, s = ${D.fmt(c.scale)}: after ${N} layers the signal ${verdict(sim.act[N])} (${gone(sim.act[N])}); ` +
           `the gradient that reaches the input ${verdict(sim.grad[0])} (${gone(sim.grad[0])}; infinitely wide layers: ${gone(th.grad[0])}).`,
@@ -172,6 +170,12 @@
     }
     return draw;
   }
-  Object.assign(explorer, { simulate, theory, weights });
+  /** What became of a size that was 1: kept means kept within a factor of 2. */
+  function verdict(v) {
+    if (v < 0.01) return "vanishes";
+    if (v > 100) return "explodes";
+    return v < 0.5 ? "shrinks" : v > 2 ? "grows" : "keeps its size";
+  }
+  Object.assign(explorer, { simulate, theory, weights, verdict });
   (window.dnWidgets = window.dnWidgets || {})["initialization-explorer"] = explorer;
 })();

@@ -37,19 +37,18 @@
   });
   const table = D.h("table", { class: "dn-table" }, D.h("div", { class: "dn-wide" }, stage));
   const say = D.say(stage);
-  for (const plot of [P, Q])
-    plot.handle({
-      label: "logit z",
-      min: -8,
-      max: 8,
-      step: 0.1,
-      get: () => [z, plot === P ? 0 : -2],
-      put: (v) => {
-        z = v;
-        logit.value = v;
-        draw();
-      },
-    });
+  P.handle({
+    label: "logit z",
+    min: -8,
+    max: 8,
+    step: 0.1,
+    get: () => [z, 0],
+    put: (v) => {
+      z = v;
+      logit.value = v;
+      draw();
+    },
+  });
   function draw() {
     const y = +target.value,
       shown = keys.map((k, i) => ({ k, i, ...PAIRS[k] })).filter(({ i }) => on[i].checked);

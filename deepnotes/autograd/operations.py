@@ -144,7 +144,7 @@ def clip(x, min=None, max=None):
             "clip: expected min, max or both, got neither (chapter Operations and their gradients, section Ties and kinks)"
         )
     x = as_tensor(x, "clip")
-    ends = [type(_number(end, "clip"))() if _is_number(end) else end for end in (min, max) if end is not None]
+    ends = [_number(end, "clip").__class__() if _is_number(end) else end for end in (min, max) if end is not None]
     _, dtype = _promote("clip", [x, *ends], "same")  # the number 0 of its type stands for each number
     if dtype.kind == "f":
         least, most = -math.inf, math.inf

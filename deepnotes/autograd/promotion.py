@@ -31,7 +31,7 @@ def _common_dtype(operands, result):
     floats = [d for d in dtypes if d.kind == "f"]
     if floats:
         return floats[0] if len(floats) == 1 else np.result_type(*floats)
-    numbers = {type(x) for x in operands if not isinstance(x, Tensor)}
+    numbers = {x.__class__ for x in operands if not isinstance(x, Tensor)}      # as isinstance sees them
     if result == "float" or result != "bool" and builtins.float in numbers:
         return float32
     dtype = np.result_type(*dtypes) if dtypes else np.dtype(bool)

@@ -102,6 +102,8 @@ def _as_array(data, dtype=None, what="Tensor"):
     "An ndarray of a dtype that the library computes with; shares memory whenever that is possible"
     if dtype is not None:
         dtype = np.dtype(dtype)
+    if isinstance(data, float | int) and type(data) is not data.__class__:
+        data = data.__class__(data)         # what stands for a number while a step is recorded
     if isinstance(data, Tensor):
         array = data._data
     elif isinstance(data, np.ndarray | np.generic) or hasattr(data, "__array__"):

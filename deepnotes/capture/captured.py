@@ -16,6 +16,7 @@ import numpy as np
 from ..autograd.tape import Tensor
 from .epochs import Run
 from .reach import GONE, NUMBERS, Opaque, Watch, held
+from .numbers import is_number
 from .record import Plan, is_constant
 from ..compiler.life import Interrupts, own_lock
 
@@ -49,6 +50,48 @@ def _own_step(step, memo):
     return twin
 
 # %% ../../nbs/library/capture/captured.ipynb #9a2de174
+def _within(most, table, key, make):
+    "An entry of a table that holds so many of them, the oldest giving way to a new one."
+    if key not in table:
+        table[key] = make()
+        if len(table) > most:
+            del table[next(iter(table))]
+    return table[key]
+
+
+class _Family:
+    """Plans for inputs of which only the numbers differ.
+
+    A plan that has been recorded for one number becomes one for all when another comes (`pending`). One program is not
+    always enough: where the step decides on its numbers, each way it goes has its own.
+    """
+
+    def __init__(self):
+        self.programs, self.pending, self.hopeless = [], None, False
+
+    def plan(self, inputs):
+        "A program that is the step for these numbers, or the plan that is becoming one; None if there is neither."
+        self.settle()
+        numbers = tuple(filter(is_number, inputs))
+        plan = next((plan for plan in self.programs if plan.fits(numbers)), None)
+        if plan is not None:
+            if plan.stale() is None:
+                return plan
+            self.programs.remove(plan)
+        if self.pending is not None and self.pending.takes_numbers():
+            self.pending.renumber(inputs)
+            return self.pending
+        return None
+
+    def settle(self):
+        "Keep a program that came of the pending plan, and give up where none can."
+        plan = self.pending
+        if plan is not None and (plan.program is not None or plan.reason is not None):
+            self.pending, self.hopeless = None, self.hopeless or plan.varies and plan.program is None
+            if plan.varies and plan.program is not None:
+                self.programs.append(plan)
+
+
 class Captured(Opaque):
     """A training step that runs as machine code once it has been seen twice; made by `capture`.
 
@@ -75,7 +118,8 @@ class Captured(Opaque):
             self.parameters = list(inspect.signature(step).parameters.values())
         except (TypeError, ValueError):
             self.parameters = []
-        self._plans, self._last, self._lock, self._numbers = {}, None, own_lock(self), {}
+        self._plans, self._last, self._lock = {}, None, own_lock(self)
+        self._numbers, self._families = {}, {}
         self._walked = None
 
     def _walk(self):
@@ -137,8 +181,23 @@ class Captured(Opaque):
             if name is not None:
                 plan = self._plans[key] = self._anew(plan, name, inputs)
         if plan is None:
-            plan = self._first_plan(key, inputs)
+            plan = self._for_numbers(key, inputs) or self._first_plan(key, inputs)
         self._last = plan
+        return plan
+
+    def _family(self, key, inputs):
+        "What is known of inputs of which only the numbers differ; None where there are no numbers."
+        if not any(map(is_number, inputs)):
+            return None
+        kind = tuple(k[0] if is_number(x) else k for k, x in zip(key, inputs, strict=True))
+        return _within(32, self._families, kind, _Family)
+
+    def _for_numbers(self, key, inputs):
+        "A plan that takes numbers as inputs, or is about to; None if there is none."
+        family = self._family(key, inputs)
+        plan = family and family.plan(inputs)
+        if plan is not None and plan.program is None:               # it is no longer the plan of the numbers that came first
+            self._plans = {k: other for k, other in self._plans.items() if other is not plan}
         return plan
 
     def _first_plan(self, key, inputs):
@@ -149,7 +208,11 @@ class Captured(Opaque):
             plan.reason = (f"the number that it is given is another one again ({', '.join(map(repr, numbers))}), after "
                            f"{PROGRAMS} that a program was recorded for; a number that changes can be given as an array of one element")
             return plan
-        self._numbers[alike] = self._numbers.get(alike, 0) + bool(numbers)
+        if numbers:
+            self._numbers[alike] = _within(32, self._numbers, alike, int) + 1
+        family = self._family(key, inputs)
+        if family is not None and not family.hopeless and len(family.programs) < PROGRAMS:
+            family.pending = plan
         self._plans[key] = plan
         if len(self._plans) > 32:                                   # shapes that do not come again, say
             del self._plans[next(iter(self._plans))]
@@ -170,9 +233,10 @@ class Captured(Opaque):
         Parameters
         ----------
         *inputs : Tensor or ndarray, or Python numbers
-            What the step takes, by position. Arrays are copied into fixed buffers. A number, and an array of no axes, is part of
-            the program: another value is recorded anew, and after eight of them other values run in Python. Give a number
-            that changes as an array of one element.
+            What the step takes, by position. Arrays are copied into fixed buffers. A number that the step computes with stays an
+            input of the program; where Python code decides on it, each way has a program of its own. A number of which more must
+            be known, a text, and an array of no axes are part of the program: another one is recorded anew, and after eight of
+            them others run in Python. Such a number can be given as an array of one element.
 
         Returns
         -------

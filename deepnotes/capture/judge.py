@@ -117,6 +117,11 @@ class Trial:
                 if a.tobytes("A") != after.tobytes("A"):
                     self.refuse(a, watch)
 
+    def set_back(self):
+        "Memory as it stood before the step, where the launches known then write."
+        for a, before in self.copies.values():
+            a[...] = before
+
     @contextlib.contextmanager
     def again(self, launches, match):
         "Memory as it stood before the step; behind the block it stands as the step left it, which is what comes in."

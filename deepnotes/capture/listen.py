@@ -6,6 +6,7 @@
 __all__ = ['Seen', 'look', 'kind_of', 'Listener']
 
 # %% ../../nbs/library/capture/listen.ipynb #3a87e0b1
+import builtins
 import collections
 import functools
 import gc
@@ -29,13 +30,13 @@ def _module(frame):
 
 def _looked(what):
     "Tell the recording that code outside the library has numpy read or write an array of the step."
-    context, frame = kernels._context.get(), sys._getframe(2)
+    launches, frame = kernels.listening(), sys._getframe(2)
     while frame is not None and _module(frame) == "numpy":
         frame = frame.f_back
-    if what in _HARMLESS or context is None or context.launches is None or frame is None or _module(frame) == "deepnotes":
+    if what in _HARMLESS or launches is None or frame is None or _module(frame) == "deepnotes":
         return
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    context.launches.peeks.append(f"numpy works on an array outside launches ({what} in {frame.f_code.co_name}, line "
+    launches.peeks.append(f"numpy works on an array outside launches ({what} in {frame.f_code.co_name}, line "
                                   f"{frame.f_lineno}{f': `{line}`' if line else ''}): its result would stay what it was at the "
                                   "recording")
 
@@ -133,11 +134,38 @@ def _harmless_call(function):
     return isinstance(holder, (*_VALUES, Tensor, types.GeneratorType)) or type(holder).__name__.endswith("iterator")
 
 # %% ../../nbs/library/capture/listen.ipynb #2492e535
+_GENERIC = set("len isinstance issubclass getattr setattr hasattr callable iter next max min sum abs round pow divmod sorted any all "
+               "id hash repr".split())
+_CONTAINERS = (list, tuple, dict, set, collections.deque, type({}.keys()), type({}.values()), type({}.items()), Tensor)
+_MAKERS = (bool, int, float, list, tuple, dict, set, range, enumerate, zip, map, filter, reversed, slice, object, super, property)
+
+
+def _takes_numbers(function):
+    "Whether a function written in C asks a number for what it needs by Python's protocols alone."
+    holder, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
+    if holder is None or isinstance(holder, types.ModuleType):
+        return name in _GENERIC and getattr(function, "__module__", "") == "builtins"
+    return isinstance(holder, (*_CONTAINERS, types.GeneratorType))
+
+
+def _asks_for_types(code, space):
+    "Whether code names what looks at the very type of a number: `type`, or a class or module of Python not known to do without."
+    for name in code.co_names:
+        value = space.get(name, getattr(builtins, name, None))
+        python = isinstance(value, type) and (kind_of(value.__module__) == "python" and value not in _MAKERS
+                                              and not issubclass(value, BaseException))
+        if name == "__class__" or python or isinstance(value, types.ModuleType) and kind_of(value.__name__) == "python" and (
+                value.__name__ not in {*_PURE_LIBRARY, "numpy", "math"}):
+            return True
+    return any(isinstance(k, str) and "%" in k for k in code.co_consts)          # "%f" % number
+
+
 class Listener:
     "While it is entered: which Python code outside the library runs in this thread, and what it calls."
 
     def __init__(self):
         self.codes, self.trouble = {}, None
+        self.numbers_leave = False                              # to where one that only stands for a number may not do
 
     def __enter__(self):
         self.before = sys.getprofile()
@@ -164,17 +192,24 @@ class Listener:
         if kind == "ours":
             return
         if event == "c_call":
-            if kind == "user" and self.trouble is None and not _harmless_call(called):
-                self.complain(frame, getattr(called, "__qualname__", repr(called)))
+            if kind == "user":
+                self.numbers_leave = self.numbers_leave or not _takes_numbers(called)
+                if self.trouble is None and not _harmless_call(called):
+                    self.complain(frame, getattr(called, "__qualname__", repr(called)))
         elif kind == "user":
             self.codes[frame.f_code] = frame.f_globals
             for name in _BUFFERS.intersection(frame.f_code.co_names):
                 self.complain(frame, name)
         elif frame.f_back is not None and kind_of(frame.f_back.f_globals.get("__name__") or "") == "user":
             module = frame.f_globals.get("__name__") or ""
+            self.numbers_leave = self.numbers_leave or module not in _PURE_LIBRARY
             files = frame.f_code.co_name.startswith(("save", "load", "from", "mem"))
             if files if module.split(".")[0] in ("numpy", "scipy") else module not in _PURE_LIBRARY:
                 self.complain(frame.f_back, f"{module}.{frame.f_code.co_name}")
+
+    def takes_numbers(self):
+        "Whether what ran would have done the same with objects that only stand for its numbers."
+        return not self.numbers_leave and not any(_asks_for_types(code, space) for code, space in self.codes.items())
 
     def complain(self, frame, what):
         if self.trouble is None:

@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from .. import kernels
-from ..compiler.cache import INDEX, NATIVE, array_type, assembled, compiled_function, native
+from ..compiler.cache import INDEX, NATIVE, array_type, assembled, native
+from ..compiler.loops import compiled_function
 
 # %% ../../nbs/library/capture/program.ipynb #e358315c
 DRIVER = """
@@ -115,7 +115,7 @@ def loop_for(function, *signature, apart=False):
     "The machine code of one of these functions for arguments of the given types, `apart` if they never overlap."
     key = function, signature
     if key not in _compiled:
-        _compiled[key] = compiled_function(kernels, function, np.dtype(np.float64), signature, apart)
+        _compiled[key] = compiled_function(function, np.dtype(np.float64), signature, apart)
     return _compiled[key]
 
 
@@ -188,7 +188,8 @@ def advance_call(at):
     return loop_for(advance, _INDEXES), [at]
 
 # %% ../../nbs/library/capture/program.ipynb #4f43b539
-_NUMBERS = {"float64": np.dtype(np.float64), "int64": np.dtype(np.int64), "boolean": np.dtype(np.int64)}
+_NUMBERS = {"float64": np.dtype(np.float64), "int64": np.dtype(np.int64), "boolean": np.dtype(np.int64),
+            "bool": np.dtype(np.int64)}
 
 
 def address(x):
@@ -203,15 +204,18 @@ class Program:
     calls : list of tuple
         `(loop, arguments)` or `(loop, arguments, expected)`. Where a loop takes a number and the argument is a
         one-element array, the number is read from it each time. `expected` is what the loop should return.
+    cells : dict
+        One-element arrays to read numbers from that are arguments, by the `id` of those numbers.
     """
 
-    def __init__(self, calls):
+    def __init__(self, calls, cells=None):
         driver()
         lines, words, self.of, self.kept = [], [], [], [calls]
         for number, (loop, args, *expected) in enumerate(calls):
             entry, kinds = native[loop]
             start = len(words)
             for x, kind in zip(args, kinds, strict=True):
+                x = cells.get(id(x), x) if cells else x
                 if kind == "matrix":
                     words += [address(x), *x.shape, *x.strides]
                 elif isinstance(kind, int):
@@ -245,9 +249,9 @@ class Program:
         self.calls = np.array(rows, np.int64).reshape(-1, 4)
 
     @classmethod
-    def of_parts(cls, parts):
+    def of_parts(cls, parts, cells=None):
         "A program of lists of calls, each of which `part` runs alone."
-        program = cls([call for calls in parts for call in calls])
+        program = cls([call for calls in parts for call in calls], cells)
         program.ends = np.cumsum([len(calls) for calls in parts])
         return program
 

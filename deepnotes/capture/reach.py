@@ -231,6 +231,15 @@ class Watch:
         self.entries.append((holder, key, held(holder, key)))
         self.labels[id(holder)] = path
 
+    def put_back(self, stands, plain):
+        "Where something is kept that only stands for what it should be, put that."
+        for holder, key, value in self.entries:
+            if stands(value):
+                if isinstance(holder, dict | list):
+                    holder[key] = plain(value)
+                else:
+                    setattr(holder, "cell_contents" if key is None else key, plain(value))
+
     def arrays(self):
         return {id(a): a for x in self.seen.values() for a in [x._data if isinstance(x, Tensor) else x]
                 if isinstance(a, np.ndarray) for a in [owner(a)]}.values()

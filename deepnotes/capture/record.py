@@ -18,21 +18,27 @@ from .fuse import rewritten
 from .judge import Match, Trial, check_sources
 from .listen import Listener, Seen, look
 from .lower import Uncapturable
+from .numbers import Given, alike, is_number, stands_for_number, unmarked
 from .program import Program
 from .reach import NUMBERS
 from .show import Joined, Line, Names, step_source
 from ..compiler.life import Interrupts, own_lock
 
 # %% ../../nbs/library/capture/record.ipynb #8fc85945
-def program_of(lines):
-    "The program of some lines: its parts."
+def program_of(lines, cells):
+    "The program of some lines: its parts. `cells` are read for numbers that change."
     parts = [line.calls() for line in lines]
+    for line, calls in zip(lines, parts, strict=True):
+        arguments = {id(x) for _, args, *_ in calls for x in args}
+        for x in [x for launch in line.launches for x in launch.operands if id(x) in cells]:
+            if id(x) not in arguments:
+                raise Uncapturable(f"the loop of `{line.name}` does not take the number {x!r} as an argument")
     try:
-        return Program.of_parts(parts)
+        return Program.of_parts(parts, cells)
     except ValueError:
         for line, calls in zip(lines, parts, strict=True):
             try:
-                Program(calls)
+                Program(calls, cells)
             except ValueError as error:
                 raise Uncapturable(f"`{line.name}` cannot be a call: {error}") from None
         raise
@@ -64,6 +70,11 @@ class _Looking:
 looking = _Looking()
 
 # %% ../../nbs/library/capture/record.ipynb #f980600b
+def _is_exact(x):
+    "Whether a number is the same as a float64, in which programs take it."
+    return not isinstance(x, int) or -2**53 <= x <= 2**53
+
+
 class Plan:
     "A step for inputs of given shapes: recorded twice, then a program."
 
@@ -72,9 +83,33 @@ class Plan:
         self.arguments = [x if is_constant(x) else np.empty(x.shape, x.dtype) if isinstance(x, np.ndarray)
                           else Tensor(np.empty(x.shape, x.dtype), x.requires_grad) for x in inputs]
         self.buffers = [x._data if isinstance(x, Tensor) else x for x in self.arguments if not is_constant(x)]
+        self.numbers = tuple(filter(is_number, inputs))
+        self.varies, self.cells, self.texts, self.given = False, [], {}, None       # whether it is for other numbers, too; where they go
         self.recordings, self.watch, self.single, self.tries, self.why = [], None, True, 3, None
         self.clean = lambda: False              # whether the last recording left no trace in Python; looked up if asked
         self.runs, self.short = 0, 0            # how often the program ran; how many before it did so less than WORTH times
+
+    def takes_numbers(self):
+        "Whether the step, as the last recording saw it, can be given what stands for numbers."
+        listener = self.recordings[-1][-1] if self.recordings else None
+        return isinstance(listener, Listener) and listener.takes_numbers()
+
+    def renumber(self, inputs):
+        "Take other numbers for the next recording, and make them inputs of the program."
+        self.varies, self.numbers = True, tuple(filter(is_number, inputs))
+        self.arguments = [x if is_constant(x) else mine for x, mine in zip(inputs, self.arguments, strict=True)]
+
+    def fits(self, numbers):
+        "Whether the program is the step for these numbers; they stand in its cells then."
+        try:
+            values = [form(numbers) for form, *_ in self.cells] if self.given.hold(numbers) else None
+        except Exception:                       # the step raises as well, where it gets to that
+            return False
+        if values is None or not all(type(x) is kind and _is_exact(x) for x, (_, kind, _) in zip(values, self.cells, strict=True)):
+            return False
+        for x, (_, _, cell) in zip(values, self.cells, strict=True):
+            cell[0] = x
+        return True
 
     def eager(self, *arguments):
         "The step, run by Python on what the buffers hold."
@@ -87,16 +122,29 @@ class Plan:
         "One real step, recorded."
         before = self.captured._walk()
         trial = Trial(self.recordings[-1][0], before) if self.recordings else None
-        shown = [x.view(Seen) if isinstance(x, np.ndarray) and x.ndim else x for x in self.arguments]
+        given = Given(self.numbers, [name for name, x in zip(self.names(), self.arguments, strict=True) if is_number(x)])
+        numbers = iter(given.shown)
+        shown = [x.view(Seen) if isinstance(x, np.ndarray) and x.ndim else next(numbers) if self.varies and is_number(x) else x
+                 for x in self.arguments]
         # where all code is the library's, the first recording is never judged; the listener would hear how loops are loaded
         listener = Listener() if self.recordings or before.codes else contextlib.nullcontext()
-        with looking, kernels.recording() as launches, listener:
-            result = self.eager(*shown)
+        try:
+            with looking, kernels.recording() as launches, listener:
+                result = unmarked(self.eager(*shown))
+        except Exception:
+            if not self.varies or not self.undone(trial, launches, before, listener):
+                raise
+            self.reason, self.recordings = "the step does not take what stands for the numbers that it is given", []
+            return self.eager()                 # where plain numbers raise as well, that is the error to see
         parts = [result] if self.single else list(result)
         after = self.captured._walk()
+        if after.entries is not before.entries:
+            after.put_back(stands_for_number, unmarked)
         self.clean = lambda: isinstance(listener, Listener) and not launches.peeks and (
             after.trace(before, listener, library=False) is None)
         self.recordings.append((launches, parts, before, after, listener))
+        self.given = given
+        launches.given_numbers = self.numbers
         if len(self.recordings) == 2:
             try:
                 with Interrupts(patient=True):          # it puts memory back as it was
@@ -110,17 +158,27 @@ class Plan:
                     self.reason, self.recordings = self.why, []
         return result
 
+    def undone(self, trial, launches, before, listener):
+        "Take back a step that raised half-way, if it left nothing but what its launches wrote."
+        after = self.captured._walk()
+        reached = {id(a) for a in before.arrays()}
+        wrote = {id(owner(a)) for launch in launches for a in writes_of(launch)} & reached
+        if after.trace(before, listener) is not None or not wrote <= trial.copies.keys():
+            return False
+        trial.set_back()
+        return True
+
     def build(self, trial):
         (first, parts1, *_), (second, parts, before, after, listener) = self.recordings
         for launches in (first, second):
             if getattr(launches, "peeks", None):
                 raise Uncapturable(launches.peeks[0])
-        if (kernels.default_backend() if kernels._context.get() is None else
-                kernels._context.get().backend or kernels.default_backend()) != "numba":
+        if kernels.running_backend() != "numba":
             raise Uncapturable("the numpy backend runs no compiled loops")
         for part in parts:
             if part is not None and not isinstance(part, Tensor):
                 raise Uncapturable(f"the step returned {type(part).__name__}, not a Tensor: replaying cannot make it anew")
+        cells = self.numbers_of(first, second) if self.varies else {}
         match = Match(first, second)
         for x, y in zip(parts1, parts, strict=True):
             if x is not None:
@@ -140,16 +198,46 @@ class Plan:
 
         self.lines = self.merged(lasting) if self.captured.fuse else [Line(launch) for launch in second]
         self.written = list({id(a): a for launch in second for a in writes_of(launch) if match.lives_on(a)}.values())
-        program = program_of(self.lines)
+        program = program_of(self.lines, cells)
         trial.judge_program(program, self.lines, second, match, lasting, not self.captured.fuse)
         self.program = program
         for tensor, *_ in after.tensors:
             if self.captured.fuse and tensor.grad is not None and not lasting(tensor.grad._data):
                 tensor.grad = None
-        names = [p.name for p in self.captured.parameters]
-        names += [f"x{i}" for i in range(len(names), len(self.arguments))]
-        self.inputs = [(name, x._data if isinstance(x, Tensor) else x)
-                       for name, x in zip(names, self.arguments, strict=False) if not is_constant(x)]
+        self.inputs = [(name, x._data if isinstance(x, Tensor) else x) for name, x in zip(self.names(), self.arguments, strict=True)
+                       if not is_constant(x) or self.varies and is_number(x)]
+
+    def names(self):
+        "Of the inputs, as the step calls them."
+        names = [p.name for p in self.captured.parameters[:len(self.arguments)]]
+        return names + [f"x{i}" for i in range(len(names), len(self.arguments))]
+
+    def numbers_of(self, first, second):
+        """Make cells of the numbers in launches that come from those given; both recordings then show the second one's.
+
+        Returns
+        -------
+        dict
+            The cells, by the `id` of the number that stands in a launch.
+        """
+        cells, before = {}, first.given_numbers
+        if not self.given.hold(before):
+            raise Uncapturable("what the step does depends on a number that it is given")
+        for (at, i), number in second.numbers.items():
+            (kernel, out, operands), other = second[at], first[at] if at < len(first) else None
+            takes = kernel.formula is not None and kernel.name != "power" and kernels.compute_dtype(out, operands).kind == "f"
+            if not takes or other is None or i >= len(other.operands) or not _is_exact(operands[i]):
+                raise Uncapturable(f"`{kernel.name}` takes a number that the step is given as part of itself")
+            if not alike(number._form(before), other.operands[i]):
+                raise Uncapturable(f"`{kernel.name}` took {other.operands[i]!r} in one step and {operands[i]!r} in the next")
+            value = float(operands[i]) * 1.0                        # an object of its own, by which the calls are searched
+            self.cells.append((number._form, type(operands[i]), np.array([value])))
+            cells[id(value)] = self.cells[-1][-1]
+            self.texts[id(value)] = number._text
+            for launches in (first, second):
+                kernel, out, operands = launches[at]
+                launches[at] = kernels.Launch(kernel, out, (*operands[:i], value, *operands[i + 1:]))
+        return cells
 
     def stale(self):
         "The name of something that is not as it was when the program was made, memory that it may write included; or None."
@@ -165,7 +253,9 @@ class Plan:
 
     def text(self):
         if self.source is None:
-            self.source = step_source(self.lines, self.inputs, self.outputs, Names(self.watch.names))
+            names = Names(self.watch.names)
+            names.numbers = self.texts
+            self.source = step_source(self.lines, self.inputs, self.outputs, names)
         return self.source
 
     def returned(self):

@@ -20,6 +20,7 @@ class Names:
 
     def __init__(self, known):
         self.known, self.given, self.used, self.kept = dict(known), {}, set(), []
+        self.numbers = {}                   # texts of numbers that are computed anew for each call, by their id
 
     def of(self, a, hint="a"):
         key = id(owner(a)), offset(a), a.shape, a.strides
@@ -58,7 +59,7 @@ def _shown(x, names, hint="a"):
         return names.of(x, hint)
     if isinstance(x, tuple | list):
         return "(" + ", ".join(_shown(v, names, hint) for v in x) + ("," if len(x) == 1 else "") + ")"
-    return repr(x.item() if isinstance(x, np.generic) else x)
+    return names.numbers.get(id(x)) or repr(x.item() if isinstance(x, np.generic) else x)
 
 # %% ../../nbs/library/capture/show.ipynb #0e552e4b
 class Line:
@@ -109,6 +110,8 @@ class Joined(Line):
 def step_source(program, inputs, outputs, names):
     "The text of a step: a function of its inputs, one line per loop, then the text of each."
     for name, a in inputs:
+        if not isinstance(a, np.ndarray):
+            continue
         names.known[id(owner(a)), offset(a), a.shape] = name
     lines, texts = [f"def step({', '.join(name for name, _ in inputs)}):"], {}
     for line in program:

@@ -11,14 +11,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .. import checkpoints, layers
+from .. import convolution, layers
 from .._doors import shown
 from .._modules import ForeignWeights, LoadResult, Module
+from ..training import checkpoints
 
 _PAGE = "See the page Weights of PyTorch"
 
 # %% ../../nbs/library/exchange/torch.ipynb #e57c0007
-_TURNED = {layers.Linear: ("weight",)}
+# PyTorch's axes, out of ours.
+_TURNED = {layers.Linear: {"weight": (1, 0)}, convolution.Conv2d: {"weight": (3, 2, 0, 1)}}
+_HOMES = (layers.__name__, convolution.__name__)
 _OURS_ALONE = {layers.Dropout: ("state",), layers.AlphaDropout: ("state",)}
 _WAYS = ("as_is", "transposed")
 
@@ -35,28 +38,29 @@ def _owners(model):
 
 
 def _ways(op, model, layout):
-    "For each array that PyTorch has as well: whether it is transposed there; and the names of the others."
+    "For each array that PyTorch has as well: its axes there, out of ours; and the names of the others."
     owners, state = _owners(model), model.state_dict()
     layout = dict(layout or {})
-    if strange := [name for name, way in layout.items() if way not in _WAYS or name not in state]:
+    fits = {name: way in _WAYS and name in state and (way == "as_is" or state[name].ndim == 2) for name, way in layout.items()}
+    if strange := [name for name in layout if not fits[name]]:
         raise ValueError(f"{op}: layout says {layout[strange[0]]!r} of {strange[0]!r}; it takes names of the model's state, and 'as_is' "
-                         f"or 'transposed' for each. {_PAGE}.")
-    turned, alone = {}, []
+                         f"or, for a matrix, 'transposed'. {_PAGE}.")
+    axes, alone = {}, []
     for name, array in state.items():
         module, own = owners.get(name, (None, name))
         if own in _OURS_ALONE.get(type(module), ()):
             alone.append(name)
         elif name in layout:
-            turned[name] = layout[name] == "transposed"
-        elif isinstance(module, Module) and type(module).__module__ == layers.__name__:
-            turned[name] = own in _TURNED.get(type(module), ())
+            axes[name] = (1, 0) if layout[name] == "transposed" else tuple(range(array.ndim))
+        elif isinstance(module, Module) and type(module).__module__ in _HOMES:
+            axes[name] = _TURNED.get(type(module), {}).get(own, tuple(range(array.ndim)))
         elif array.ndim > 1:
             kind = type(module).__name__ if module is not None else type(model).__name__
             raise ValueError(f"{op}: {name} of shape {array.shape} belongs to a {kind}, of which this library cannot know which way round "
                              f"PyTorch's is; say layout={{{name!r}: 'as_is'}} or 'transposed'. {_PAGE}.")
         else:
-            turned[name] = False
-    return turned, alone
+            axes[name] = tuple(range(array.ndim))
+    return axes, alone
 
 # %% ../../nbs/library/exchange/torch.ipynb #e57c0009
 def _file(op, path):
@@ -94,9 +98,9 @@ def _state_of(op, source, prefix):
     return {name[len(prefix):]: _array(value) for name, value in source.items() if name.startswith(prefix)}
 
 
-def _misfit(name, array, own, turned):
+def _misfit(name, array, own, axes):
     "Why an array of PyTorch does not go where it should, or None."
-    expected = own.shape[::-1] if turned else own.shape
+    expected, turned = tuple(own.shape[axis] for axis in axes), axes != tuple(range(own.ndim))
     if array.shape == expected:
         if np.can_cast(array.dtype, own.dtype, "same_kind"):
             return None
@@ -136,24 +140,25 @@ def from_torch(model, source, *, strict=True, prefix="", layout=None):
 
     Notes
     -----
-    `Linear.weight` is transposed; all else goes as it is. The states of dropout layers, which PyTorch has not, stay.
+    `Linear.weight` is transposed, and `Conv2d.weight` has its axes in another order; all else goes as it is. The states of
+    dropout layers, which PyTorch has not, stay.
 
     Chapter: Weights of PyTorch, section Reading
     """
     op, own = "from_torch", model.state_dict()
     state = _state_of(op, source, prefix)
-    turned, alone = _ways(op, model, layout)
-    missing = [name for name in turned if name not in state]
-    unexpected = [name for name in state if name not in turned]
+    axes, alone = _ways(op, model, layout)
+    missing = [name for name in axes if name not in state]
+    unexpected = [name for name in state if name not in axes]
     problems = [f"missing: {name} {own[name].shape}" for name in missing if strict]
     problems += [f"unexpected: {name} {state[name].shape}" for name in unexpected if strict]
-    both = [name for name in turned if name in state]
-    problems += filter(None, (_misfit(name, state[name], own[name], turned[name]) for name in both))
+    both = [name for name in axes if name in state]
+    problems += filter(None, (_misfit(name, state[name], own[name], axes[name]) for name in both))
     if problems:
         hint = "" if both or prefix or not unexpected else f"\nNo name fits; the first is {unexpected[0]!r}: prefix= cuts off a beginning."
         raise ValueError(f"{op}: the weights do not fit this {type(model).__name__}; nothing was changed.\n  "
                          + "\n  ".join(problems) + f"{hint}\n{_PAGE}.")
-    values = {name: state[name].T if turned[name] else state[name] for name in both}
+    values = {name: state[name].transpose(np.argsort(axes[name])) if axes[name] else state[name] for name in both}
     kept = {name: own[name] for name in [*missing, *alone]}
     model.load_state_dict({name: np.array(value, order="C") for name, value in {**kept, **values}.items()})
     return LoadResult(missing, unexpected)
@@ -194,6 +199,6 @@ def to_torch(model, *, layout=None):
     -----
     Chapter: Weights of PyTorch, section Writing
     """
-    turned, _ = _ways("to_torch", model, layout)
+    axes, _ = _ways("to_torch", model, layout)
     state = model.state_dict()
-    return TorchWeights({name: np.array(state[name].T if way else state[name], order="C") for name, way in turned.items()})
+    return TorchWeights({name: np.array(state[name].transpose(way), order="C") for name, way in axes.items()})

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._doors import as_numbers, column_names, in_order, shown
+from .weights import _row_weights
 
 _PAGE = "See the chapter Mini-batches from anywhere"
 
@@ -37,6 +38,10 @@ class Loader:
         Decides the orders.
     drop_last : bool
         Leave out a last batch that is smaller than the others.
+    sample_weight : array_like, shape (n,), path of a .npy file, or None
+        What each row counts; batches are then (x, y, weight). An iterable brings weights as the third of each triple.
+    class_weight : dict, sequence, "balanced" or None
+        Weights of the classes by their numbers; "balanced" lets all classes weigh the same. They multiply those of the rows.
 
     Attributes
     ----------
@@ -63,7 +68,8 @@ class Loader:
     Chapter: Mini-batches from anywhere, section Shuffled by seed
     """
 
-    def __init__(self, X, y=None, batch_size=32, shuffle=True, seed=0, drop_last=False):
+    def __init__(self, X, y=None, batch_size=32, shuffle=True, seed=0, drop_last=False, *, sample_weight=None,
+                 class_weight=None):
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"Loader: batch_size must be a positive integer, got {shown(batch_size)}. {_PAGE}.")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
@@ -76,18 +82,25 @@ class Loader:
             if isinstance(X, str | os.PathLike | np.ndarray) or not (callable(X) or isinstance(X, Iterable)):
                 raise TypeError(f"Loader: without y, X must be an iterable of pairs (x, y), got {type(X).__name__}. "
                                 f"{_PAGE}, section Whatever can be iterated.")
+            if sample_weight is not None or class_weight is not None:
+                raise ValueError(f"Loader: an iterable brings its weights itself, as triples (x, y, weight). {_PAGE}.")
             self.arrays, self._pairs, self.in_memory = None, X, False
             return
         self.arrays = tuple(_rows(name, data) for name, data in (("X", X), ("y", y)))
         self.features = column_names(X)
         self._pairs = None
         self.in_memory = not any(isinstance(a, np.memmap) for a in self.arrays)
-        n, m = (len(a) if a.ndim else None for a in self.arrays)
+        n, m = (len(a) if a.ndim else None for a in self.arrays[:2])
         if n is None or n != m or n == 0:
             shapes = " and ".join(str(a.shape) for a in self.arrays)
             raise ValueError(f"Loader: X and y need the same number of examples, at least one; got shapes {shapes}. {_PAGE}.")
         if self.drop_last and n < self.batch_size:
             raise ValueError(f"Loader: drop_last leaves no batch of {self.batch_size} of {n} examples. {_PAGE}.")
+        if isinstance(sample_weight, str | os.PathLike):
+            sample_weight = _rows("sample_weight", sample_weight)
+        weight = _row_weights("Loader", self.arrays[1], sample_weight, class_weight)
+        if weight is not None:
+            self.arrays = (*self.arrays, weight)
 
     def __getstate__(self):
         "Where it stands; a mapped file travels by its name, an order is made anew."
@@ -161,7 +174,7 @@ class Loader:
         Returns
         -------
         tuple of ndarray
-            Inputs and targets.
+            Inputs and targets, and weights if there are any.
 
         Raises
         ------
@@ -203,16 +216,18 @@ class Loader:
                                  f"that returns a new iterator. {_PAGE}, section Whatever can be iterated.")
         empty = True
         for pair in stream:
-            if not (isinstance(pair, tuple | list) and len(pair) == 2):
-                raise TypeError(f"Loader: expected pairs (x, y), got {type(pair).__name__}. "
+            if not (isinstance(pair, tuple | list) and len(pair) in (2, 3)):
+                raise TypeError(f"Loader: expected pairs (x, y), got {type(pair).__name__}; with weights, triples (x, y, weight). "
                                 f"{_PAGE}, section Whatever can be iterated.")
-            x, y = (as_numbers("Loader", name, a, f"{_PAGE}, section Whatever can be iterated") for name, a in zip("Xy", pair, strict=True))
+            see = f"{_PAGE}, section Whatever can be iterated"
+            x, y = (as_numbers("Loader", name, a, see) for name, a in zip("Xy", pair[:2], strict=True))
             if x.ndim < 1 or y.ndim < 1 or len(x) != len(y) or len(x) == 0:
                 raise ValueError(f"Loader: x and y of a batch need the same number of examples, at least one; got shapes "
                                  f"{x.shape} and {y.shape}. {_PAGE}, section Whatever can be iterated.")
             empty = False
             self.features = self.features or column_names(pair[0])
-            yield in_order("Loader", self.features, pair[0], x, _PAGE), y
+            weight = [_row_weights("Loader", y, w) for w in pair[2:]]
+            yield in_order("Loader", self.features, pair[0], x, _PAGE), y, *weight
         if empty:
             raise ValueError(f"Loader: the iterable has no batches. {_PAGE}, section Whatever can be iterated.")
 

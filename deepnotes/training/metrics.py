@@ -14,6 +14,7 @@ import numpy as np
 from .. import kernels, outputs
 from .._doors import shown
 from ..kernels import launch
+from ..kernels import losses as loss_kernels
 
 # %% ../../nbs/library/training/metrics.ipynb #66bad736
 def _classes(logits, y):
@@ -47,100 +48,61 @@ def _alike(name, output, y):
     return np.asarray(output, np.float64), np.asarray(y, np.float64)
 
 
-def _mean_absolute_error(output, y):
+def _mean_absolute_error(output, y, sample_weight=None):
     output, y = _alike("mean_absolute_error", output, y)
-    return float(np.mean(np.abs(output - y)))
+    return float(np.average(np.abs(output - y).reshape(len(y), -1).mean(axis=1), weights=sample_weight))
 
 
-def _r2_score(output, y):
+def _r2_score(output, y, sample_weight=None):
     """The share of the targets' variance that the outputs explain.
 
     Where it is 0 / 0 or worse, scikit-learn's convention: of targets that are all the same, 1 if the outputs are they, else 0;
     of a single row, which has no variance, nan.
     """
     output, y = _alike("r2_score", output, y)
+    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    output, y, weight = (a[weight > 0] for a in (output, y, weight))
     if len(y) < 2:
         return math.nan
-    left, spread = np.sum((output - y) ** 2), np.sum((y - y.mean(axis=0)) ** 2)
+    weight = weight.reshape(-1, *[1] * (y.ndim - 1))
+    left, spread = np.sum(weight * (output - y) ** 2), np.sum(weight * (y - np.sum(weight * y, axis=0) / weight.sum()) ** 2)
     if (y == y[0]).all():                                           # the mean is rounded, and so the spread not always 0
         return 0.0 if left else 1.0
     return float(1 - left / spread)
 
-
-def _count_classes(out, z, label):
-    for i in range(z.shape[0]):
-        best, found = z[i, 0], 0
-        for j in range(1, z.shape[1]):
-            if z[i, j] > best:
-                best, found = z[i, j], j
-        if found == label[i]:
-            out[0] += 1
-
-
-def _count_likeliest(out, z, t):
-    for i in range(z.shape[0]):
-        best, found, likeliest, wanted = z[i, 0], 0, t[i, 0], 0
-        for j in range(1, z.shape[1]):
-            if z[i, j] > best:
-                best, found = z[i, j], j
-            if t[i, j] > likeliest:
-                likeliest, wanted = t[i, j], j
-        if found == wanted:
-            out[0] += 1
-
-
-def _count_answers(out, z, y):
-    for i in range(z.size):
-        if (z[i] > 0) == (y[i] > 0.5):
-            out[0] += 1
-
 # %% ../../nbs/library/training/metrics.ipynb #18dcfec3
-def _make_count(function, signature):
-    "What makes a compiled counting loop out of a plain one."
-    def make(loops):
-        code = outputs._typed(loops, function, lambda d: signature(loops.array_type, d, loops.INDEX))
-
-        def run(out, z, y):
-            (loop, args), = calls(out, z, y)
-            loop(*args)
-
-        def calls(out, z, y):
-            return [(code(z.dtype), [out, z, y])]
-
-        run.calls = calls
-        return run
-    return make
+_TOTAL = np.dtype(np.float64)           # what weights of right answers are added up in
 
 
-def _class_reference(out, z, label):
-    out[0] += np.count_nonzero(z.argmax(axis=1) == label)
+def _right_weight(hits, weight):
+    "The weight of the answers that are right."
+    return float((hits.reshape(len(weight), -1) * np.asarray(weight, _TOTAL)[:, None]).sum())
 
 
-def _likeliest_reference(out, z, t):
-    out[0] += np.count_nonzero(z.argmax(axis=1) == t.argmax(axis=1))
-
-
-def _answer_reference(out, z, y):
-    out[0] += np.count_nonzero((z > 0) == (y > 0.5))
-
-
-_right_classes = outputs._RowKernel("count_right_classes", _class_reference, _make_count(
-    _count_classes, lambda array, d, index: (array(index), array(d, 2), array(index))))
-_right_likeliest = outputs._RowKernel("count_right_likeliest", _likeliest_reference, _make_count(
-    _count_likeliest, lambda array, d, index: (array(index), array(d, 2), array(d, 2))))
-_right_answers = outputs._RowKernel("count_right_answers", _answer_reference, _make_count(
-    _count_answers, lambda array, d, index: (array(index), array(d), array(d))))
+def _weigh_right(logits, y, binary, weight):
+    "The weight of a batch's right answers, by launches alone, so that a recorded step counts too."
+    plain = logits.flags.c_contiguous and y.flags.c_contiguous and weight.dtype == logits.dtype
+    if binary and plain and y.dtype == logits.dtype and y.size == logits.size:
+        shape = (len(weight), logits.size // len(weight))
+        kernel, operands = loss_kernels.weigh_right_answers, (logits.reshape(shape), y.reshape(shape), weight)
+    elif not binary and plain and logits.ndim == 2 and y.dtype == np.int64 and y.shape == logits.shape[:1]:
+        kernel, operands = loss_kernels.weigh_right_classes, (logits, y, weight)
+    elif not binary and plain and logits.ndim == 2 and y.dtype == logits.dtype and y.shape == logits.shape:
+        kernel, operands = loss_kernels.weigh_right_likeliest, (logits, y, weight)
+    else:                                                           # rare shapes: added up by numpy, and not recorded
+        return np.array([_right_weight((_binary_hits if binary else _class_hits)(logits, y), weight)])
+    return launch(kernel, launch(kernels.copy, np.empty(1, _TOTAL), 0), *operands)
 
 
 def _count_right(logits, y, binary):
     "How many answers of a batch are right, by launches alone, so that a recorded step counts too."
     plain = logits.flags.c_contiguous and y.flags.c_contiguous
     if binary and plain and y.dtype == logits.dtype and y.size == logits.size:
-        kernel, operands = _right_answers, (logits.reshape(-1), y.reshape(-1))
+        kernel, operands = loss_kernels.count_right_answers, (logits.reshape(-1), y.reshape(-1))
     elif not binary and plain and logits.ndim == 2 and y.dtype == np.int64 and y.shape == logits.shape[:1]:
-        kernel, operands = _right_classes, (logits, y)
+        kernel, operands = loss_kernels.count_right_classes, (logits, y)
     elif not binary and plain and logits.ndim == 2 and y.dtype == logits.dtype and y.shape == logits.shape:
-        kernel, operands = _right_likeliest, (logits, y)
+        kernel, operands = loss_kernels.count_right_likeliest, (logits, y)
     else:                                                           # rare shapes: counted by numpy, and not recorded
         return np.array([np.count_nonzero((_binary_hits if binary else _class_hits)(logits, y))])
     return launch(kernel, launch(kernels.copy, np.empty(1, np.int64), 0), *operands)

@@ -27,9 +27,10 @@ from ..optimizers import Adam, Optimizer
 from .diagnose import _norm, _watching
 from .history import History
 from .metrics import (_CHAPTER, _HITS, _IGNORED, _LOSSES, _METRICS, _binary_hits, _class_hits,
-                                        _count_right, _listed, _name, _used)
+                                        _count_right, _listed, _name, _right_weight, _used, _weigh_right)
 from .progress import _Interrupts, _Progress
 from .steps import _Eager, _value
+from .weights import _row_weights, _weighing
 
 # %% ../../nbs/library/training/trainer.ipynb #e020a568
 _BUSY = {}               # who is at work with a Trainer, by its id: (thread, what); not in the Trainer, since no lock travels
@@ -53,6 +54,8 @@ class Trainer:
         Maps inputs of shape (n, ...) to logits or values.
     loss : {"cross_entropy", "binary_cross_entropy_with_logits", "mse_loss"} or callable
         The objective. A callable takes (output Tensor, targets) and returns a Tensor with one entry, a mean over the batch.
+        For rows with weights it takes these as a third argument; or it has a keyword `reduction`, as the losses of
+        `deepnotes.outputs` have, and gives a loss for each row where that is "none".
     optimizer : Optimizer or None
         Default: ``Adam(model.parameters())``.
     seed : int
@@ -168,7 +171,7 @@ class Trainer:
 
     @staticmethod
     def _no_sums():
-        return {"loss": 0.0, "rows": 0, "right": 0, "answers": 0}
+        return {"loss": 0.0, "rows": 0, "right": 0, "answers": 0}           # of rows with weights, their weights
 
     # what goes in
 
@@ -189,13 +192,23 @@ class Trainer:
         floats = array.dtype.kind == "f" or self._loss in (outputs.mse_loss, outputs.binary_cross_entropy_with_logits)
         return cast(op, "y", array, self._dtype if floats else np.int64, _CHAPTER)
 
-    def _counted(self, y):
-        "By how many labels each example counts: as often as it has any that `cross_entropy` does not ignore; all others once."
+    def _counted(self, y, weight=None):
+        """By how many labels each example counts: as often as it has any that `cross_entropy` does not ignore; all others once.
+
+        With weights, that many times its weight.
+        """
+        if weight is not None:
+            return self._counted(y) * np.asarray(weight, np.float64)
         if self._hits is _class_hits and y.dtype.kind == "i":
             return _used(y, len(y)).sum(axis=1)
         return np.ones(len(y), np.int64)
 
-    def _data(self, name, X, y, known=None):
+    def _weights(self, weight, op="Trainer.fit"):
+        "Weights of rows as the step takes them; a loss that cannot be weighted is refused here."
+        _weighing(self._loss)
+        return cast(op, "sample_weight", weight, self._dtype, _CHAPTER)
+
+    def _data(self, name, X, y, known=None, weight=None):
         "Inputs and targets as arrays that fit together; what is mapped from disk stays there."
         op = f"Trainer.{name}"
         X = X if isinstance(X, np.memmap) else self._inputs(X, op, known=known)
@@ -203,7 +216,7 @@ class Trainer:
         if X.ndim < 1 or y.ndim < 1 or len(X) != len(y) or len(X) == 0:
             raise ValueError(f"Trainer.{name}: X and y need the same number of examples, at least one; got shapes "
                              f"{X.shape} and {y.shape}. {_CHAPTER}.")
-        return X, y
+        return (X, y) if weight is None else (X, y, self._weights(weight, op))
 
     # one step, and many
 
@@ -213,10 +226,11 @@ class Trainer:
         binary, counted = self._hits is _binary_hits, self._hits is not None
         parameters, by_norm, by_value = self.model.parameters(), self.clip_grad_norm, self.clip_grad_value
 
-        def step(x, y):
+        def step(x, y, weight=None):
             out = model(x if isinstance(x, Tensor) else Tensor(x))              # (a) process the input
             y = y.data if isinstance(y, Tensor) else y
-            loss = loss_of(out, y)                                              # (b) compute the loss
+            weight = weight.data if isinstance(weight, Tensor) else weight
+            loss = loss_of(out, y) if weight is None else _weighing(loss_of)(out, y, weight)    # (b) compute the loss
             if not isinstance(loss, Tensor) or loss.size != 1:
                 what = f"one of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
                 raise TypeError(f"Trainer: the loss must return a Tensor with one entry, a mean over the batch; got {what}. {_CHAPTER}.")
@@ -227,7 +241,10 @@ class Trainer:
             if by_value is not None:
                 optimizers.clip_grad_value_(parameters, by_value)
             optimizer.step()                                                    # and then update the weights
-            return (loss, Tensor(_count_right(out.data, y, binary))) if counted else (loss,)
+            if not counted:
+                return (loss,)
+            right = _count_right(out.data, y, binary) if weight is None else _weigh_right(out.data, y, binary, weight)
+            return loss, Tensor(right)
 
         return step
 
@@ -372,11 +389,12 @@ class Trainer:
         sums["rows"] += sum(rows for rows, _ in sizes[:done])
         sums["answers"] += sum(answers for _, answers in sizes[:done])
         if len(results) > 1:
-            sums["right"] += int(np.sum(results[1]))
+            sums["right"] += np.sum(results[1]).item()
 
     # the loop
 
-    def fit(self, X, y=None, epochs=10, batch_size=32, validation=None, callbacks=(), progress=None):
+    def fit(self, X, y=None, epochs=10, batch_size=32, validation=None, callbacks=(), progress=None, *, sample_weight=None,
+            class_weight=None):
         """Train for a number of epochs.
 
         Parameters
@@ -390,12 +408,16 @@ class Trainer:
         batch_size : int
             Examples per step, at least 1.
         validation : tuple or None
-            (X, y) held out, measured after each epoch.
+            (X, y) held out, measured after each epoch; or (X, y, weight).
         callbacks : Callback, sequence of Callback or None
             Called while training; see `deepnotes.callbacks`.
         progress : bool or None
             None draws a bar in a terminal and in a notebook, and nothing in a log file. True writes a line per epoch
             there. False is silent.
+        sample_weight : array_like, shape (n,), or None
+            What each row counts: one of weight 3 means three such rows in its batch. A Loader brings its weights itself.
+        class_weight : dict, sequence, "balanced" or None
+            Weights of the classes by their numbers; "balanced" lets all classes weigh the same. They multiply those of the rows.
 
         Returns
         -------
@@ -423,11 +445,11 @@ class Trainer:
         Chapter: The training procedure, section The Trainer
         """
         with self._alone("Trainer.fit"):
-            return self._fit(X, y, epochs, batch_size, validation, callbacks, progress)
+            return self._fit(X, y, epochs, batch_size, validation, callbacks, progress, sample_weight, class_weight)
 
-    def _fit(self, X, y, epochs, batch_size, validation, callbacks, progress):
+    def _fit(self, X, y, epochs, batch_size, validation, callbacks, progress, sample_weight, class_weight):
         _positive("Trainer.fit", "epochs", epochs, least=0)
-        loader = self._loader(X, y, batch_size)
+        loader = self._loader(X, y, batch_size, sample_weight, class_weight)
         arrays, validation = self._taken(loader, validation)
         prefix = "" if validation is arrays and validation is not None else "val_"
         self._take_position(loader)
@@ -457,29 +479,37 @@ class Trainer:
             self._callbacks = ()
         return self.history
 
-    def _loader(self, X, y, batch_size):
+    def _loader(self, X, y, batch_size, sample_weight=None, class_weight=None):
         "What was given to `fit`, as a Loader."
         if isinstance(X, Loader):
             if y is not None:
                 raise ValueError(f"Trainer.fit: a Loader brings its targets; pass no y. {_CHAPTER}.")
+            if sample_weight is not None or class_weight is not None:
+                raise ValueError("Trainer.fit: a Loader brings its weights; give sample_weight and class_weight to the Loader. "
+                                 f"{_CHAPTER}.")
             return X
         _positive("Trainer.fit", "batch_size", batch_size)
         if y is None:
             raise ValueError(f"Trainer.fit: y is missing; pairs (x, y) from an iterable need a Loader. {_CHAPTER}.")
-        return Loader(X, y, batch_size, seed=self.seed)
+        loader = Loader(X, y, batch_size, seed=self.seed, sample_weight=sample_weight, class_weight=class_weight)
+        if loader.in_memory and len(loader.arrays) > 2 and not loader.arrays[2].all():
+            counting = loader.arrays[2] > 0                             # a row of weight 0 is not there: it fills no batch
+            loader.arrays = tuple(a[counting] for a in loader.arrays)
+        return loader
 
     def _taken(self, loader, validation):
         "Arrays to train on and to measure on, as model and loss take them; the names of the columns are kept."
         arrays, features = loader.arrays, self.features or loader.features
         if loader.in_memory:
-            X, y = arrays
+            X, y, weight = (*arrays, None)[:3]
             order = column_order("Trainer.fit", features, loader.features, _CHAPTER)
-            arrays = self._data("fit", X if order is None else X[:, order], y, known=features)
+            arrays = self._data("fit", X if order is None else X[:, order], y, known=features, weight=weight)
         if validation is not None:
-            if not isinstance(validation, tuple | list) or len(validation) != 2:
-                raise TypeError(f"Trainer.fit: validation must be a pair (X, y), got {type(validation).__name__}; hold data out "
-                                f"before fit. {_CHAPTER}.")
-            validation = self._data("fit (validation)", *validation, known=features)
+            if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+                raise TypeError("Trainer.fit: validation must be a pair (X, y), or with weights (X, y, weight), got "
+                                f"{type(validation).__name__}; hold data out before fit. {_CHAPTER}.")
+            weight = _row_weights("Trainer.fit (validation)", validation[1], *validation[2:])
+            validation = self._data("fit (validation)", *validation[:2], known=features, weight=weight)
         elif self.metrics and loader.in_memory:
             validation = arrays
         elif self.metrics:
@@ -581,15 +611,16 @@ class Trainer:
         else:                                                       # read a window of the file
             row = sum(a[:1].nbytes for a in arrays)
             steps = min(steps, max(1, _WINDOW // max(1, size * row)))
-            X, y = loader.read(start, start + steps)
+            X, y, *weight = loader.read(start, start + steps)
             places = loader.order()[start * size:]
-            arrays = self._inputs(X, "Trainer.fit", places), self._targets(y, "Trainer.fit", places)
+            arrays = self._inputs(X, "Trainer.fit", places), self._targets(y, "Trainer.fit", places), *map(self._weights, weight)
             order, start = np.arange(len(X)), 0
         stop = min((start + steps) * size, len(order))
         if loader.drop_last:
             stop = min(stop, len(order) // size * size)
         counts = [min(size, stop - k) for k in range(start * size, stop, size)]
-        used = np.add.reduceat(self._counted(arrays[1][order[start * size:stop]]), np.arange(0, sum(counts), size)).tolist()
+        counted = self._counted(*(a[order[start * size:stop]] for a in arrays[1:]))
+        used = np.add.reduceat(counted, np.arange(0, sum(counts), size)).tolist()
         answers = arrays[1][:1].size if self._hits is _binary_hits else 1
 
         def run(first, steps, feeds):
@@ -604,15 +635,16 @@ class Trainer:
         run.kinds = [((count, *kind), k) for count, k in {counts[-1]: len(counts) - 1, counts[0]: 0}.items()]
         return run, [(n, n * answers) for n in used]
 
-    def _pair(self, loader, x, y):
-        "One batch of a stream, which may be a table with names."
+    def _pair(self, loader, x, y, *weight):
+        "One batch of a stream, which may be a table with names, and have weights."
         self.features = self.features or loader.features
         order = column_order("Trainer.fit", self.features, loader.features, _CHAPTER)
-        return self._inputs(x if order is None else x[:, order], "Trainer.fit"), self._targets(y, "Trainer.fit")
+        x = self._inputs(x if order is None else x[:, order], "Trainer.fit")
+        return x, self._targets(y, "Trainer.fit"), *map(self._weights, weight)
 
     def _pairs(self, stepped, loader, stream, steps):
         "How to run the next batches of a stream, kept until they have gone well, and their sizes."
-        kept = [self._pair(loader, x, y) for _, (x, y) in zip(range(steps), stream, strict=False)]
+        kept = [self._pair(loader, *pair) for _, pair in zip(range(steps), stream, strict=False)]
 
         def run(first, steps, feeds):
             results = []
@@ -623,9 +655,10 @@ class Trainer:
             return tuple(np.array(column) for column in zip(*results, strict=True))
 
         run.batch = kept.__getitem__
-        run.kinds = [((len(y), *((a.shape[1:], a.dtype.str) for a in (x, y))), k) for k, (x, y) in enumerate(kept)]
-        used = [int(self._counted(y).sum()) for _, y in kept]
-        return run, [(n, y.size if self._hits is _binary_hits else n) for n, (_, y) in zip(used, kept, strict=True)]
+        run.kinds = [((len(pair[0]), *((a.shape[1:], a.dtype.str) for a in pair)), k) for k, pair in enumerate(kept)]
+        used = [self._counted(*pair[1:]).sum().item() for pair in kept]
+        answers = [pair[1][:1].size if self._hits is _binary_hits else 1 for pair in kept]
+        return run, [(n, n * each) for n, each in zip(used, answers, strict=True)]
 
     def _end_epoch(self, loader, measured, prefix, callbacks, bar):
         "The row of the history, the schedule, the callbacks."
@@ -659,7 +692,7 @@ class Trainer:
             f"Likely cause: {cause}. Weights, optimizer and history are those before this step. "
             f"{_CHAPTER}, section Reading a sick run.")
 
-    def _origin(self, x, y):
+    def _origin(self, x, y, weight=None):
         "Where the first number that is none comes from, and why it probably does."
         for name, values in (("inputs", x), ("targets", y)):
             if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -929,26 +962,39 @@ class Trainer:
                 for module in trained:
                     module.training = True
 
-    def _measure(self, X, y, op="Trainer.fit"):
-        total, weight, right, answers, outs = 0.0, 0, 0, 0, []
+    def _loss_and_hits(self, out, targets, weight, sums):
+        "Add the loss and the right answers of some rows to the sums."
+        used = self._counted(targets, weight).sum().item()
+        if used:
+            with no_grad():
+                loss = self._loss(out, targets) if weight is None else _weighing(self._loss)(out, targets, weight)
+            sums["loss"] += loss.item() * used
+            sums["rows"] += used
+        if self._hits:
+            hits = self._hits(out.data, targets)
+            sums["right"] += int(hits.sum()) if weight is None else _right_weight(hits, weight)
+            sums["answers"] += used * (targets[:1].size if self._hits is _binary_hits else 1)
+
+    def _measure(self, X, y, weight=None, op="Trainer.fit"):
+        sums, outs = self._no_sums(), []
         with contextlib.closing(self._chunks(op, X)) as chunks:
             for part, out in chunks:
                 targets = self._targets(y[part], op, range(part.start, len(y))) if isinstance(y, np.memmap) else y[part]
-                used = int(self._counted(targets).sum())
-                if used:
-                    with no_grad():
-                        total, weight = total + self._loss(out, targets).item() * used, weight + used
-                if self._hits:
-                    hits = self._hits(out.data, targets)
-                    right, answers = right + int(hits.sum()), answers + (hits.size if self._hits is _binary_hits else used)
+                self._loss_and_hits(out, targets, None if weight is None else weight[part], sums)
                 if self.metrics:
                     outs.append(out.data)
-        if not weight:
+        if not sums["rows"]:
             raise ValueError(f"Trainer: every label is {_IGNORED}, which cross_entropy ignores; nothing is left to measure. {_CHAPTER}.")
-        row = {"loss": total / weight} | ({"accuracy": right / answers} if self._hits else {})
+        row = {"loss": sums["loss"] / sums["rows"]} | ({"accuracy": sums["right"] / sums["answers"]} if self._hits else {})
         if self.metrics:
             outs, y = np.concatenate(outs), self._targets(y)
-        return row | {name: self._number(name, metric(outs, y)) for name, metric in self.metrics.items()}
+        more = {} if weight is None else {"sample_weight": weight}
+        for name, metric in self.metrics.items():
+            if more and "sample_weight" not in inspect.signature(metric).parameters:
+                raise TypeError(f"{op}: rows have weights, and the metric {name} takes none; let it have a parameter sample_weight. "
+                                f"{_CHAPTER}.")
+            row[name] = self._number(name, metric(outs, y, **more))
+        return row
 
     @staticmethod
     def _number(name, value):
@@ -956,13 +1002,15 @@ class Trainer:
             raise TypeError(f"Trainer: the metric {name} must return a number, got an array of shape {np.shape(value)}. {_CHAPTER}.")
         return float(value)
 
-    def evaluate(self, X, y):
+    def evaluate(self, X, y, sample_weight=None, class_weight=None):
         """Loss, metrics and, for classifiers, accuracy on data, in evaluation mode.
 
         Parameters
         ----------
         X, y : array_like
             Inputs and targets as in `fit`.
+        sample_weight, class_weight
+            As in `fit`.
 
         Returns
         -------
@@ -978,15 +1026,18 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
-        return self._measure(*self._data("evaluate", X, y), "Trainer.evaluate")
+        weight = _row_weights("Trainer.evaluate", y, sample_weight, class_weight)
+        return self._measure(*self._data("evaluate", X, y, weight=weight), op="Trainer.evaluate")
 
-    def score(self, X, y):
+    def score(self, X, y, sample_weight=None):
         """Share of right answers, for classifiers.
 
         Parameters
         ----------
         X, y : array_like
             Inputs and targets as in `fit`.
+        sample_weight : array_like, shape (n,), or None
+            What each row counts.
 
         Returns
         -------
@@ -1004,7 +1055,7 @@ class Trainer:
         """
         if not self._hits:
             raise TypeError(f"Trainer.score: accuracy has no meaning for the loss {self.loss!r}; use evaluate. {_CHAPTER}.")
-        return self.evaluate(X, y)["accuracy"]
+        return self.evaluate(X, y, sample_weight)["accuracy"]
 
     def forward(self, X):
         """Outputs of the model in evaluation mode: logits for classifiers, values otherwise.
@@ -1083,9 +1134,9 @@ def _told_history(columns):
 
 
 def _told_sums(sums, zeros):
-    if not all(isinstance(sums[name], int | type(zero)) and not isinstance(sums[name], bool) for name, zero in zeros.items()):
+    if not all(isinstance(sums[name], int | float) and not isinstance(sums[name], bool) for name in zeros):
         raise ValueError(f"the sums of the epoch are {sums!r:.80}")
-    return {name: type(zero)(sums[name]) for name, zero in zeros.items()}
+    return {name: type(zero)(sums[name]) if name == "loss" else sums[name] for name, zero in zeros.items()}
 
 
 def _told_position(position):

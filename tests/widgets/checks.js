@@ -103,6 +103,12 @@ window.dnChecks = function (ref) {
       dots.push(err(t, i === k ? 2.25 : 0));
     }
   group("orthogonal weights", 1e-14, dots);
+  group(
+    "verdicts on a size that was 1",
+    0,
+    Object.entries({ 0: "vanishes", 0.005: "vanishes", 0.18: "shrinks", 0.5: "keeps its size", 1: "keeps its size", 2: "keeps its size",
+      5: "grows", 1e3: "explodes" }).map(([v, word]) => (init.verdict(+v) === word ? 0 : 1)),
+  );
   const he = init.theory(M, { unit: "relu", scale: Math.SQRT2, depth: 30 });
   group(
     "He keeps ReLU's signal and gradient",

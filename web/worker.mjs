@@ -1,0 +1,86 @@
+/* Python for one page, in a worker: the page stays alive while a cell runs, and ending the worker ends any loop.
+ * The page says {type: "start", site, files} and {type: "run", id, name, code, packages, quiet}; the worker answers with
+ * progress, output ("out"), and one "done" for each of them. All addresses are below the book's own. */
+let python, run, current;
+const post = (kind, data) => postMessage({ type: "out", id: current, kind, data });
+
+/* Says what is being fetched and how much of it has come. Pyodide fetches by itself, so fetch is told to count. */
+const sizes = {};
+let fetched = 0;
+const plain = self.fetch.bind(self);
+self.fetch = async (request, options) => {
+  const response = await plain(request, options);
+  const file = new URL(response.url || request.url || request, self.location).pathname.split("/").pop();
+  if (!response.ok) throw new Error(`${file}: the server answered ${response.status}`);
+  if (!response.body || !(file in sizes)) return response;
+  const total = sizes[file], name = file.replace(/^pyodide\.asm.*|^python_stdlib.*/, "Python").split("-")[0];
+  let came = 0, said = 0;
+  const count = new TransformStream({
+    transform(chunk, controller) {
+      came += chunk.byteLength;
+      fetched += chunk.byteLength;
+      if (performance.now() - said < 100 && came < total) return controller.enqueue(chunk);
+      said = performance.now();
+      progress(`Fetching ${name}: ${mb(came)} of ${mb(total)} MB (${mb(fetched)} MB in all, kept by the browser)`);
+      controller.enqueue(chunk);
+    },
+  });
+  return new Response(response.body.pipeThrough(count), { status: response.status, headers: response.headers });
+};
+const mb = (bytes) => (bytes / 1e6).toFixed(1);
+const progress = (text) => postMessage({ type: "progress", text });
+
+async function start({ site, files }) {
+  progress("Starting Python …");
+  const folder = new URL("pyodide/", site).href;
+  Object.assign(sizes, await (await plain(folder + "sizes.json")).json());
+  const { loadPyodide } = await import(folder + "pyodide.mjs");
+  python = await loadPyodide({ indexURL: folder, packages: ["deepnotes", "fastcore"] });
+  const text = async (name) => (await fetch(new URL(name, site))).text();
+  python.FS.writeFile("/home/pyodide/matplotlibrc", await text("figures.mplstyle"));
+  for (const [path, content] of Object.entries(files)) {
+    python.FS.mkdirTree("/home/pyodide/" + path.replace(/[^/]*$/, ""));
+    python.FS.writeFile("/home/pyodide/" + path, content);
+  }
+  const module = python.runPython("import types; m = types.ModuleType('cell'); m");
+  python.globals.set("source", await text("cell.py"));
+  python.runPython("exec(compile(source, 'cell.py', 'exec'), m.__dict__)");
+  module._post = post;
+  run = module.run;
+}
+
+async function load(packages) {
+  const problems = [];
+  try {
+    await python.loadPackage(packages, { messageCallback: () => {}, errorCallback: (text) => problems.push(text) });
+  } catch (error) {
+    problems.push(error);
+  }
+  const absent = packages.filter((name) => !(name in python.loadedPackages));
+  if (absent.length) throw Object.assign(new Error(problems.join("; ") || absent.join(", ")), { fetching: true });
+}
+
+async function cell({ id, name, code, packages, quiet }) {
+  current = id;
+  if (packages.length) await load(packages);
+  progress(quiet ? "Preparing …" : "Running …");
+  let result = await run(code, name, quiet);
+  const known = python.lockfile.packages, missing = Object.keys(known).find((p) => known[p].imports?.includes(result.missing));
+  if (!result.ok && missing && !(missing in python.loadedPackages)) { // imported inside a function, where nobody saw it
+    await load([missing]);
+    if (!quiet) post("clear", "");
+    result = await run(code, name, quiet);
+  }
+  return result;
+}
+
+self.onmessage = async ({ data }) => {
+  let result;
+  try {
+    result = data.type === "start" ? (await start(data), { ok: true }) : await cell(data);
+  } catch (error) {
+    // Python's own errors come back as results; what arrives here ended Python, or never let it start
+    result = { ok: false, fatal: data.type === "start" ? "start" : error.fetching ? "fetch" : "memory", message: String(error?.message || error) };
+  }
+  postMessage({ type: "done", id: data.id, result });
+};
