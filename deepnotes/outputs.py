@@ -14,7 +14,9 @@ import numpy as np
 
 from . import autograd, kernels
 from .autograd import Tensor, as_tensor, elementwise_op, record
-from .kernels import absolute, clip, exp, launch, log, log1p, maximum, sign, square, where
+from .kernels import absolute, clip, exp, launch, log, log1p
+from .kernels import losses as loss_kernels
+from .kernels import maximum, sign, square, where
 
 # %% ../nbs/04_outputs.ipynb #efbf7893
 #| code-fold: true
@@ -303,208 +305,6 @@ def binary_cross_entropy(input, target, weight=None, *, reduction="mean"):
         losses = losses * _broadcastable(name, "weight", weight, input.shape, input.dtype, section)
     return _reduce(name, losses, reduction)
 
-# %% ../nbs/04_outputs.ipynb #23f92183
-#| code-fold: true
-def _strange_label(name, label, classes, ignore_index):
-    wrong = label[(label != ignore_index) & ((label < 0) | (label >= classes))].flat[0]
-    return ValueError(f"{name}: labels hold class {wrong}, but logits have {classes} columns (labels must be 0.."
-                      f"{classes - 1}, or {ignore_index} to be ignored) {_read('One of many: softmax units')}")
-
-
-def _cross_entropy_reference(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction):
-    "Losses of rows of logits, from class labels; keeps each row's maximum, sum of exponentials and weight."
-    n, classes = z.shape
-    with np.errstate(all="ignore"):
-        used = label != ignore_index
-        safe = np.where(used, label, 0)
-        if safe.min(initial=0) < 0 or safe.max(initial=-1) >= classes and used.any():
-            raise _strange_label("cross_entropy", label, classes, ignore_index)
-        top[...] = z.max(axis=1, initial=-np.inf)
-        shifted = z - top[:, None]
-        total[...] = np.exp(shifted).sum(axis=1)
-        own[...] = np.where(used, weight[safe] if weight.size > 1 else weight[0], 0)
-        losses = own * (np.log(total) - shifted[np.arange(n), safe]) if classes else own
-        if smoothing:
-            spread = np.where(weight == 0, 0, weight * (np.log(total)[:, None] - shifted)).sum(axis=1)
-            losses = (1 - smoothing) * losses + smoothing / classes * spread
-        losses = np.where(used, losses, 0)
-        if reduction == "none":
-            out[...], scale[...] = losses, 1
-        else:
-            count = own.sum(dtype=np.float64) if reduction == "mean" else np.float64(1)
-            out[...], scale[...] = losses.sum(dtype=np.float64) / count, 1 / count
-
-
-def _cross_entropy_backward_reference(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
-    "g times (softmax of the row minus its target), weighted."
-    n, classes = z.shape
-    with np.errstate(all="ignore"):
-        used = label != ignore_index
-        hard, even = (1 - smoothing) * own, weight * (smoothing / max(classes, 1))
-        target_sum = hard + np.broadcast_to(even, classes).sum()
-        difference = np.exp(z - top[:, None]) / total[:, None] * target_sum[:, None] - even
-        difference[np.arange(n), np.where(used, label, 0)] -= hard
-        out[...] = np.where(used[:, None], (g * scale).reshape(-1, 1) * difference, 0)
-
-# %% ../nbs/04_outputs.ipynb #3f2d50b0
-#| code-fold: true
-class _RowKernel(kernels.Kernel):
-    "A kernel whose compiled form is made, when it is first needed, by `make(cache)`."
-
-    def _compiled(self, make):
-        from deepnotes.compiler import cache
-        return make(cache)
-
-
-def _typed(cache, function, signature):
-    "The machine code of `function` for a dtype, from the cache or compiled when it is first asked for."
-    codes = {}
-
-    def code(dtype):
-        if dtype not in codes:
-            codes[dtype] = cache.compiled_function(kernels, function, dtype, signature(dtype))
-        return codes[dtype]
-    return code
-
-# %% ../nbs/04_outputs.ipynb #820bbadb
-#| code-fold: true
-def _make_cross_entropy(cache):
-    "Compiled forward pass: of each row the maximum and the sum of exponentials, then the losses."
-    plus, larger, small_square, array = cache.plus, cache.larger, cache.small_square, cache.array_type
-
-    def wide_rows(z, top, total):
-        for i in range(z.shape[0]):
-            largest, s = z[i, 0], 0.0
-            for j in range(z.shape[1]):
-                largest = larger(largest, z[i, j])
-            for j in range(z.shape[1]):
-                s = plus(s, exp(z[i, j] - largest))
-            top[i], total[i] = largest, s
-
-    def narrow_rows(z, top, total):     # 32 rows at a time, side by side, so that loops run across them
-        e, kept = small_square(z.dtype.type(0)), small_square(z.dtype.type(0))
-        for first in range(0, z.shape[0], 32):
-            rows = min(32, z.shape[0] - first)
-            for i in range(rows):
-                for j in range(z.shape[1]):
-                    e[j, i] = z[first + i, j]
-                kept[0, i], kept[1, i] = e[0, i], 0.0
-            for j in range(1, z.shape[1]):
-                for i in range(rows):
-                    kept[0, i] = larger(kept[0, i], e[j, i])
-            for j in range(z.shape[1]):
-                for i in range(rows):
-                    kept[1, i] += exp(e[j, i] - kept[0, i])
-            for i in range(rows):
-                top[first + i], total[first + i] = kept[0, i], kept[1, i]
-
-    def row_losses(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction):
-        loss_sum, weight_sum = np.float64(0), np.float64(0)
-        for i in range(total.size):
-            if label[i] != ignore_index and (label[i] < 0 or label[i] >= z.shape[1]):
-                return i
-        for i in range(total.size):
-            own[i] = log(total[i])
-        for i in range(total.size):
-            loss, w, logarithm = 0.0, 0.0, own[i]
-            if label[i] != ignore_index:
-                w = weight[label[i]] if weight.size > 1 else weight[0]
-                loss = w * (logarithm - (z[i, label[i]] - top[i]))
-                if smoothing > 0:
-                    spread = 0.0
-                    for j in range(z.shape[1]):
-                        wj = weight[j] if weight.size > 1 else weight[0]
-                        if wj != 0:
-                            spread += wj * (logarithm - (z[i, j] - top[i]))
-                    loss = z.dtype.type((1 - smoothing) * loss + smoothing / z.shape[1] * spread)
-            own[i] = w
-            loss_sum += loss
-            weight_sum += w
-            if reduction == 0:
-                out[i] = loss
-        if reduction == 0:
-            scale[0] = 1
-        elif reduction == 1:
-            out[0], scale[0] = loss_sum, 1
-        else:
-            out[0], scale[0] = loss_sum / weight_sum, 1 / weight_sum
-        return -1
-
-    narrow, wide = (_typed(cache, f, lambda d: (array(d, 2), array(d), array(d))) for f in (narrow_rows, wide_rows))
-    finish = _typed(cache, row_losses, lambda d: (array(d), array(d, 2), array(cache.INDEX), *[array(d)] * 5,
-                                                  "int64", "float64", "int64"))
-
-    def run(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction):
-        if z.size:
-            (rows, args), (finish_rows, rest, _) = calls(out, z, label, weight, top, total, own, scale, ignore_index,
-                                                         smoothing, reduction)
-            kernels.split(rows, len(z), z.size, args)
-            if finish_rows(*rest) != -1:
-                raise _strange_label("cross_entropy", label, z.shape[1], ignore_index)
-        else:
-            _cross_entropy_reference(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction)
-
-    def calls(out, z, label, weight, top, total, own, scale, ignore_index, smoothing, reduction):
-        if not z.size:
-            return None
-        rest = [out.reshape(-1), z, label, weight, top, total, own, scale, ignore_index, smoothing,
-                ("none", "sum", "mean").index(reduction)]
-        return [((narrow if z.shape[1] <= 32 else wide)(z.dtype), [z, top, total]), (finish(z.dtype), rest, -1)]
-
-    run.calls = calls
-    return run
-
-
-def _make_cross_entropy_backward(cache):
-    "Compiled backward pass: the exponentials again, one multiplication per entry and one subtraction per row."
-    def backward_rows(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
-        sharp, spread = z.dtype.type(1 - smoothing), z.dtype.type(smoothing / z.shape[1])
-        target_sum = np.float64(0)
-        for j in range(z.shape[1]):
-            target_sum += weight[j] if weight.size > 1 else weight[0]
-        even_sum = z.dtype.type(target_sum) * spread
-        for i in range(z.shape[0]):
-            largest = top[i]
-            if label[i] == ignore_index:
-                for j in range(z.shape[1]):
-                    out[i, j] = 0.0
-            else:
-                factor = (g[i] if g.size > 1 else g[0]) * scale[0]
-                hard = factor * own[i] * sharp
-                share = (hard + factor * even_sum) / total[i]
-                for j in range(z.shape[1]):
-                    out[i, j] = exp(z[i, j] - largest) * share
-                if smoothing > 0:
-                    for j in range(z.shape[1]):
-                        out[i, j] -= factor * spread * (weight[j] if weight.size > 1 else weight[0])
-                out[i, label[i]] -= hard
-
-    array = cache.array_type
-    code = _typed(cache, backward_rows, lambda d: (array(d, 2), array(d), array(d, 2), array(cache.INDEX),
-                                                   *[array(d)] * 5, "int64", "float64"))
-
-    def run(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
-        if z.size:
-            (loop, args), = calls(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing)
-            per_row = (True, g.size > 1, True, True, False, True, True, True, False, False, False)
-            kernels.split(loop, len(z), z.size, args, per_row)
-
-    def calls(out, g, z, label, weight, top, total, own, scale, ignore_index, smoothing):
-        if not z.size:
-            return None
-        args = [out, g.reshape(-1), z, label, weight, top, total, own, scale, ignore_index, smoothing]
-        return [(code(z.dtype), args)]
-
-    run.calls = calls
-    return run
-
-
-_cross_entropy_forward = _RowKernel("cross_entropy", _cross_entropy_reference, _make_cross_entropy)
-_cross_entropy_forward.writes = (3, 4, 5, 6)        # beside out: top, total, own, scale
-_cross_entropy_forward.refuses = True
-_cross_entropy_backward = _RowKernel("cross_entropy_backward", _cross_entropy_backward_reference,
-                                     _make_cross_entropy_backward)
-
 # %% ../nbs/04_outputs.ipynb #90eb9cd7
 #| code-fold: true
 def _class_axis(name, input, axis, section):
@@ -573,13 +373,13 @@ def _from_labels(input, label, axis, weight, ignore_index, smoothing, reduction)
     n, classes = a.shape
     out = np.empty(n if reduction == "none" else (), a.dtype)
     top, total, own, scale = kept_rows = *np.empty((3, n), a.dtype), np.empty(1, a.dtype)
-    launch(_cross_entropy_forward, out, a, label, weight, *kept_rows, ignore_index, smoothing, reduction)
+    launch(loss_kernels.cross_entropy, out, a, label, weight, *kept_rows, ignore_index, smoothing, reduction)
 
     def backward(g, a):
         if not g.flags.c_contiguous:
             g = launch(kernels.copy, np.empty(g.shape, g.dtype), g)
         slope = np.empty(a.shape, a.dtype)
-        return launch(_cross_entropy_backward, slope, g, a, label, weight, *kept_rows, ignore_index, smoothing)
+        return launch(loss_kernels.cross_entropy_backward, slope, g, a, label, weight, *kept_rows, ignore_index, smoothing)
 
     def backward_recorded(g, z):
         hard = np.where(label[:, None] == np.arange(classes), (1 - smoothing) * own[:, None], 0)
@@ -749,104 +549,6 @@ def kl_div(input, target, *, log_target=False, reduction="mean"):
 
 # %% ../nbs/04_outputs.ipynb #b66b4dec
 #| code-fold: true
-def _nll_reference(out, x, label, weight, own, scale, ignore_index, reduction):
-    "Minus the entry of each row's class, weighted; keeps each row's weight and what the reduction divides by."
-    used = label != ignore_index
-    if ((label < 0) | (label >= x.shape[1]))[used].any():
-        raise _strange_label("nll_loss", label, x.shape[1], ignore_index)
-    safe = np.where(used, label, 0)
-    own[...] = np.where(used, weight[safe] if weight.size > 1 else weight[0], 0)
-    with np.errstate(all="ignore"):
-        losses = np.where(used, -x[np.arange(len(x)), safe] * own, 0) if x.size else own
-        if reduction == "none":
-            out[...], scale[...] = losses, 1
-        else:
-            count = own.sum(dtype=np.float64) if reduction == "mean" else np.float64(1)
-            out[...], scale[...] = losses.sum(dtype=np.float64) / count, 1 / count
-
-
-def _nll_backward_reference(out, g, label, own, scale, ignore_index):
-    "-g times the row's weight at its class, 0 elsewhere."
-    used = np.flatnonzero(label != ignore_index)
-    out[...] = 0
-    with np.errstate(all="ignore"):
-        out[used, label[used]] = -np.broadcast_to((g * scale).reshape(-1), len(label))[used] * own[used]
-
-
-def _make_nll(cache):
-    def row_losses(out, x, label, weight, own, scale, ignore_index, reduction):
-        loss_sum, weight_sum = np.float64(0), np.float64(0)
-        for i in range(label.size):
-            if label[i] != ignore_index and (label[i] < 0 or label[i] >= x.shape[1]):
-                return i
-        for i in range(label.size):
-            loss, w = 0.0, 0.0
-            if label[i] != ignore_index:
-                w = weight[label[i]] if weight.size > 1 else weight[0]
-                loss = -x[i, label[i]] * w
-            own[i] = w
-            loss_sum += loss
-            weight_sum += w
-            if reduction == 0:
-                out[i] = loss
-        count = np.float64(1)
-        if reduction == 2:
-            count = weight_sum
-        if reduction != 0:
-            out[0] = loss_sum / count
-        scale[0] = 1 / count
-        return -1
-
-    array = cache.array_type
-    code = _typed(cache, row_losses, lambda d: (array(d), array(d, 2), array(cache.INDEX), *[array(d)] * 3, "int64",
-                                                "int64"))
-
-    def run(out, x, label, weight, own, scale, ignore_index, reduction):
-        if not x.size:
-            _nll_reference(out, x, label, weight, own, scale, ignore_index, reduction)
-        else:
-            (loop, args, _), = calls(out, x, label, weight, own, scale, ignore_index, reduction)
-            if loop(*args) != -1:
-                raise _strange_label("nll_loss", label, x.shape[1], ignore_index)
-
-    def calls(out, x, label, weight, own, scale, ignore_index, reduction):
-        if not x.size:
-            return None
-        return [(code(x.dtype), [out.reshape(-1), x, label, weight, own, scale, ignore_index,
-                                 ("none", "sum", "mean").index(reduction)], -1)]
-
-    run.calls = calls
-    return run
-
-
-def _make_nll_backward(cache):
-    def backward_rows(out, g, label, own, scale, ignore_index):
-        for i in range(out.shape[0]):
-            for j in range(out.shape[1]):
-                out[i, j] = 0.0
-            if label[i] != ignore_index:
-                out[i, label[i]] = -((g[i] if g.size > 1 else g[0]) * scale[0]) * own[i]
-
-    array = cache.array_type
-    code = _typed(cache, backward_rows, lambda d: (array(d, 2), array(d), array(cache.INDEX), array(d), array(d), "int64"))
-
-    def run(*operands):
-        (loop, args), = calls(*operands)
-        loop(*args)
-
-    def calls(out, g, label, own, scale, ignore_index):
-        return [(code(out.dtype), [out, g.reshape(-1), label, own, scale, ignore_index])]
-
-    run.calls = calls
-    return run
-
-
-_nll_forward = _RowKernel("nll_loss", _nll_reference, _make_nll)
-_nll_forward.writes = (3, 4)            # beside out: own, scale
-_nll_forward.refuses = True
-_nll_backward = _RowKernel("nll_loss_backward", _nll_backward_reference, _make_nll_backward)
-
-
 def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean", axis=None):
     r"""Minus the log-probability of each row's class, from log-probabilities. `cross_entropy` does this from logits.
 
@@ -891,16 +593,17 @@ def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean",
     label, ignore_index, shape = label.reshape(-1), int(ignore_index), x.shape
     out = np.empty(len(label) if reduction == "none" else (), x.dtype)
     own, scale = np.empty(len(label), x.dtype), np.empty(1, x.dtype)
-    launch(_nll_forward, out, x.data, label, weight, own, scale, ignore_index, reduction)
+    launch(loss_kernels.nll_loss, out, x.data, label, weight, own, scale, ignore_index, reduction)
 
     def backward(g):
         if not g.flags.c_contiguous:
             g = launch(kernels.copy, np.empty(g.shape, g.dtype), g)
-        return launch(_nll_backward, np.empty(shape, g.dtype), g, label, own, scale, ignore_index)
+        return launch(loss_kernels.nll_loss_backward, np.empty(shape, g.dtype), g, label, own, scale, ignore_index)
 
     def backward_recorded(g):
-        return g.reshape(-1, 1) * Tensor(launch(_nll_backward, np.empty(shape, own.dtype), np.ones(1, own.dtype), label, own,
-                                                scale, ignore_index))
+        slope = np.empty(shape, own.dtype)
+        launch(loss_kernels.nll_loss_backward, slope, np.ones(1, own.dtype), label, own, scale, ignore_index)
+        return g.reshape(-1, 1) * Tensor(slope)
 
     losses = record("nll_loss", out, (x,), (backward_recorded,), fast=(backward,))
     return losses.reshape(kept) if reduction == "none" and kept != losses.shape else losses

@@ -6,6 +6,7 @@ import pytest
 from book_helpers import ROOT
 from deepnotes_ext import finish
 from deepnotes_ext.code import COLUMNS, describe, name_folds, plain, wrap_code
+from deepnotes_ext.status import summary
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -238,3 +239,26 @@ def test_the_logo_keeps_its_place_but_does_not_wait(tmp_path):
     (tmp_path / "logo.svg").write_text((ROOT / "_static" / "logo.svg").read_text(encoding="utf-8"), encoding="utf-8")
     html = finish.pictures('<body><img src="logo.svg" class="logo__image" alt="Home"/>', tmp_path / "a.html")
     assert '<img width="220" height="48" src="logo.svg"' in html and "lazy" not in html
+
+
+def test_all_numbers_wait_behind_a_fold_each_under_its_heading():
+    inner = '<section id="a-1">\n<h4>1 thread</h4><table></table><section id="a-2"><h5>x</h5><table></table></section></section>'
+    page = (
+        '<section id="benchmarks"><h1>B</h1><section id="goals"><h2>Goals</h2><table></table></section>'
+        f'<section id="all-numbers">\n<h2>All numbers</h2><section id="a">\n<h3>a</h3>{inner}</section>'
+        '<section id="b">\n<h3>b</h3><table></table></section></section></section><footer></footer>'
+    )
+    html = finish.fold_numbers(page)
+    assert re.sub(r'<details class="dn-more"><summary>.*?</summary>|</details>', "", html) == page
+    assert f'<h3>a</h3><details class="dn-more"><summary>2 tables of what was measured</summary>{inner}</details></section>' in html
+    assert '<h3>b</h3><details class="dn-more"><summary>1 table of what was measured</summary><table></table></details></section>' in html
+    assert finish.fold_numbers("<p>no such heading</p>") == "<p>no such heading</p>"
+
+
+def test_the_status_says_in_two_sentences_what_its_table_holds():
+    times = {"Layers": 61.0, "Outputs": 9.5}
+    assert summary(times, ["2026-11-02", "2026-11-01"]) == (
+        "2 pages ran in 1 min 10 s together, from 2026-11-01 to 2026-11-02. The longest is Layers with 61.0 s. "
+    )
+    assert summary({"Layers": 3.0}, ["2026-11-02"]) == "1 page ran in 3 s together, on 2026-11-02. The longest is Layers with 3.0 s. "
+    assert summary({}, []) == ""

@@ -62,7 +62,7 @@ def test_without_numpys_blas_numpy_computes(monkeypatch):
     if not kernels.can_compile():
         return
     monkeypatch.setattr(blas, "_numpys_blas", lambda: None)
-    assert blas.matmul_runner(kernels.matmul, kernels) is kernels.matmul.reference
+    assert blas.matmul_loop(kernels.matmul) is kernels.matmul.reference
 
 
 @pytest.mark.parametrize("size", [4, 8])

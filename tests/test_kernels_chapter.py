@@ -241,7 +241,8 @@ def test_the_pages_hold_all_sections_that_docstrings_name():
     headings = {line.lstrip("# ") for line in pages.splitlines() if line.startswith("#")}
     named = {
         line.split(", section ")[1].strip().rstrip('".').removesuffix('")')
-        for line in (ROOT / "deepnotes" / "kernels.py").read_text(encoding="utf-8").splitlines()
+        for path in (ROOT / "deepnotes" / "kernels").glob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
         if line.strip().startswith("Chapter: The engine room, section ")
     }
     assert named and named <= headings

@@ -17,6 +17,8 @@ import pytest
 from scipy import special
 
 from deepnotes import kernels as k
+from deepnotes.compiler import loops
+from deepnotes.kernels import threads
 
 ROOT = Path(__file__).parents[1]
 EXACT = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh, "sigmoid": special.expit,
@@ -115,8 +117,9 @@ PROGRAM = """
     import sys, time
     import numpy as np
     from deepnotes import kernels as k
+    from deepnotes.compiler import loops
     compiled = []
-    def compiler(original=k.compiler):
+    def compiler(original=loops.compiler):
         machine = original()
         if machine.compile_loop is not counting:
             compiled.append(machine.compile_loop)
@@ -125,7 +128,7 @@ PROGRAM = """
     def counting(*args, **options):
         compiled.append(1)
         return compiled[0](*args, **options)
-    k.compiler = compiler
+    loops.compiler = compiler
     f = k.elementwise(lambda x: FORMULA, "f")
     x = np.linspace(0, 1, 11, dtype=np.float32)
     y = k.launch(f, np.empty_like(x), x)
@@ -233,9 +236,9 @@ def test_a_change_in_any_module_that_writes_loops_renames_all_files(tmp_path, mo
     spec = importlib.util.spec_from_file_location("check", ROOT / "tools" / "check.py")
     check = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(check)
-    below = set().union(*check.FLOORS[:check.FLOORS.index({"kernels"})]) - {"_checks", "_doors", "_safetensors"}     # these know no loops
+    below = {"compiler", "kernels"}
     modules = {check.module_of(path, ROOT / "deepnotes") for path in (ROOT / "deepnotes").rglob("*.py")}
-    no_loops = {"compiler", "compiler.__main__", "compiler.borrowed"}
+    no_loops = {"compiler", "compiler.__main__", "compiler.borrowed", "kernels", "kernels.configuration"}
     assert set(cache.STAMPED) == {name for name in modules if name.split(".")[0] in below} - no_loops
     find = importlib.util.find_spec
 
@@ -269,7 +272,7 @@ def test_functions_of_one_name_are_told_apart_by_their_code(tmp_path, monkeypatc
     dtype, found = np.dtype(np.float64), []
     for function in (functions.first, functions.second, functions.third, functions.second):
         out = np.array([5.0])
-        cache.compiled_function(k, function, dtype, (cache.array_type(dtype),))(out)
+        loops.compiled_function(function, dtype, (cache.array_type(dtype),))(out)
         found.append(out[0])
     assert found == [15, 20, 9, 20]
     assert len(list((tmp_path / "cache").iterdir())) == 3
@@ -302,11 +305,11 @@ def test_eight_threads_get_what_one_gets():
 def test_results_do_not_depend_on_the_number_of_threads():
     x = np.random.default_rng(0).standard_normal((37, 9001)).astype(np.float32)
     before = k.get_num_threads()
-    results, worth = [], k.WORTH
+    results, worth = [], threads.WORTH
     for _ in range(4):                              # loops are timed alone before they are split
         k.launch(k.tanh, np.empty_like(x), x), k.launch(k.softmax, np.empty_like(x), x)
     try:
-        k.WORTH = 0.0
+        threads.WORTH = 0.0
         for n in (1, 2, 3):
             k.set_num_threads(n)
             out = k.launch(k.tanh, np.empty_like(x), x)
@@ -315,7 +318,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
             results.append((out.tobytes(), total.tobytes(), rows.tobytes()))
     finally:
         k.set_num_threads(before)
-        k.WORTH = worth
+        threads.WORTH = worth
     assert results[0] == results[1] == results[2]
     with pytest.raises(ValueError, match="at least 1"):
         k.set_num_threads(0)
@@ -346,14 +349,13 @@ def shared_loop():
                 out[i, j] = out[i, j] + row[j] * x
     d = np.dtype(np.float64)
     signature = (cache.array_type(d, 2), cache.array_type(d), "float64")
-    return cache.machine_code(lambda machine: machine.retype(count_up, d, integers=False), signature, "count_up",
-                               k.compiler)
+    return loops.machine_code(lambda machine: machine.retype(count_up, d, integers=False), signature, "count_up")
 
 
 @pytest.mark.parametrize("cores", [2, 3, 5])
 def test_a_pool_does_every_chunk_once(cores):
     from deepnotes.compiler import workers
-    pool, loop, row = workers.Pool(k), shared_loop(), np.arange(1.0, 41.0)
+    pool, loop, row = workers.Pool(), shared_loop(), np.arange(1.0, 41.0)
     for rows, chunk in ((1, 1), (7, 3), (1000, 1), (1000, 64), (1000, 5000)):
         out = np.zeros((rows, 40))
         for i in range(50):
@@ -366,7 +368,7 @@ def test_a_pool_does_every_chunk_once(cores):
 
 def test_a_busy_pool_refuses_and_loops_without_native_form_are_left_to_the_caller():
     from deepnotes.compiler import workers
-    pool, loop, out, row = workers.Pool(k), shared_loop(), np.zeros((8, 40)), np.ones(40)
+    pool, loop, out, row = workers.Pool(), shared_loop(), np.zeros((8, 40)), np.ones(40)
     pool.memory[workers.BUSY] = 1
     assert not pool.run(loop, 8, 2, [out, row, 1.0], (True, False, False), 2) and not out.any()
     pool.memory[workers.BUSY] = 0
@@ -376,7 +378,7 @@ def test_a_busy_pool_refuses_and_loops_without_native_form_are_left_to_the_calle
 
 def test_many_threads_share_one_pool():
     from deepnotes.compiler import workers
-    pool, loop, row = workers.Pool(k), shared_loop(), np.ones(40)
+    pool, loop, row = workers.Pool(), shared_loop(), np.ones(40)
 
     def many(i):
         out, refused = np.zeros((300, 40)), 0
@@ -394,14 +396,15 @@ def test_a_forked_child_starts_its_own_workers():
         import os, sys, warnings
         import numpy as np
         from deepnotes import kernels as k
+        from deepnotes.kernels import threads
         warnings.simplefilter("ignore")
         k.set_num_threads(2)
-        k.WORTH = 0.0
+        threads.WORTH = 0.0
         x = np.ones(200_000, np.float32)
         def check():
             for _ in range(20):
                 assert (k.launch(k.square, np.zeros_like(x), x) == 1).all()
-            return k._pool is not None or not k.can_compile()
+            return threads._pool is not None or not k.can_compile()
         assert check()
         child = os.fork()
         if child == 0:
@@ -517,12 +520,12 @@ def test_an_element_of_a_sine_does_not_depend_on_its_neighbors_or_on_where_it_is
 
 
 def test_formulas_that_could_hide_a_nan_keep_to_the_long_sine():
-    from deepnotes import _loops
+    from deepnotes.kernels import formulas
     inner = lambda x: k.sin(x) * 0.5  # noqa: E731
-    assert all(map(_loops.tries, [k.sin, k.cos, inner, lambda x: inner(x) + 1, lambda x: k.exp(k.cos(x) ** 2)]))
+    assert all(map(formulas.tries, [k.sin, k.cos, inner, lambda x: inner(x) + 1, lambda x: k.exp(k.cos(x) ** 2)]))
     for formula in (k.exp, lambda x: x + 1, lambda x: k.where(k.sin(x) > 0, x, 1.0), lambda x: k.isnan(k.sin(x)),
                     lambda x: 1.0 if k.sin(x) > 0 else 2.0, lambda x: k.sin(x) ** 0, lambda x: math.cos(x)):
-        assert not _loops.tries(formula)
+        assert not formulas.tries(formula)
     x = np.float32([1, 1e30])
     with k.backend("numba"):
         formula = k.elementwise(lambda x: k.where(k.sin(x) > 0, 1.0, -1.0), "sign_of_sin")

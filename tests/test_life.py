@@ -15,7 +15,7 @@ import pytest
 import deepnotes as dn
 from deepnotes import kernels, optimizers, outputs
 from deepnotes.capture import capture
-from deepnotes.compiler import cache, life
+from deepnotes.compiler import cache, life, loops
 from deepnotes.training import Trainer
 from deepnotes.training.callbacks import Callback
 
@@ -99,14 +99,15 @@ def test_functions_survive_the_library_forgetting_all_it_knows_of_them():
         import ctypes, gc, sys
         import numpy as np
         import deepnotes as dn
-        from deepnotes import _loops, kernels
+        from deepnotes import kernels
         from deepnotes.compiler import cache
         model = dn.MLP(4, [8], 3, rng=0)
         trainer = dn.Trainer(model)
         x, y = np.ones((64, 4), np.float32), np.arange(64) % 3
         trainer.fit(x, y, epochs=2, progress=False)
         loops = list(cache.native)
-        for module in [m for name, m in sys.modules.items() if name.startswith(("deepnotes._", "deepnotes.compiler."))]:
+        inner = ("deepnotes._", "deepnotes.compiler.", "deepnotes.kernels.")
+        for module in [m for name, m in sys.modules.items() if name.startswith(inner)]:
             for name, value in list(vars(module).items()):
                 if name[0] == "_" and name[:2] != "__" and isinstance(value, list):
                     value.clear()
@@ -169,7 +170,7 @@ def add_two(out, x):
 
 def check_add_two():
     out = np.empty(3)
-    cache.compiled_function(kernels, add_two, np.dtype(np.float64), (VECTOR, VECTOR))(out, np.ones(3))
+    loops.compiled_function(add_two, np.dtype(np.float64), (VECTOR, VECTOR))(out, np.ones(3))
     assert (out == 3).all()
 
 
@@ -450,14 +451,14 @@ def test_threads_that_compile_at_once_in_a_fresh_process(tmp_path):
 def test_a_kernels_compiled_form_is_made_once_by_many_threads(monkeypatch):
     kernel = kernels.elementwise(lambda x: x + 3, "three")
     kernel = getattr(kernel, "kernel", kernel)
-    made, make, barrier, forms = [], kernel._compiled, threading.Barrier(4), []
+    made, make, barrier, forms = [], kernel.make_loop, threading.Barrier(4), []
 
     def slow(*args):
         made.append(1)
         threading.Event().wait(0.1)                             # lets the others come
         return make(*args)
 
-    monkeypatch.setattr(kernel, "_compiled", slow)
+    monkeypatch.setattr(kernel, "make_loop", slow)
 
     def work():
         barrier.wait()
@@ -485,7 +486,7 @@ def test_a_loop_that_needs_numba_while_it_runs_is_compiled_in_each_process(tmp_p
                 out[i] = copy[i] + copy[x.size - 1 - i]
         return twice
 
-    loop = cache.machine_code(build, (VECTOR, VECTOR), "a loop that allocates", kernels.compiler)
+    loop = loops.machine_code(build, (VECTOR, VECTOR), "a loop that allocates")
     out = np.empty(3)
     gc.collect()
     loop(out, np.ones(3))

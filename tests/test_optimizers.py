@@ -150,7 +150,7 @@ def test_small_steps_are_left_to_one_core(monkeypatch):
     if not kernels.can_compile():
         return
     shared, threads = [], get_num_threads()
-    monkeypatch.setattr(kernels, "split", lambda loop, n, size, args, whole: shared.append(args[0].dtype.char + str(n)))
+    monkeypatch.setattr(kernels.threads, "split", lambda loop, n, size, args, whole: shared.append(args[0].dtype.char + str(n)))
     try:
         set_num_threads(2)
         with backend("numba"):

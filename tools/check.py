@@ -22,8 +22,6 @@ TOOLS = Path(sys.executable).parent
 FLOORS = [
     {"comparing", "compiler", "_doors", "_safetensors"},
     {"_checks"},
-    {"_loops"},
-    {"_rows"},
     {"kernels"},
     {"autograd"},
     {"activations", "outputs", "initialization", "datasets", "plotting"},

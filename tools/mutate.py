@@ -37,7 +37,9 @@ WATCHED = {
     "autograd/tape": ["test_autograd.py", "test_autograd_ops.py", "test_backprop_chapter.py"],
     "autograd/operations": ["test_autograd_ops.py", "test_autograd.py", "test_numbers.py"],
     "outputs": ["test_outputs.py", "test_outputs_chapter.py"],
-    "kernels": ["test_kernels.py", "test_kernels_chapter.py", "test_sums.py"],
+    "kernels/sums": ["test_kernels.py", "test_kernels_chapter.py", "test_sums.py"],
+    "kernels/gather": ["test_kernels.py", "test_sums.py"],
+    "kernels/losses": ["test_outputs.py", "test_outputs_chapter.py"],
 }
 COMPARE = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "is": "is not", "is not": "is",
            "in": "not in", "not in": "in"}

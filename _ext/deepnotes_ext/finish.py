@@ -208,6 +208,29 @@ def announce(html: str) -> str:
     return re.sub(r'<div role="list" class="citation-list">', '<div class="citation-list">', html)
 
 
+def fold_numbers(html: str) -> str:
+    """Under the heading "All numbers" each measurement's tables wait behind a fold."""
+    start = html.find('<section id="all-numbers">')
+    if start < 0:
+        return html
+    first, *parts = re.split(r'(?=<section id="[^"]*">\s*<h3>)', html[start:])
+    return html[:start] + first + "".join(map(_fold_section, parts))
+
+
+def _fold_section(part: str) -> str:
+    """A text that begins with a section, with all of it but its heading in a fold."""
+    depth, end, begin = 0, len(part), part.index("</h3>") + len("</h3>")
+    for tag in re.finditer(r"<(/?)section\b", part):
+        depth += -1 if tag[1] else 1
+        if depth == 0:
+            end = tag.start()
+            break
+    count = part.count("<table", begin, end)
+    name = "1 table" if count == 1 else f"{count} tables"
+    fold = f'<details class="dn-more"><summary>{name} of what was measured</summary>{part[begin:end]}</details>'
+    return part[:begin] + fold + part[end:]
+
+
 # -- what others see of a page ------------------------------------------------------------------------------------
 
 
@@ -254,7 +277,7 @@ def finish(html: str, page: Path, root: Path, base: str) -> str:
     """All of it, for one page."""
     if DONE in html:
         return html
-    html = announce(wrap_code(name_folds(html)))
+    html = announce(wrap_code(name_folds(fold_numbers(html))))
     html = fetch_fonts(bundle(lean(pictures(html, page)), page, root), page, root)
     html = describe_page(html, page, root, base)
     if page.name == "404.html":  # shown for any address, so its own are counted from the book's root

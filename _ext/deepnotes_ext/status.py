@@ -1,4 +1,4 @@
-"""``{chapter-status}``: a table of every executed chapter, how long it ran and when, and the versions that built it."""
+"""``{chapter-status}``: how long the chapters ran, when, and with which versions; a table of them all in a fold."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FillStatus(SphinxPostTransform):
     def run(self, **kwargs) -> None:
         """Build the tables from what MyST-NB recorded for each chapter."""
         for placeholder in list(self.document.findall(StatusNode)):
-            rows = []
+            rows, times, dates = [], {}, []
             for docname, data in sorted(NbMetadataCollector.get_doc_data(self.env).items()):
                 executed = data.get("exec_data")
                 if not executed or docname not in self.env.titles:
@@ -44,11 +44,33 @@ class FillStatus(SphinxPostTransform):
                 when = datetime.fromtimestamp(executed["mtime"], tz=UTC)
                 uri = self.app.builder.get_relative_uri(self.env.docname, docname)
                 link = nodes.reference("", self.env.titles[docname].astext(), refuri=uri, internal=True)
+                times |= {} if seconds is None else {self.env.titles[docname].astext(): seconds}
+                dates.append(f"{when:%Y-%m-%d}")
                 runtime = "not measured" if seconds is None else f"{seconds:.1f} s"
                 rows.append([link, runtime, f"{when:%Y-%m-%d %H:%M} UTC"])
-            built = [table(["Chapter", "Run time", "Run at"], rows)] if rows else []
-            built.append(table(["Built with", "Version"], [list(item) for item in versions().items()]))
+            text = summary(times, dates) + "Built with " + ", ".join(f"{name} {v}" for name, v in versions().items()) + "."
+            built: list[nodes.Node] = [nodes.paragraph("", text)]
+            if rows:
+                head = f'<details class="dn-more"><summary>All {len(rows)} pages that run</summary>'
+                built += [nodes.raw("", head, format="html"), table(["Chapter", "Run time", "Run at"], rows)]
+                built.append(nodes.raw("", "</details>", format="html"))
             placeholder.replace_self(built)
+
+
+def summary(times: dict[str, float], dates: list[str]) -> str:
+    """What the table says, in two sentences; empty where nothing was measured.
+
+    >>> summary({"Layers": 61.0, "Outputs": 9.5}, ["2026-11-02", "2026-11-01"])
+    '2 pages ran in 1 min 10 s together, from 2026-11-01 to 2026-11-02. The longest is Layers with 61.0 s. '
+    """
+    if not times:
+        return ""
+    minutes, seconds = divmod(int(sum(times.values())), 60)
+    first, last, longest = min(dates), max(dates), max(times, key=lambda title: times[title])
+    days = f"on {last}" if first == last else f"from {first} to {last}"
+    total = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    pages = "1 page" if len(times) == 1 else f"{len(times)} pages"
+    return f"{pages} ran in {total} together, {days}. The longest is {longest} with {times[longest]:.1f} s. "
 
 
 def table(header: list[str], rows: list[list[str | nodes.Node]]) -> nodes.table:

@@ -11,10 +11,13 @@ import re
 
 import numpy as np
 
-from .. import _loops, kernels
+from .. import kernels
 from .arena import shared
 from .effects import arrays_in, owner, owners, reads_of, view_of, writes_of
-from ..compiler.cache import array_type, fingerprint, machine_code
+from ..compiler.cache import array_type, fingerprint
+from ..compiler.loops import machine_code
+from ..kernels.plans import classify
+from ..kernels.steps import update_source
 
 # %% ../../nbs/library/capture/fuse.ipynb #2334faaa
 def alive(launches, lasting):
@@ -96,7 +99,7 @@ def _is_elementwise(launch):
 def _split_of(launch):
     "Where rows end and columns begin for the operands of a launch: None if nowhere, False if no loop reads them so."
     _, out, operands = launch
-    modes, split = _loops.classify(out, operands)
+    modes, split = classify(out, operands)
     for x, mode in zip(operands, modes, strict=True):
         if mode == "f" and (x.shape != out.shape or not x.flags.c_contiguous):
             return False
@@ -150,7 +153,7 @@ _loops_made = {}            # machine code is never freed; of one loop there is 
 
 def _loop(build, kinds, key):
     if (key, kinds) not in _loops_made:
-        _loops_made[key, kinds] = machine_code(build, kinds, key, kernels.compiler, apart=True)
+        _loops_made[key, kinds] = machine_code(build, kinds, key, apart=True)
     return _loops_made[key, kinds]
 
 # %% ../../nbs/library/capture/fuse.ipynb #3bad919d
@@ -195,7 +198,7 @@ class Fused:
                 ends += [f"    for j in range({total}.size):", f"        {total}[j] = {wide}[j]"]
                 continue
             dtype = kernels.compute_dtype(out, operands)
-            modes, _ = _loops.classify(out, operands)
+            modes, _ = classify(out, operands)
             values = []
             for x, mode in zip(operands, modes, strict=True):
                 if isinstance(x, np.ndarray) and view_of(x) in local:
@@ -267,7 +270,7 @@ class OuterUpdate:
         return "\n".join([kernels.formula_text(rule), kernels.formula_text(numbers), text])
 
     def text(self):
-        lines = _loops.update_source(self.kernel).split("\n")
+        lines = update_source(self.kernel).split("\n")
         lines[0] = lines[0].replace("(p, g,", "(p, x, d,")
         at = next(n for n, line in enumerate(lines) if line.startswith("    for i in"))
         body = [line.replace("g[i]", "x_i * d[j]").replace("[i]", "[i, j]").replace("        ", "            ", 1)

@@ -30,13 +30,13 @@ def _module(frame):
 
 def _looked(what):
     "Tell the recording that code outside the library has numpy read or write an array of the step."
-    context, frame = kernels._context.get(), sys._getframe(2)
+    launches, frame = kernels.listening(), sys._getframe(2)
     while frame is not None and _module(frame) == "numpy":
         frame = frame.f_back
-    if what in _HARMLESS or context is None or context.launches is None or frame is None or _module(frame) == "deepnotes":
+    if what in _HARMLESS or launches is None or frame is None or _module(frame) == "deepnotes":
         return
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    context.launches.peeks.append(f"numpy works on an array outside launches ({what} in {frame.f_code.co_name}, line "
+    launches.peeks.append(f"numpy works on an array outside launches ({what} in {frame.f_code.co_name}, line "
                                   f"{frame.f_lineno}{f': `{line}`' if line else ''}): its result would stay what it was at the "
                                   "recording")
 

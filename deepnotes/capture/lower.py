@@ -10,10 +10,11 @@ import math
 
 import numpy as np
 
-from .. import _loops, kernels
 from .effects import arrays_in, reads_out
 from .program import copy_call
 from ..compiler.cache import native
+from ..kernels.formulas import elementwise_loop
+from ..kernels.plans import Straight, classify, straightened
 
 # %% ../../nbs/library/capture/lower.ipynb #47400a72
 class Uncapturable(Exception):
@@ -26,7 +27,7 @@ _exact = {}                 # kernels that numpy computes eagerly, and that a lo
 def _runner(kernel):
     if kernel.name in ("logical_not", "logical_and", "logical_or"):
         if kernel not in _exact:
-            _exact[kernel] = _loops.elementwise_runner(kernel, kernels)
+            _exact[kernel] = elementwise_loop(kernel)
         return _exact[kernel]
     return kernel.loops()
 
@@ -74,9 +75,9 @@ def _straightened(kernel, run, out, operands):
         return _products(run, out, *operands)
     fitted = [_fitted(x, out) if kernel.formula is not None else x for x in operands]
     spread = [(x, y) for x, y in zip(fitted, operands, strict=True) if x is not y and x.base is not y]
-    straight = _loops.straightened(kernel, out, fitted)
+    straight = straightened(kernel, out, fitted)
     if straight is None:
-        straight = _loops.Straight(out, fitted, [], [])
+        straight = Straight(out, fitted, [], [])
     elif not reads_out(kernel) and not any(x is out for x in operands):
         straight = straight._replace(before=[pair for pair in straight.before if pair[1] is not out])
     return _between(run(straight.out, *straight.operands), [*spread, *straight.before], straight.behind)
@@ -89,7 +90,7 @@ def _fitted(x, out):
     if x.size == out.size == 1:
         return x.reshape(out.shape)
     lies_badly = not (x.flags.c_contiguous and x.shape == out.shape)
-    return np.empty(out.shape, x.dtype) if x.size > 1 and lies_badly and _loops.classify(out, [x])[0] == "f" else x
+    return np.empty(out.shape, x.dtype) if x.size > 1 and lies_badly and classify(out, [x])[0] == "f" else x
 
 # %% ../../nbs/library/capture/lower.ipynb #e107e3ed
 def _between(calls, before, behind):

@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from .. import kernels
-from ..compiler.cache import INDEX, NATIVE, array_type, assembled, compiled_function, native
+from ..compiler.cache import INDEX, NATIVE, array_type, assembled, native
+from ..compiler.loops import compiled_function
 
 # %% ../../nbs/library/capture/program.ipynb #e358315c
 DRIVER = """
@@ -115,7 +115,7 @@ def loop_for(function, *signature, apart=False):
     "The machine code of one of these functions for arguments of the given types, `apart` if they never overlap."
     key = function, signature
     if key not in _compiled:
-        _compiled[key] = compiled_function(kernels, function, np.dtype(np.float64), signature, apart)
+        _compiled[key] = compiled_function(function, np.dtype(np.float64), signature, apart)
     return _compiled[key]
 
 

@@ -173,8 +173,7 @@ class Plan:
         for launches in (first, second):
             if getattr(launches, "peeks", None):
                 raise Uncapturable(launches.peeks[0])
-        if (kernels.default_backend() if kernels._context.get() is None else
-                kernels._context.get().backend or kernels.default_backend()) != "numba":
+        if kernels.running_backend() != "numba":
             raise Uncapturable("the numpy backend runs no compiled loops")
         for part in parts:
             if part is not None and not isinstance(part, Tensor):

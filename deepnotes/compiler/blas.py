@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BYTE', 'INT', 'WORD', 'FLAG', 'OBJECT', 'ROW_MAJOR', 'AS_IT_IS', 'TRANSPOSED', 'DATA', 'NDIM', 'SHAPE', 'STRIDES',
            'DTYPE', 'FLAGS', 'ALIGNED', 'WRITEABLE', 'product_text', 'product', 'is_readable', 'made_readable',
-           'matmul_runner']
+           'matmul_loop']
 
 # %% ../../nbs/library/compiler/blas.ipynb #071e1b11
 import ctypes
@@ -191,7 +191,7 @@ def made_readable(out, a, b):
             *[x if is_readable(x) else np.empty(x.shape, x.dtype) for x in (a, b)])
 
 # %% ../../nbs/library/compiler/blas.ipynb #4bd51977
-def matmul_runner(kernel, ground):
+def matmul_loop(kernel):
     "The matrix product by numpy's BLAS, called without numpy's detours; batches are numpy's."
     single, double = product(np.float32), product(np.float64)
     if single is None or double is None:

@@ -7,7 +7,7 @@ __all__ = ['exp', 'log', 'plus', 'larger', 'small_square', 'address_of', 'fetch_
            'STAMPED', 'LIMIT', 'LARGEST', 'STALE', 'ENTRY', 'NATIVE', 'native', 'INDEX', 'stand_in', 'CompilerFailed',
            'FormulaError', 'answering_for', 'first_line', 'fingerprint', 'stamp', 'cache_folder', 'sealed', 'unsealed',
            'Folder', 'target_machine', 'packed', 'unpacked', 'engine_for', 'python_function', 'load', 'kept',
-           'machine_code', 'compiled_function', 'array_type', 'assembled']
+           'array_type', 'assembled']
 
 # %% ../../nbs/library/compiler/cache.ipynb #5583e367
 import contextlib
@@ -117,7 +117,10 @@ def _described(value, seen):
 
 # %% ../../nbs/library/compiler/cache.ipynb #8a896b69
 STAMPED = ("compiler.life", "compiler.cache", "compiler.bridge", "compiler.vector_math", "compiler.retype", "compiler.machine",
-           "compiler.blas", "compiler.workers", "_loops", "_rows")
+           "compiler.ready", "compiler.loops", "compiler.blas", "compiler.workers", "kernels.sources", "kernels.core",
+           "kernels.threads", "kernels.plans", "kernels.formulas", "kernels.vocabulary", "kernels.products", "kernels.sums",
+           "kernels.extremes", "kernels.rows", "kernels.columns", "kernels.gather", "kernels.random", "kernels.steps",
+           "kernels.losses")
 
 
 def _llvm():
@@ -380,51 +383,6 @@ def _usable(content, use):
         return use(content)
     except Exception:
         return None
-
-# %% ../../nbs/library/compiler/cache.ipynb #12d0416d
-def machine_code(build, signature, text, machine, apart=False):
-    """The compiled form of a function: from the cache, or compiled now.
-
-    Parameters
-    ----------
-    build : callable
-        Makes the Python function with the help of `deepnotes.compiler.machine`, its argument; called only if it is needed.
-    signature : tuple
-        The types of its arguments: (dtype, ndim) for a contiguous array, or "float64", "int64", "boolean".
-    text : str
-        All that the function depends on beside the library's own text.
-    machine : callable
-        Imports and returns `deepnotes.compiler.machine`.
-    apart : bool
-        Promise that no two arrays overlap: then loops over many of them are vectorised without asking each time.
-
-    Returns
-    -------
-    callable
-        Takes exactly such arguments, unchecked, and releases the GIL while it runs.
-    """
-    with answering_for("compiling a loop"):
-        return kept(text + repr((signature, apart)), lambda: machine().compile_loop(build(machine()), signature, apart),
-                    load)
-
-# %% ../../nbs/library/compiler/cache.ipynb #caf2df0a
-def compiled_function(ground, function, dtype, signature, apart=False):
-    """A function as a loop for one dtype. Its own code is part of the key, words and constants of STAMPED modules too; what
-    else it refers to is not.
-
-    Parameters
-    ----------
-    ground : module
-        `deepnotes.kernels`, for its compiler.
-    function : callable
-        Takes arrays and numbers; a float in it becomes one of type `dtype`.
-    dtype : dtype
-    signature, apart
-        As for `machine_code`.
-    """
-    c = function.__code__
-    return machine_code(lambda machine: machine.retype(function, dtype, integers=False), signature,
-                        repr((c.co_name, c.co_code, c.co_consts, c.co_names, dtype.str)), ground.compiler, apart)
 
 # %% ../../nbs/library/compiler/cache.ipynb #dc348c68
 INDEX = np.dtype(np.int64)

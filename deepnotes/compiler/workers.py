@@ -13,9 +13,10 @@ import threading
 
 import numpy as np
 
-from .cache import (address_of, array_type, call, compiled_function, exchange, fetch_add, native,
-                                      relax, replace, small_square)
+from .cache import (address_of, array_type, call, exchange, fetch_add, native, relax, replace,
+                                      small_square)
 from .life import compiling, forever
+from .loops import compiled_function
 
 # %% ../../nbs/library/compiler/workers.ipynb #cf84d1cd
 BUSY, SEATS, NEXT, DONE, ASLEEP, JOB = range(0, 48, 8)         # in words of 8 bytes: each on a cache line of its own
@@ -85,15 +86,15 @@ def begins(x):
 class Pool:
     "Workers that wait in machine code, and the memory that they look at."
 
-    def __init__(self, ground):
+    def __init__(self):
         words = np.dtype(np.int64)
         table = array_type(words)
         self.memory, self.bed, self.workers = forever(np.zeros(512, np.int64)), queue.SimpleQueue(), 0
         self.pause, self.next_pause = 0, 1      # launches for which workers that sleep are let sleep
-        self.share = compiled_function(ground, share, words, (table, table, "int64"))
-        self.wait = compiled_function(ground, wait_and_help, words, (table, "int64"))
-        self.wake = compiled_function(ground, wake, words, (table,))
-        self.begins = compiled_function(ground, begins, words, (table,))
+        self.share = compiled_function(share, words, (table, table, "int64"))
+        self.wait = compiled_function(wait_and_help, words, (table, "int64"))
+        self.wake = compiled_function(wake, words, (table,))
+        self.begins = compiled_function(begins, words, (table,))
 
     def work(self):
         while True:

@@ -14,6 +14,7 @@ import numpy as np
 from .. import kernels, outputs
 from .._doors import shown
 from ..kernels import launch
+from ..kernels import losses as loss_kernels
 
 # %% ../../nbs/library/training/metrics.ipynb #66bad736
 def _classes(logits, y):
@@ -69,122 +70,8 @@ def _r2_score(output, y, sample_weight=None):
         return 0.0 if left else 1.0
     return float(1 - left / spread)
 
-
-def _count_classes(out, z, label):
-    for i in range(z.shape[0]):
-        best, found = z[i, 0], 0
-        for j in range(1, z.shape[1]):
-            if z[i, j] > best:
-                best, found = z[i, j], j
-        if found == label[i]:
-            out[0] += 1
-
-
-def _count_likeliest(out, z, t):
-    for i in range(z.shape[0]):
-        best, found, likeliest, wanted = z[i, 0], 0, t[i, 0], 0
-        for j in range(1, z.shape[1]):
-            if z[i, j] > best:
-                best, found = z[i, j], j
-            if t[i, j] > likeliest:
-                likeliest, wanted = t[i, j], j
-        if found == wanted:
-            out[0] += 1
-
-
-def _count_answers(out, z, y):
-    for i in range(z.size):
-        if (z[i] > 0) == (y[i] > 0.5):
-            out[0] += 1
-
-
-def _weigh_classes(out, z, label, weight):
-    for i in range(z.shape[0]):
-        best, found = z[i, 0], 0
-        for j in range(1, z.shape[1]):
-            if z[i, j] > best:
-                best, found = z[i, j], j
-        if found == label[i]:
-            out[0] += weight[i]
-
-
-def _weigh_likeliest(out, z, t, weight):
-    for i in range(z.shape[0]):
-        best, found, likeliest, wanted = z[i, 0], 0, t[i, 0], 0
-        for j in range(1, z.shape[1]):
-            if z[i, j] > best:
-                best, found = z[i, j], j
-            if t[i, j] > likeliest:
-                likeliest, wanted = t[i, j], j
-        if found == wanted:
-            out[0] += weight[i]
-
-
-def _weigh_answers(out, z, y, weight):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            if (z[i, j] > 0) == (y[i, j] > 0.5):
-                out[0] += weight[i]
-
 # %% ../../nbs/library/training/metrics.ipynb #18dcfec3
-def _make_count(function, signature):
-    "What makes a compiled counting loop out of a plain one."
-    def make(loops):
-        code = outputs._typed(loops, function, lambda d: signature(loops.array_type, d, loops.INDEX))
-
-        def run(out, z, *rest):
-            (loop, args), = calls(out, z, *rest)
-            loop(*args)
-
-        def calls(out, z, *rest):
-            return [(code(z.dtype), [out, z, *rest])]
-
-        run.calls = calls
-        return run
-    return make
-
-
-def _class_reference(out, z, label):
-    out[0] += np.count_nonzero(z.argmax(axis=1) == label)
-
-
-def _likeliest_reference(out, z, t):
-    out[0] += np.count_nonzero(z.argmax(axis=1) == t.argmax(axis=1))
-
-
-def _answer_reference(out, z, y):
-    out[0] += np.count_nonzero((z > 0) == (y > 0.5))
-
-
-_right_classes = outputs._RowKernel("count_right_classes", _class_reference, _make_count(
-    _count_classes, lambda array, d, index: (array(index), array(d, 2), array(index))))
-_right_likeliest = outputs._RowKernel("count_right_likeliest", _likeliest_reference, _make_count(
-    _count_likeliest, lambda array, d, index: (array(index), array(d, 2), array(d, 2))))
-_right_answers = outputs._RowKernel("count_right_answers", _answer_reference, _make_count(
-    _count_answers, lambda array, d, index: (array(index), array(d), array(d))))
-
-
 _TOTAL = np.dtype(np.float64)           # what weights of right answers are added up in
-
-
-def _weighed_classes_reference(out, z, label, weight):
-    out[0] += np.sum(weight, where=z.argmax(axis=1) == label, dtype=_TOTAL)
-
-
-def _weighed_likeliest_reference(out, z, t, weight):
-    out[0] += np.sum(weight, where=z.argmax(axis=1) == t.argmax(axis=1), dtype=_TOTAL)
-
-
-def _weighed_answers_reference(out, z, y, weight):
-    out[0] += np.sum(((z > 0) == (y > 0.5)) * weight[:, None], dtype=_TOTAL)
-
-
-_weighed_classes = outputs._RowKernel("weigh_right_classes", _weighed_classes_reference, _make_count(
-    _weigh_classes, lambda array, d, index: (array(_TOTAL), array(d, 2), array(index), array(d))))
-_weighed_likeliest = outputs._RowKernel("weigh_right_likeliest", _weighed_likeliest_reference, _make_count(
-    _weigh_likeliest, lambda array, d, index: (array(_TOTAL), array(d, 2), array(d, 2), array(d))))
-_weighed_answers = outputs._RowKernel("weigh_right_answers", _weighed_answers_reference, _make_count(
-    _weigh_answers, lambda array, d, index: (array(_TOTAL), array(d, 2), array(d, 2), array(d))))
 
 
 def _right_weight(hits, weight):
@@ -197,11 +84,11 @@ def _weigh_right(logits, y, binary, weight):
     plain = logits.flags.c_contiguous and y.flags.c_contiguous and weight.dtype == logits.dtype
     if binary and plain and y.dtype == logits.dtype and y.size == logits.size:
         shape = (len(weight), logits.size // len(weight))
-        kernel, operands = _weighed_answers, (logits.reshape(shape), y.reshape(shape), weight)
+        kernel, operands = loss_kernels.weigh_right_answers, (logits.reshape(shape), y.reshape(shape), weight)
     elif not binary and plain and logits.ndim == 2 and y.dtype == np.int64 and y.shape == logits.shape[:1]:
-        kernel, operands = _weighed_classes, (logits, y, weight)
+        kernel, operands = loss_kernels.weigh_right_classes, (logits, y, weight)
     elif not binary and plain and logits.ndim == 2 and y.dtype == logits.dtype and y.shape == logits.shape:
-        kernel, operands = _weighed_likeliest, (logits, y, weight)
+        kernel, operands = loss_kernels.weigh_right_likeliest, (logits, y, weight)
     else:                                                           # rare shapes: added up by numpy, and not recorded
         return np.array([_right_weight((_binary_hits if binary else _class_hits)(logits, y), weight)])
     return launch(kernel, launch(kernels.copy, np.empty(1, _TOTAL), 0), *operands)
@@ -211,11 +98,11 @@ def _count_right(logits, y, binary):
     "How many answers of a batch are right, by launches alone, so that a recorded step counts too."
     plain = logits.flags.c_contiguous and y.flags.c_contiguous
     if binary and plain and y.dtype == logits.dtype and y.size == logits.size:
-        kernel, operands = _right_answers, (logits.reshape(-1), y.reshape(-1))
+        kernel, operands = loss_kernels.count_right_answers, (logits.reshape(-1), y.reshape(-1))
     elif not binary and plain and logits.ndim == 2 and y.dtype == np.int64 and y.shape == logits.shape[:1]:
-        kernel, operands = _right_classes, (logits, y)
+        kernel, operands = loss_kernels.count_right_classes, (logits, y)
     elif not binary and plain and logits.ndim == 2 and y.dtype == logits.dtype and y.shape == logits.shape:
-        kernel, operands = _right_likeliest, (logits, y)
+        kernel, operands = loss_kernels.count_right_likeliest, (logits, y)
     else:                                                           # rare shapes: counted by numpy, and not recorded
         return np.array([np.count_nonzero((_binary_hits if binary else _class_hits)(logits, y))])
     return launch(kernel, launch(kernels.copy, np.empty(1, np.int64), 0), *operands)
