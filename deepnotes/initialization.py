@@ -17,6 +17,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ._doors import shown
 from .autograd import Tensor, no_grad
 from .kernels import absolute, erf, exp, expm1, log1p, maximum, minimum, sigmoid, tanh, where
 
@@ -32,7 +33,7 @@ def _generator(op, rng):
     if rng is None or (isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0):
         return np.random.default_rng(rng)
     raise TypeError(f"{op}: rng must be a numpy Generator, a seed (an integer of at least 0) or None for fresh entropy, "
-                    f"got {rng!r}. {_CHAPTER}, section Why random.")
+                    f"got {shown(rng)}. {_CHAPTER}, section Why random.")
 
 
 def _float_dtype(op, dtype):
@@ -50,7 +51,7 @@ def _shape(op, shape):
     except TypeError:
         sizes = (-1,)
     if any(n < 0 for n in sizes):
-        raise ValueError(f"{op}: shape must be an integer or a tuple of integers of at least 0, got {shape!r}. "
+        raise ValueError(f"{op}: shape must be an integer or a tuple of integers of at least 0, got {shown(shape)}. "
                          f"{_CHAPTER}, section Why random.")
     return sizes
 
@@ -59,7 +60,7 @@ def _finite(op, name, value, least=-math.inf):
     "A finite number of at least `least`, as float."
     if not (isinstance(value, (int, float, np.number)) and least <= value < math.inf and value > -math.inf):
         bound = "" if least == -math.inf else f" and at least {least:g}"
-        raise ValueError(f"{op}: {name} must be finite{bound}, got {value!r}. {_CHAPTER}.")
+        raise ValueError(f"{op}: {name} must be finite{bound}, got {shown(value)}. {_CHAPTER}.")
     return float(value)
 
 # %% ../nbs/05_initialization.ipynb #e50d9605
@@ -277,8 +278,8 @@ def truncated_normal(shape, std=1.0, mean=0.0, a=-2.0, b=2.0, *, rng=None, dtype
     """
     std, mean = _finite("truncated_normal", "std", std, 0.0), _finite("truncated_normal", "mean", mean)
     if not (std > 0.0 and a < b):
-        raise ValueError(f"truncated_normal: std must be more than 0 and a less than b, got std={std:g}, a={a!r}, "
-                         f"b={b!r}. {_CHAPTER}, section Why random.")
+        raise ValueError(f"truncated_normal: std must be more than 0 and a less than b, got std={std:g}, a={shown(a)}, "
+                         f"b={shown(b)}. {_CHAPTER}, section Why random.")
     dtype = _float_dtype("truncated_normal", dtype)
     low, high = (a - mean) / std, (b - mean) / std
     sign = -1.0 if low > 0.0 else 1.0                     # in the upper tail, 1 - Phi is lost to rounding: mirror it
@@ -287,7 +288,7 @@ def truncated_normal(shape, std=1.0, mean=0.0, a=-2.0, b=2.0, *, rng=None, dtype
     below, quantile = _normal()
     p = below(low), below(high)
     if not p[0] < p[1]:
-        raise ValueError(f"truncated_normal: between a={a!r} and b={b!r} a normal distribution of mean {mean:g} and std "
+        raise ValueError(f"truncated_normal: between a={a!r} and b={shown(b)} a normal distribution of mean {mean:g} and std "
                          f"{std:g} has no probability left in float64. {_CHAPTER}, section Why random.")
     u = _generator("truncated_normal", rng).uniform(*p, _shape("truncated_normal", shape))
     return np.clip(mean + sign * std * quantile(u), a, b).astype(dtype)
@@ -344,7 +345,7 @@ def _scaled(op, shape, scale, mode, distribution, rng, dtype):
     fan_in, fan_out = fan_in_fan_out(shape)
     fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
     if mode not in fans:
-        raise ValueError(f"{op}: mode must be 'fan_in', 'fan_out' or 'fan_avg', got {mode!r}. "
+        raise ValueError(f"{op}: mode must be 'fan_in', 'fan_out' or 'fan_avg', got {shown(mode)}. "
                          f"{_CHAPTER}, section Three names for one rule.")
     std = math.sqrt(_finite(op, "scale", scale, 0.0) / fans[mode])
     rng, dtype = _generator(op, rng), _float_dtype(op, dtype)
@@ -355,7 +356,7 @@ def _scaled(op, shape, scale, mode, distribution, rng, dtype):
     if distribution == "truncated_normal":
         wide = std / _STD_WHEN_CUT_AT_2
         return truncated_normal(shape, wide, 0.0, -2.0 * wide, 2.0 * wide, rng=rng, dtype=dtype)
-    raise ValueError(f"{op}: distribution must be 'normal', 'uniform' or 'truncated_normal', got {distribution!r}. "
+    raise ValueError(f"{op}: distribution must be 'normal', 'uniform' or 'truncated_normal', got {shown(distribution)}. "
                      f"{_CHAPTER}, section Three names for one rule.")
 
 
@@ -734,10 +735,10 @@ def gain(activation, mode="forward", **parameters):
     """
     f = _FORMULAS.get(activation) if isinstance(activation, str) else activation
     if not callable(f):
-        raise ValueError(f"gain: activation must be callable or one of {', '.join(_FORMULAS)}; got {activation!r}. "
+        raise ValueError(f"gain: activation must be callable or one of {', '.join(_FORMULAS)}; got {shown(activation)}. "
                          f"{_CHAPTER}, section A gain for any activation.")
     if mode not in ("forward", "backward"):
-        raise ValueError(f"gain: mode must be 'forward' or 'backward', got {mode!r}. "
+        raise ValueError(f"gain: mode must be 'forward' or 'backward', got {shown(mode)}. "
                          f"{_CHAPTER}, section A gain for any activation.")
     g = f if mode == "forward" else _derivative
     arguments = parameters if mode == "forward" else {"f": f, "parameters": parameters}
@@ -1113,7 +1114,7 @@ def lsuv(model, x, layers=None, *, tol=0.01, max_iter=10, weight_init=orthogonal
                          f"{_CHAPTER}, section LSUV: let the data decide.")
     for layer in found:
         if np.ndim(_array_of(layer)) < 2 or not callable(getattr(layer, "forward", None)):
-            raise TypeError(f"lsuv: a layer needs a `weight` of two or more axes and a method `forward`, got {layer!r}. "
+            raise TypeError(f"lsuv: a layer needs a `weight` of two or more axes and a method `forward`, got {shown(layer)}. "
                             f"{_CHAPTER}, section LSUV: let the data decide.")
     rng = _generator("lsuv", rng)
     if any(isinstance(layer.weight, Tensor) for layer in found):
@@ -1185,7 +1186,7 @@ def output_bias(y, output="softmax", n_classes=None, smoothing=0.0, *, dtype=np.
         yes, no = y.sum(axis=0) + smoothing, (1 - y.astype(np.int64)).sum(axis=0) + smoothing
         bias = _log(yes) - _log(no)
     else:
-        raise ValueError(f"output_bias: output must be 'softmax' or 'sigmoid', got {output!r}. {where_to_read}")
+        raise ValueError(f"output_bias: output must be 'softmax' or 'sigmoid', got {shown(output)}. {where_to_read}")
     if not np.isfinite(bias).all():
         missing = np.flatnonzero((yes == 0) | ((no == 0) & (output == "sigmoid"))).tolist()
         raise ValueError(f"output_bias: entries {missing} have frequency 0 or 1, and their log-odds are infinite; "

@@ -16,6 +16,7 @@ import math
 
 import numpy as np
 
+from ._doors import shown
 from . import activations, autograd, initialization, kernels
 from ._modules import Module, Parameter
 from .autograd import OUTPUT, as_tensor, elementwise_op, record
@@ -100,13 +101,13 @@ def _default_weight_init(activation):
     if isinstance(activation, str) and activation in _ACTIVATIONS:
         return initialization.he_normal
     raise ValueError(f"Linear: activation must be one of {', '.join([*_ACTIVATIONS, 'maxout'])} or None; "
-                     f"got {activation!r}. See the chapter Layers, section The linear layer.")
+                     f"got {shown(activation)}. See the chapter Layers, section The linear layer.")
 
 
 def _size(op, name, size):
     "A positive integer, or an error that says so."
     if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-        raise ValueError(f"{op}: {name} must be a positive integer, got {size!r}. See the chapter Layers.")
+        raise ValueError(f"{op}: {name} must be a positive integer, got {shown(size)}. See the chapter Layers.")
     return int(size)
 
 
@@ -114,7 +115,7 @@ def _start(op, name, init, shape, rng, dtype):
     "A parameter with the values that an initializer gives, in the dtype of its layer."
     if not callable(init):
         raise TypeError(f"{op}: {name} must be a function such as initialization.he_normal, called as "
-                        f"init(shape, rng=rng, dtype=dtype); got {init!r}. See the chapter Initialization.")
+                        f"init(shape, rng=rng, dtype=dtype); got {shown(init)}. See the chapter Initialization.")
     values = np.asarray(init(shape, rng=rng, dtype=dtype), dtype)
     if values.shape != shape:
         raise ValueError(f"{op}: {name} gave shape {values.shape}, expected {shape}. See the chapter Initialization.")
@@ -492,7 +493,7 @@ class Dropout(Module):
 
     def __init__(self, p=0.5, rng=None):
         if isinstance(p, bool) or not (isinstance(p, int | float | np.number) and 0 <= p <= 1):
-            raise ValueError(f"{type(self).__name__}: p must be a probability, from 0 to 1, got {p!r}. "
+            raise ValueError(f"{type(self).__name__}: p must be a probability, from 0 to 1, got {shown(p)}. "
                              "See the chapter Layers, section Dropout: noise that amounts to a penalty.")
         self.p = float(p)
         self.register_buffer("state", kernels.random_state(rng))
@@ -593,8 +594,8 @@ _standardize = elementwise_op(lambda x, mean, variance, eps: (x - mean) / kernel
                               name="standardize")
 _affine = elementwise_op(lambda x, weight, bias: x * weight + bias, lambda weight: weight, lambda x: x, 1,
                          name="affine")
-_follow = kernels.elementwise(lambda average, value, momentum, factor: average + momentum * (factor * value - average),
-                              "running_average")
+_follow = kernels.elementwise(
+    lambda average, value, momentum, factor: (1 - momentum) * average + momentum * factor * value, "running_average")
 
 
 def _learn_scale(module, shape, affine, bias, weight_init, bias_init, rng, dtype):
@@ -613,7 +614,7 @@ def _setting(module, name, value, most=math.inf):
         limits = "at least 0" if most == math.inf else f"from 0 to {most}"
         section = ("Batch normalization" if isinstance(module, BatchNorm1d)
                    else "Layer normalization: one example at a time")
-        raise ValueError(f"{type(module).__name__}: {name} must be a number, {limits}, got {value!r}. "
+        raise ValueError(f"{type(module).__name__}: {name} must be a number, {limits}, got {shown(value)}. "
                          f"See the chapter Layers, section {section}.")
     return float(value)
 
@@ -978,7 +979,7 @@ class Embedding(Module):
         shape = _size("Embedding", "num_embeddings", num_embeddings), _size("Embedding", "embedding_dim", embedding_dim)
         if padding_idx is not None and (isinstance(padding_idx, bool) or not isinstance(padding_idx, int | np.integer)
                                         or not -shape[0] <= padding_idx < shape[0]):
-            raise ValueError(f"Embedding: padding_idx must be one of the {shape[0]} symbols, got {padding_idx!r}. "
+            raise ValueError(f"Embedding: padding_idx must be one of the {shape[0]} symbols, got {shown(padding_idx)}. "
                              "See the chapter Layers, section A table of vectors.")
         self.padding_idx = None if padding_idx is None else padding_idx % shape[0]
         rng = np.random.default_rng(rng)
@@ -1025,7 +1026,7 @@ def _made(name, make, *arguments):
     module = make(*arguments) if fits else None
     if not isinstance(module, Module):
         wanted = "of the width" if arguments else "without arguments"
-        raise TypeError(f"MLP: {name} must be a name, or a class or function that makes a Module {wanted}; got {make!r}. "
+        raise TypeError(f"MLP: {name} must be a name, or a class or function that makes a Module {wanted}; got {shown(make)}. "
                         "See the chapter Layers, section All of it by name.")
     return module
 
@@ -1074,13 +1075,13 @@ class MLP(Sequential):
                  dtype=np.float32, norm=None, dropout=0.0):
         if np.ndim(hidden_features) != 1:
             raise TypeError("MLP: hidden_features must be a list of widths such as [128], "
-                            f"got {hidden_features!r}. See the chapter Layers, section All of it by name.")
+                            f"got {shown(hidden_features)}. See the chapter Layers, section All of it by name.")
         activation, norm = _name_of(activation, _ACTIVATIONS), _name_of(norm, _NORMS)
         if not callable(activation) and activation not in [*_ACTIVATIONS]:
             raise ValueError(f"MLP: activation must be one of {', '.join(_ACTIVATIONS)}, or callable; "
-                             f"got {activation!r}. See the chapter Activation functions.")
+                             f"got {shown(activation)}. See the chapter Activation functions.")
         if norm is not None and not callable(norm) and norm not in [*_NORMS]:
-            raise ValueError(f"MLP: norm must be one of {', '.join(_NORMS)}, callable, or None; got {norm!r}. "
+            raise ValueError(f"MLP: norm must be one of {', '.join(_NORMS)}, callable, or None; got {shown(norm)}. "
                              "See the chapter Layers, section Batch normalization.")
         rng = np.random.default_rng(rng)
         widths = [in_features, *hidden_features]

@@ -13,6 +13,7 @@ from copy import deepcopy
 
 import numpy as np
 
+from ._doors import shown
 from . import kernels
 from .autograd.tape import _writable
 from .autograd import Tensor, enable_grad
@@ -51,13 +52,13 @@ def _checked(owner, name, value):
     "A hyperparameter as float, tuple of floats or bool; an error that says what would be right."
     if name not in _RANGES:
         if not isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{owner}: {name} must be True or False, got {value!r}. {_CHAPTER}.")
+            raise TypeError(f"{owner}: {name} must be True or False, got {shown(value)}. {_CHAPTER}.")
         return bool(value)
     many = name == "betas"
     parts = list(value) if many and isinstance(value, (tuple, list, np.ndarray)) else [value]
     in_range, words = _RANGES[name]
     if len(parts) != 1 + many or not all(_is_real(x) and in_range(x) for x in parts):
-        raise ValueError(f"{owner}: {name} must be {words}, got {value!r}. {_CHAPTER}.")
+        raise ValueError(f"{owner}: {name} must be {words}, got {shown(value)}. {_CHAPTER}.")
     return tuple(map(float, parts)) if many else float(value)
 
 # %% ../nbs/07_optimizers.ipynb #9e59aa14
@@ -250,7 +251,7 @@ class Optimizer:
         """
         name = type(self).__name__
         if not isinstance(param_group, dict) or "params" not in param_group:
-            raise TypeError(f"{name}: a group must be a dictionary with \"params\", got {param_group!r}. {_CHAPTER}.")
+            raise TypeError(f"{name}: a group must be a dictionary with \"params\", got {shown(param_group)}. {_CHAPTER}.")
         foreign = sorted(_ELSEWHERE & set(param_group) - set(self.defaults))
         if foreign:
             raise TypeError(f"{name}: there is no hyperparameter {', '.join(foreign)}; there are {', '.join(self.defaults)}. "
@@ -697,7 +698,7 @@ def _limit(op, name, value):
     "A limit that may be a number, or a one-element array that a schedule moves."
     number = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
     if not (_is_real(number) and number >= 0):
-        raise ValueError(f"{op}: {name} must be a number of at least 0, got {value!r}. {_CHAPTER}, section Clipping.")
+        raise ValueError(f"{op}: {name} must be a number of at least 0, got {shown(value)}. {_CHAPTER}, section Clipping.")
     return value
 
 
@@ -774,7 +775,7 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
     """
     gradients, limit = _gradients("clip_grad_norm_", parameters), _limit("clip_grad_norm_", "max_norm", max_norm)
     if not (_is_real(norm_type) and norm_type >= 1):
-        raise ValueError(f"clip_grad_norm_: norm_type must be at least 1, got {norm_type!r}. {_CHAPTER}, section Clipping.")
+        raise ValueError(f"clip_grad_norm_: norm_type must be at least 1, got {shown(norm_type)}. {_CHAPTER}, section Clipping.")
     norm, factor = _norm([g.data for g in gradients if g.size], float(norm_type)), np.empty(1)
     total = Tensor(norm.reshape(()))
     if error_if_nonfinite and not math.isfinite(float(total)):
@@ -807,7 +808,7 @@ def clip_grad_value_(parameters, clip_value):
     Chapter: Optimizers, section Clipping
     """
     if not (_is_real(clip_value) and clip_value >= 0):
-        raise ValueError(f"clip_grad_value_: clip_value must be a number of at least 0, got {clip_value!r}. "
+        raise ValueError(f"clip_grad_value_: clip_value must be a number of at least 0, got {shown(clip_value)}. "
                          f"{_CHAPTER}, section Clipping.")
     for g in _gradients("clip_grad_value_", parameters):
         g.data = launch(kernels.clip, g.data, g.data, -float(clip_value), float(clip_value))

@@ -25,11 +25,12 @@ def web():
 @pytest.mark.parametrize(
     ("source", "binds", "changes", "uses"),
     [
-        ("x = f(y)", ["x"], [], ["f", "x", "y"]),
+        ("x = f(y)", ["x"], [], ["f", "y"]),
         ("import numpy as np\nfrom a.b import c as d", ["d", "np"], [], []),
         ("trainer.fit(data)", [], ["trainer"], ["data", "trainer"]),
         ("x[0] = 1\nmodel.bias.data = y", [], ["model", "x"], ["model", "x", "y"]),
-        ("def f(a):\n    return g(a)", ["f"], [], ["a", "g"]),
+        ("def f(a):\n    b = g(a)\n    return [c for c in b]", ["f"], [], ["g"]),
+        ("f = lambda z: z + w", ["f"], [], ["w"]),
         ("for i in range(3):\n    log.append(i)", ["i"], ["log"], ["i", "log", "range"]),
         ("print(x.sum())", [], [], ["print", "x"]),
         ("from z import *", ["*"], [], []),

@@ -233,7 +233,8 @@ def test_windows_know_what_a_neighborhood_is(digits):
     from deepnotes.optimizers import Adam
 
     space = {"np": np, "load_digits": load_digits, "Tensor": Tensor, "Conv2d": Conv2d, "MaxPool2d": MaxPool2d, "Adam": Adam,
-             "labels": digits[1], "accuracy": accuracy, "cross_entropy": cross_entropy, **{n: getattr(layers, n) for n in layers.__all__}}
+             "labels": digits[1], "finished": layers, "accuracy": accuracy, "cross_entropy": cross_entropy}
+    space |= {name: getattr(layers, name) for name in layers.__all__}
     for start in ("def windowed", "def test_accuracy("):
         (cell,) = [c for c in code_cells("06_layers") if start in c]
         exec(cell.split("\n\n\nscores =")[0], space)

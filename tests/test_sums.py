@@ -217,6 +217,55 @@ def test_normalization_over_very_many(backend):
         assert np.abs(t.grad.data).max() < 4 * np.finfo("f4").eps
 
 
+@BACKENDS
+@pytest.mark.parametrize("kind", ["near", "far", "farther", "huge", "largest", "tiny", "tiniest"])
+@pytest.mark.parametrize("axis", [0, 1, None, (0, 1)])
+def test_spread_anywhere(kind, axis, backend):
+    x = 1e-22 * far("near", (37, 21)) if kind == "tiniest" else far(kind, (37, 21))
+    x, wide = x.astype("f4"), x.astype("f4").astype("f8")
+    t = Tensor(x, requires_grad=True)
+    with kernels.backend(backend):
+        out = ag.std(t, axis)
+        out.sum().backward()
+        variance = ag.var(x, axis, 0, True).data
+    exact = wide.std(axis, ddof=1)
+    assert off(out.data, exact) < 2 * LIMIT
+    n = x.size if exact.ndim == 0 else x.shape[axis]
+    wanted = (wide - wide.mean(axis, keepdims=True)) / wide.std(axis, ddof=1, keepdims=True) / (n - 1)
+    assert np.abs(t.grad.data - wanted).max() < 5e-6 * np.abs(wanted).max()
+    with np.errstate(over="ignore"):
+        squares = wide.var(axis, keepdims=True).astype("f4")
+    assert variance.shape == squares.shape
+    np.testing.assert_allclose(variance, squares, rtol=3 * LIMIT)
+
+
+@BACKENDS
+def test_spread_that_is_nothing_or_no_number(backend):
+    with kernels.backend(backend):
+        for bad in (math.nan, math.inf):
+            assert np.isnan(ag.std(np.array([1, bad, 2], "f4")).item())
+        for size in (0.0, 1e-30, 1.0, 3e38):
+            t = Tensor(np.full(4, size, "f4"), requires_grad=True)
+            ag.std(t).backward()
+            assert ag.std(t).item() == 0 and (t.grad.data == 0).all()
+        assert ag.std(np.array([2e200, -2e200])).item() == pytest.approx(8**0.5 * 1e200, rel=1e-15)
+        assert ag.var(np.zeros((0, 2), "f4"), 1).shape == (0,)
+
+
+@BACKENDS
+def test_running_averages_of_huge_values(backend):
+    "The averages that evaluation divides by: as far as float32 holds a variance, they hold it."
+    z = np.random.default_rng(0).normal(size=(64, 3))
+    with kernels.backend(backend):
+        for size in (1e-15, 1.0, 1e15, 5e18):
+            layer, x = layers.BatchNorm1d(3, momentum=None, eps=0.0), (size * z).astype("f4")
+            for _ in range(3):
+                layer(Tensor(x))
+            np.testing.assert_allclose(layer.running_var, x.astype("f8").var(0, ddof=1), rtol=2e-6)
+            layer.eval()
+            assert np.abs(layer(Tensor(x)).data.std(0, ddof=1) - 1).max() < 1e-5
+
+
 # ---- norms of gradients
 
 

@@ -142,7 +142,8 @@ def _display_module():
 display = _display_module()
 sys.modules.setdefault("IPython", types.ModuleType("IPython"))
 sys.modules["IPython"].display = display
-sys.modules["IPython"].get_ipython = lambda: None  # matplotlib asks
+sys.modules["IPython"].get_ipython = lambda: None  # matplotlib asks, and for the version, too
+sys.modules["IPython"].version_info = (9, 0)
 sys.modules["IPython.display"] = display
 # the page's numbers are in the page
 sys.modules["myst_nb"] = types.SimpleNamespace(glue=lambda *_, **__: None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import symtable
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,15 @@ def names(code: str) -> dict[str, list[str]]:
             called = [inner.value for inner in ast.walk(node) if isinstance(inner, ast.Expr | ast.Assign)]
             methods = [call.func for call in called if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)]
             changes |= {base(method) for method in methods}
-    uses = {inner.id for node in body for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    uses = free(symtable.symtable(code, "cell", "exec"))
     return {"binds": sorted(binds), "changes": sorted((changes & uses) - binds), "uses": sorted(uses)}
+
+
+def free(table: symtable.SymbolTable) -> set[str]:
+    """Names of the chapter that a piece of code reads: no argument and no variable of a function counts."""
+    top = table.get_type() == "module"
+    found = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (top or s.is_global())}
+    return found.union(*(free(child) for child in table.get_children()))
 
 
 def base(node: ast.expr) -> str:

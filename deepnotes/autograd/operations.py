@@ -914,12 +914,31 @@ def var(x, axis=None, correction=1, keepdims=False):
 
     Chapter: Operations and their gradients, section Sums
     """
-    x = _floating(x, "var")
-    axes = _summed_axes("var", axis, x.ndim)
+    spread, scale = _variance(_floating(x, "var"), "var", axis, correction, keepdims)
+    return spread if scale is None else spread * scale * scale
+
+
+def _variance(x, name, axis, correction, keepdims):
+    """The variance of x / scale, and scale, a constant: 1 but where squares of the largest entries leave the dtype.
+
+    A mean is rounded, far from zero by more than the spread may be, so what is left of it is subtracted again. That is next
+    to nothing and a constant too: the gradient of a sum of squared distances from the mean does not know where that is.
+    """
+    axes = _summed_axes(name, axis, x.ndim)
     count = math.prod([x.shape[i] for i in axes])
-    return sum(square(x - mean(x, axes, keepdims=True)), axes, keepdims) / float(
-        count - correction if count > correction else 0
-    )
+    scale = _scale(x.detach(), axes) if x.size else None
+    d = x if scale is None else x / scale
+    d = d - mean(d, axes, keepdims=True)
+    d = d - mean(d.detach(), axes, keepdims=True)
+    spread = sum(square(d), axes, keepdims) / float(count - correction if count > correction else 0)
+    return spread, scale if scale is None or keepdims else reshape(scale, spread.shape)
+
+
+def _scale(x, axes):
+    "The largest size along the axes where its square is no good number, else 1."
+    low, high = (1e-15, 1e15) if x.dtype == float32 else (1e-140, 1e140)
+    top = maximum(max(x, axes, keepdims=True), -min(x, axes, keepdims=True))
+    return where(top >= high, top, where(top < low, where(top > 0, top, 1.0), 1.0))
 
 
 _root = elementwise_op(kernels.sqrt, lambda g, out: kernels.where(out == 0, 0.0, 0.5 * g / out), name="std")
@@ -941,7 +960,8 @@ def std(x, axis=None, correction=1, keepdims=False):
 
     Chapter: Operations and their gradients, section Sums
     """
-    return _root(var(x, axis, correction, keepdims))
+    spread, scale = _variance(_floating(x, "std"), "std", axis, correction, keepdims)
+    return _root(spread) if scale is None else _root(spread) * scale
 
 # %% ../../nbs/library/autograd/operations.ipynb #05b25ed1
 def _extreme(name, kernel, x, axis, keepdims):
