@@ -10,6 +10,7 @@ import multiprocessing
 import pickle
 import pkgutil
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -20,15 +21,19 @@ from deepnotes import (
     autograd,
     callbacks,
     capture,
+    comparing,
+    convolution,
     datasets,
+    estimators,
     layers,
     optimizers,
     outputs,
     plotting,
     schedules,
 )
-from deepnotes._modules import HookHandle, LoadResult
+from deepnotes._modules import ForeignWeights, HookHandle, LoadResult
 from deepnotes.autograd import Tensor
+from deepnotes.exchange import torch as exchange_torch
 from deepnotes.layers import MLP, BatchNorm1d, Dropout, Linear, Module, Parameter, Sequential
 from deepnotes.training import History, Trainer
 from deepnotes.training.loader import Loader
@@ -120,7 +125,8 @@ def go_tensor(t):
 
 
 def go_module(m):
-    x = np.arange(12) % 4 if isinstance(m, layers.Embedding) else Tensor(X)
+    pictures = isinstance(m, convolution.Conv2d | convolution.MaxPool2d | convolution.AvgPool2d)
+    x = np.arange(12) % 4 if isinstance(m, layers.Embedding) else Tensor(X.reshape(6, 1, 4, 4) if pictures else X)
     first, second = m(x), m(x)
     if any(p.requires_grad for p in m.parameters()):
         second.sum().backward()
@@ -192,6 +198,14 @@ def go_handle(handle):
     return [np.array([len(handle._hooks)])]
 
 
+def go_estimator(e):
+    before = [e.predict(X)] if hasattr(e, "n_features_in_") else []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                                     # three epochs do not converge
+        e.fit(X, LABELS)
+    return [*before, e.predict(X), np.array(e.loss_curve_)]
+
+
 def go_plain(x):
     return [v for _, v in held(x) if isinstance(v, np.ndarray | float)]
 
@@ -199,7 +213,7 @@ def go_plain(x):
 GO = {Tensor: go_tensor, Module: go_module, optimizers.Optimizer: go_optimizer, optimizers.ParamGroup: go_group,
       schedules.LRScheduler: go_schedule, Trainer: go_trainer, History: go_history, callbacks.Callback: go_callback,
       Loader: go_loader, capture.Captured: go_captured, datasets.StandardScaler: go_scaler, datasets.Dataset: go_dataset,
-      HookHandle: go_handle, object: go_plain}
+      HookHandle: go_handle, estimators.MLPClassifier: go_estimator, estimators.MLPRegressor: go_estimator, object: go_plain}
 
 
 def go_on(x):
@@ -256,6 +270,8 @@ SPECIAL = {
     "LayerNorm": lambda: layers.LayerNorm(4), "RMSNorm": lambda: layers.RMSNorm(4), "Embedding": lambda: layers.Embedding(4, 3, rng=0),
     "Residual": lambda: layers.Residual(Linear(4, 4, rng=0), scale=0.5), "MLP": lambda: MLP(4, [5], 3, norm="batch", dropout=0.2, rng=0),
     "Threshold": lambda: layers.Threshold(0.1, 0.2),
+    "Conv2d": lambda: convolution.Conv2d(1, 2, 3, rng=0), "MaxPool2d": lambda: convolution.MaxPool2d(2),
+    "AvgPool2d": lambda: convolution.AvgPool2d(2),
     "Sequential": lambda: Sequential(Linear(4, 4, rng=0), BatchNorm1d(4), Dropout(0.3, rng=1)), "Module": lambda: Own(),
 }
 
@@ -275,13 +291,17 @@ class Own(Module):
 
 
 def module_states(name):
-    make = SPECIAL.get(name, getattr(layers, name))
+    make = SPECIAL[name] if name in SPECIAL else getattr(layers, name)
     return {"fresh": make, "used": lambda: used(make(), 2), "evaluating": lambda: used(make()).eval(),
             "frozen": lambda: used(make()).requires_grad_(False), "hooked": lambda: hooked(make(), doubled)}
 
 
 def parameters():
     return [Parameter(np.linspace(-1, 1, 6, dtype="float32").reshape(2, 3)), Parameter(np.ones(3))]
+
+
+def estimator(cls):
+    return cls(hidden_layer_sizes=(5,), max_iter=3, random_state=0)
 
 
 def half_frozen(o):
@@ -392,6 +412,12 @@ THINGS = {
     "Tensor": tensor_states(Tensor), "Parameter": tensor_states(Parameter),
     **{name: module_states(name) for name in layers.__all__
        if inspect.isclass(getattr(layers, name)) and issubclass(getattr(layers, name), Module)},
+    **{name: module_states(name) for name in ("Conv2d", "MaxPool2d", "AvgPool2d")},
+    **{cls.__name__: {"fresh": lambda cls=cls: estimator(cls), "fitted": lambda cls=cls: used(estimator(cls))}
+       for cls in (estimators.MLPClassifier, estimators.MLPRegressor)},
+    "Paired": {"made": lambda: comparing.paired([1.0, 2.0, 4.0], [0.0, 3.0, 2.0])},
+    "ForeignWeights": {"made": lambda: ForeignWeights(w=np.eye(3, dtype="float32"))},
+    "TorchWeights": {"made": lambda: exchange_torch.to_torch(MLP(4, [3], 2, rng=0))},
     "Optimizer": optimizer_states(optimizers.SGD), "SGD": optimizer_states(optimizers.SGD, momentum=0.9, dampening=0.1),
     "Adagrad": optimizer_states(optimizers.Adagrad), "RMSprop": optimizer_states(optimizers.RMSprop, momentum=0.5, centered=True),
     "Adam": optimizer_states(optimizers.Adam, amsgrad=True), "AdamW": optimizer_states(optimizers.AdamW),
@@ -434,8 +460,12 @@ THINGS = {
     "Drawing": {"made": lambda: autograd.draw(Tensor([1.0], requires_grad=True) * 2)},
 }
 PICTURES = {"Drawing", "Unfolding", "UnfoldingViewer", "Card"}                         # nothing is done to them: copy.copy may share
+DICTS = {"ForeignWeights", "TorchWeights"}                                             # dictionaries, whose copy.copy shares what they hold
+PEERS = {"MLPClassifier", "MLPRegressor"}                                              # as scikit-learn's: fit makes all anew
 CODE = {        # public classes that nobody keeps: they are code, or belong to a recording or to a graph
     "Line": "of a captured program", "Joined": "of a captured program", "Node": "of a graph", "ElementwiseNode": "of a graph",
+    **dict.fromkeys(("Fused", "Given", "Group", "Listener", "Match", "Names", "Number", "Opaque", "OuterUpdate", "Plan", "Program",
+                     "Run", "Seen", "Trial", "Watch", "Whole"), "of a recording, which a copy of a step makes anew"),
     "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
     "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block",
 }
@@ -472,7 +502,7 @@ def test_every_copy_goes_on_to_the_same_bits_and_leaves_the_original_alone(name,
         assert type(twin) is type(thing), way
         if not isinstance(thing, tuple | Exception):                        # what cannot be changed may be itself
             assert twin is not thing, way
-            assert apart(thing, twin) or way == "copy" and name in PICTURES, f"{way}: the copy shares memory with the original"
+            assert apart(thing, twin) or way == "copy" and name in PICTURES | DICTS | PEERS, f"{way}: the copy shares memory with the original"
         assert frozen(enumerate(go_on(twin))) == expected, f"{way}: the copy goes on otherwise"
         assert frozen(held(thing)) == before, f"{way}: what was done to the copy reached the original"
     assert frozen(enumerate(go_on(thing))) == expected, "copying changed the original"
