@@ -462,6 +462,7 @@ THINGS = {
 PICTURES = {"Drawing", "Unfolding", "UnfoldingViewer", "Card"}                         # nothing is done to them: copy.copy may share
 DICTS = {"ForeignWeights", "TorchWeights"}                                             # dictionaries, whose copy.copy shares what they hold
 PEERS = {"MLPClassifier", "MLPRegressor"}                                              # as scikit-learn's: fit makes all anew
+SHARING = PICTURES | DICTS | PEERS
 CODE = {        # public classes that nobody keeps: they are code, or belong to a recording or to a graph
     "Line": "of a captured program", "Joined": "of a captured program", "Node": "of a graph", "ElementwiseNode": "of a graph",
     **dict.fromkeys(("Fused", "Given", "Group", "Listener", "Match", "Names", "Number", "Opaque", "OuterUpdate", "Plan", "Program",
@@ -502,7 +503,7 @@ def test_every_copy_goes_on_to_the_same_bits_and_leaves_the_original_alone(name,
         assert type(twin) is type(thing), way
         if not isinstance(thing, tuple | Exception):                        # what cannot be changed may be itself
             assert twin is not thing, way
-            assert apart(thing, twin) or way == "copy" and name in PICTURES | DICTS | PEERS, f"{way}: the copy shares memory with the original"
+            assert apart(thing, twin) or way == "copy" and name in SHARING, f"{way}: the copy shares memory with the original"
         assert frozen(enumerate(go_on(twin))) == expected, f"{way}: the copy goes on otherwise"
         assert frozen(held(thing)) == before, f"{way}: what was done to the copy reached the original"
     assert frozen(enumerate(go_on(thing))) == expected, "copying changed the original"
