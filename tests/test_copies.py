@@ -81,6 +81,9 @@ else:
 
 # ---- what things hold
 
+MADE_ANEW = ("_step", "_plan", "_plans", "_last", "_lock", "_made_of", "_segments", "_version", "_walked")
+
+
 def held(x, seen=None, path=""):
     "All numbers and texts that a thing holds, as (path, value); functions and code are none."
     seen = {} if seen is None else seen
@@ -98,7 +101,7 @@ def held(x, seen=None, path=""):
     else:
         slots = [s for c in type(x).__mro__ for s in getattr(c, "__slots__", ()) if s != "__weakref__"]
         pairs = [(s, getattr(x, s)) for s in slots if hasattr(x, s)] + list(getattr(x, "__dict__", {}).items())
-        pairs = [(k, v) for k, v in pairs if k not in ("_step", "_plan", "_plans", "_last", "_lock", "_made_of", "_segments", "_version")]
+        pairs = [(k, v) for k, v in pairs if k not in MADE_ANEW]
     return [found for key, value in pairs for found in held(value, seen, f"{path}.{key}")]
 
 

@@ -6,6 +6,7 @@
 __all__ = ['told_callbacks', 'state_of', 'taken_over', 'name_of', 'rebuilt']
 
 # %% ../../nbs/library/training/resume.ipynb #68a97370
+import math
 import os
 
 import numpy as np
@@ -60,6 +61,8 @@ def _told_history(columns):
 def _told_sums(sums, zeros):
     if not all(isinstance(sums[name], int | float) and not isinstance(sums[name], bool) for name in zeros):
         raise ValueError(f"the sums of the epoch are {sums!r:.80}")
+    if not all(0 <= sums[name] < math.inf for name in zeros if name != "loss"):      # a loss may have gone to infinity
+        raise ValueError(f"the sums of the epoch count what is no number of rows: {sums!r:.80}")
     return {name: type(zero)(sums[name]) if name == "loss" else sums[name] for name, zero in zeros.items()}
 
 
