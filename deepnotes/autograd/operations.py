@@ -937,7 +937,7 @@ def _variance(x, name, axis, correction, keepdims):
 def _scale(x, axes):
     "The largest size along the axes where its square is no good number, else 1."
     low, high = (1e-15, 1e15) if x.dtype == float32 else (1e-140, 1e140)
-    top = maximum(max(x, axes, keepdims=True), -min(x, axes, keepdims=True))
+    top = maximum(x.max(axes, keepdims=True), -x.min(axes, keepdims=True))
     return where(top >= high, top, where(top < low, where(top > 0, top, 1.0), 1.0))
 
 
