@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from deepnotes import autograd as ag
-from deepnotes import capture as capturing
 from deepnotes import layers, optimizers, outputs
 from deepnotes.autograd import Tensor
-from deepnotes.capture import capture
+from deepnotes.capture import capture, show
 
 rng = np.random.default_rng(0)
 VIEWS = {
@@ -67,14 +66,14 @@ def test_training_through_a_view_is_training(name, loss):
 
 @pytest.mark.parametrize("fuse", [False, True])
 def test_a_program_that_is_not_the_step_is_never_trusted(fuse, monkeypatch):
-    real = capturing.lowered
+    real = show.lowered
 
     def wrong(kernel, out, operands):
         if kernel.name == "matmul":
             operands = (operands[0], operands[1][:, ::-1])              # as a call that misreads a view would
         return real(kernel, out, operands)
 
-    monkeypatch.setattr(capturing, "lowered", wrong)
+    monkeypatch.setattr(show, "lowered", wrong)
     linear = layers.Linear(4, 6, rng=0)
     fast = capture(lambda x: linear(Tensor(x)).sum(0), fuse=fuse)
     x = rng.normal(size=(8, 4)).astype(np.float32)
