@@ -334,8 +334,14 @@ class MarkExports(SphinxPostTransform):
         return make_refnode(self.app.builder, self.env.docname, entry.docname, entry.node_id, text, full)
 
 
+def skip_routing(app: Sphinx, kind: str, name: str, *rest: Any) -> bool | None:
+    """Whether a member is one that scikit-learn writes itself (`set_fit_request`, …), with references to its own pages."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app: Sphinx) -> None:
     """Connect this part to Sphinx."""
+    app.connect("autodoc-skip-member", skip_routing)
     app.connect("config-inited", write_pages, priority=20)
     app.add_autodocumenter(KernelDocumenter)
     app.add_autodocumenter(PlainClassDocumenter, override=True)

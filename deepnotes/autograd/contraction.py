@@ -68,7 +68,7 @@ def einsum(subscripts, *operands):
     -----
     Computed from left to right as matrix products, so its gradient needs no rule of its own.
 
-    Chapter: Einstein's notation, section Matrix products
+    Chapter: Einstein's notation
     """
     tensors, _ = _same_dtype("einsum", operands)
     left, arrow, right = subscripts.replace(" ", "").partition("->")
