@@ -1,7 +1,7 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | update | book | web | pdf | test | test-web | test-student | test-lowest | test-bare
-    python tools/tasks.py test-older-cpu | check | serve | lab | bench | dist | lock | clean
+    python tools/tasks.py env | export | update | book | web | pdf | test | test-web | test-student | test-binder
+    python tools/tasks.py test-lowest | test-bare | test-older-cpu | check | serve | lab | bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
 held to constraints.txt (DEEPNOTES_UNPINNED=1 leaves the pins out), and made anew when a run was cut off half-way.
@@ -293,7 +293,7 @@ def test_older_cpu(arguments):
 
 def book_inputs():
     """Every file that the book is made from, in a fixed order."""
-    folders = ("nbs", "deepnotes", "_ext", "_static", "benchmarks/results")
+    folders = ("nbs", "deepnotes", "_ext", "_static", "binder", "benchmarks/results")
     files = [ROOT / n for n in ("_config.yml", "_toc.yml", "references.bib", "settings.ini", "constraints.txt")]
     for folder in folders:
         files += sorted(p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix not in (".pyc", ".rst"))
@@ -409,6 +409,9 @@ def serve(port):
         say("ended")
 
 
+BINDER = ("02_backprop", "05_initialization", "08_training")  # what `make test-binder` runs
+
+
 def student(names):
     """Run the student edition in an environment that has what Colab has, and what its first cells install."""
     colab = pinned("numpy", "scipy", "scikit-learn", "matplotlib", "numba", "ipykernel", "fastcore")
@@ -416,6 +419,19 @@ def student(names):
     pip_install(ROOT, python=python)
     pip_install("--force-reinstall", "--no-deps", ROOT, python=python)  # the version's number stays while its code changes
     run(BIN / "python", ROOT / "tools" / "student.py", python.parent.parent, *names)
+
+
+def binder(names):
+    """Three chapters of the student edition (or the named ones) as Binder runs them: an empty environment, and what the branch's list
+    says, with this library in place of the published one."""
+    listed = HTML / "student" / "binder" / "requirements.txt"
+    if not listed.exists():
+        stop("there is no student edition yet: run `make book` first.")
+    needs = [line for line in listed.read_text(encoding="utf-8").splitlines() if not line.startswith("deepnotes")]
+    python = elsewhere("binder", BIN / "python", needs)
+    run(python, "-m", "pip", "install", "--disable-pip-version-check", "-q", "--force-reinstall", "--no-deps", ROOT)
+    run(python, "-m", "pip", "check")  # the list brings all that the library and its notebooks need
+    run(BIN / "python", ROOT / "tools" / "student.py", python.parent.parent, *names or BINDER)
 
 
 def lab(arguments):
@@ -451,8 +467,17 @@ def lock():
                             capture_output=True, text=True).stdout
     head = (ROOT / "constraints.txt").read_text().split("\n\n")[0]
     (ROOT / "constraints.txt").write_text(head + "\n\n" + "".join(sorted(frozen.splitlines(True), key=str.lower)))
+    pin_binder(frozen)
     shutil.rmtree(VENV)
-    say("constraints.txt is written: run `make test book` and commit it")
+    say("constraints.txt and binder/requirements.txt are written: run `make test book test-binder` and commit them")
+
+
+def pin_binder(frozen):
+    """Binder's list in the versions that pip resolved."""
+    pins = {line.partition("==")[0].lower(): line for line in frozen.splitlines()}
+    path = ROOT / "binder" / "requirements.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(f"{pins.get(line.partition('==')[0], line)}\n" for line in lines), encoding="utf-8")
 
 
 def clean():
@@ -462,8 +487,8 @@ def clean():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = ["env", "export", "update", "book", "web", "pdf", "test", "test-web", "test-student", "test-lowest", "test-bare",
-             "test-older-cpu", "check", "serve", "lab", "bench", "dist", "lock", "clean"]
+    tasks = ["env", "export", "update", "book", "web", "pdf", "test", "test-web", "test-student", "test-binder", "test-lowest",
+             "test-bare", "test-older-cpu", "check", "serve", "lab", "bench", "dist", "lock", "clean"]
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
     options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
@@ -505,6 +530,8 @@ def main():
         lab(rest)
     elif task == "test-student":
         student(rest)
+    elif task == "test-binder":
+        binder(rest)
     elif task == "test-web":
         test_web(rest)
     elif task == "bench":
