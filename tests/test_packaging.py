@@ -47,6 +47,11 @@ def test_what_is_built_passes_the_checks_of_a_release(release, built):
     assert [*release.check_wheel(wheel), *release.check_metadata(wheel), *release.check_sdist(sdist)] == []
 
 
+def test_the_wheel_brings_its_types(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"deepnotes/py.typed", "deepnotes/__init__.pyi"} <= names
+
+
 def altered(wheel, folder, change):
     """The wheel with its files gone through `change(name, text)`, which gives None for a file to leave out."""
     target = folder / wheel.name
