@@ -13,7 +13,7 @@ help:
 	@echo "make test-lowest     the library's tests with the lowest versions it declares"
 	@echo "make test-bare       what users do, with numpy alone: no numba, scipy, matplotlib or safetensors"
 	@echo "make test-older-cpu  the numeric tests as on an older processor"
-	@echo "make test-web    the built book in a real browser, ten minutes   ARGS=--quick: five pages, three minutes"
+	@echo "make test-web    the built book in a real browser, ten minutes   ARGS=--quick: five pages, ARGS=--cells: no page judged"
 	@echo "make web     the full site in _build/web: the pages' code runs in the browser (fetches Pyodide once, 110 MB)"
 	@echo "make serve   open the built book on localhost        PORT=8000"
 	@echo "make lab     JupyterLab on a copy of each chapter to work in   SOURCE=1: on the sources"

@@ -26,6 +26,7 @@ STAMP = VENV / ".deepnotes-environment"
 OLDEST = (3, 11)
 HTML = ROOT / "_build" / "html"
 WEB = ROOT / "_build" / "web"  # the same with code that runs in the page
+ABSENT = 75  # the status of a task that cannot be tried here, because what it needs from the network cannot be had
 
 
 def say(text):
@@ -348,16 +349,25 @@ def find_browser():
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
     if found:
         return found
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         say("no Chromium here: installing it")
-        subprocess.run(["apt-get", "update", "-q"], check=False)
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "install", "-qy", "--no-install-recommends", "chromium"], env=quiet, check=False)
+        attempt("apt-get", "update", "-q", env=quiet)
+        attempt("apt-get", "install", "-qy", "--no-install-recommends", "chromium", env=quiet)
         if shutil.which("chromium"):
             return shutil.which("chromium")
-    if subprocess.run([BIN / "python", "-m", "playwright", "install", "chromium"], check=False).returncode:
-        stop("there is no Chromium: install it (on Debian and Ubuntu: apt install chromium), or name one with DEEPNOTES_CHROMIUM=….")
+    if not attempt(BIN / "python", "-m", "playwright", "install", "chromium"):
+        stop("there is no Chromium, and none could be installed: install it (on Debian and Ubuntu: apt install chromium), or name one "
+             "with DEEPNOTES_CHROMIUM=….", ABSENT)
     return None
+
+
+def attempt(*command, minutes=5, **kwargs):
+    """Run a command that may fail, or wait for a network that is not there; whether it went well."""
+    try:
+        return subprocess.run([str(part) for part in command], check=False, timeout=60 * minutes, **kwargs).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def bring_browser():
@@ -379,13 +389,19 @@ def pdf(arguments):
 
 
 def test_web(arguments):
-    """The built book in a real browser: every page judged, every interactive figure driven. About ten minutes on two cores."""
+    """The built book in a real browser: every page judged, every interactive figure driven, and on the full site the cells run.
+
+    With `--cells` each figure is driven once, and no page is judged.
+    """
     bring_browser()
-    files = [ROOT / "tests" / "web" / name for name in ("drive_figures.py", "print_pages.py")]
-    run(BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
-    run(BIN / "python", ROOT / "tests" / "web" / "audit.py", HTML, *arguments)
+    tests, pytest = ROOT / "tests" / "web", [BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=20"]
+    if "--cells" in arguments:
+        os.environ["DEEPNOTES_TIMES"] = "1"
+        return run(*pytest, tests / "run_cells.py", tests / "drive_figures.py")
+    run(*pytest, tests / "drive_figures.py", tests / "print_pages.py")
+    run(BIN / "python", tests / "audit.py", HTML, *arguments)
     if WEB.exists():
-        run(BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests" / "web" / "run_cells.py")
+        run(*pytest, tests / "run_cells.py")
     else:
         say("cells that run in the page were not tried: they are in the site that `make web` makes")
 
