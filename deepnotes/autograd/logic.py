@@ -13,7 +13,7 @@ from ..kernels import launch, scans
 from .elementwise import elementwise_op
 from .naming import both_names
 from .operations import _reduced, _summed_axes, not_equal
-from .tape import Tensor, _wrap, as_tensor
+from .tape import _wrap, as_tensor
 
 # %% ../../nbs/library/autograd/logic.ipynb #47b7b8aa
 _PAGE = "(see the page Masks)"

@@ -158,7 +158,7 @@ for _op in (all, any, logical_and, logical_or, logical_xor, logical_not, bitwise
             arctan2, arctanh, cosh, exp2, log2, log10, logaddexp, rsqrt, sinh, tan, clone, relu, masked_fill, index_select, mm, bmm, dot):
     setattr(Tensor, _op.__name__, _op)
 for _name, _op in {"add": add, "sub": subtract, "subtract": subtract, "mul": multiply, "multiply": multiply, "div": divide,
-                   "divide": divide, "neg": negative, "negative": negative, "where": lambda self, condition, other: where(condition, self, other),
+                   "divide": divide, "neg": negative, "negative": negative,
                    "tile": tile, "ravel": lambda self: flatten(self), "acos": acos, "acosh": acosh, "asin": asin, "asinh": asinh,
                    "atan": atan, "atan2": atan2, "atanh": atanh}.items():
     setattr(Tensor, _name, _op)
@@ -169,6 +169,7 @@ Tensor.__invert__ = bitwise_not
 Tensor.__round__ = lambda self, decimals=0: round(self, decimals or 0)
 for _name, _dtype in {"float": "float32", "double": "float64", "long": "int64", "int": "int32", "bool": "bool"}.items():
     setattr(Tensor, _name, lambda self, _dtype=_dtype: astype(self, _dtype))
+Tensor.where = lambda self, condition, other: where(condition, self, other)
 Tensor.dim = lambda self: self.ndim
 Tensor.numel = lambda self: self._data.size
 Tensor.t = lambda self: permute(self)

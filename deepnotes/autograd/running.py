@@ -12,7 +12,7 @@ import numpy as np
 
 from ..kernels import launch, scans
 from .naming import both_names
-from .operations import (_axes, _floating, _kept, _scale, _summed_axes, abs, astype, divide, equal, exp, max, min,
+from .operations import (_axes, _floating, _scale, _summed_axes, abs, astype, divide, equal, exp, max, min,
                                            not_equal, power, reshape, sqrt, square, sum, transpose, unsqueeze, where)
 from .shapes import triangle
 from .tape import OUTPUT, as_tensor, record

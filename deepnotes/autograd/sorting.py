@@ -14,7 +14,7 @@ import numpy as np
 from .. import kernels
 from ..kernels import launch, scans
 from .naming import both_names
-from .operations import _axes, astype, equal, reshape, take_along_axis, unsqueeze
+from .operations import _axes, astype, equal, take_along_axis, unsqueeze
 from .shapes import constant
 from .tape import Tensor, _wrap, as_tensor
 
