@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from audit import FLAGS, serve
+from playwright import sync_api as playwright  # `make test-web` brings it; a run without it is no run
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `web`: make test-web")
 ROOT = Path(__file__).resolve().parents[2]
 HTML = Path(os.environ.get("DEEPNOTES_HTML") or ROOT / "_build" / "html")
 SITE = Path(os.environ.get("DEEPNOTES_SITE") or ROOT / "_build" / "web")
@@ -100,6 +100,13 @@ class Reader:
         said = self.says(r"^Ready|^Solved|^Not yet|^Stopped|^A cell raised|could not be fetched|broke down|cannot run")
         assert re.search(pattern, said), (said, self.page.locator(".dn-error").all_inner_texts())
         return said
+
+    def seconds(self, cell, code=None):
+        """Run a cell to its end, and give the time that the page says it took."""
+        if code is not None:
+            self.write(cell, code)
+        self.press(cell, "Run")
+        return float(re.search(r"([\d.]+) s\.", self.ends())[1])
 
     def out(self, cell):
         return cell.locator(".dn-out")
