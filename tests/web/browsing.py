@@ -74,13 +74,18 @@ class Reader:
         """Cells that a reader may run one after the other, in order: exercises are for the reader."""
         return [cell for cell in self.data["cells"] if cell["kind"] == "shown" and "why" not in cell and "part" not in cell]
 
+    def unfold(self, cell):
+        """Open whatever a cell's buttons are folded into; what is folded has no role, and cannot be found by it."""
+        opened = "for (let e = box.querySelector('.dn-tools'); e; e = e.parentElement) if (e.matches('details')) e.open = true"
+        cell.evaluate(f"box => {{ {opened} }}")
+
     def press(self, cell, name):
-        """Press a button of a cell, after what it is folded into was unfolded."""
-        unfold = "for (let e = box.querySelector('.dn-tools'); e; e = e.parentElement) if (e.matches('details')) e.open = true"
-        cell.evaluate(f"box => {{ {unfold} }}")
+        """Press a button of a cell."""
+        self.unfold(cell)
         cell.locator(".dn-tools").get_by_role("button", name=re.compile(re.escape(name))).first.dispatch_event("click")
 
     def write(self, cell, code):
+        self.unfold(cell)
         self.press(cell, "Edit" if cell.get_by_role("button", name="Edit").count() else "Write")
         cell.get_by_label("Code of this cell").fill(code)
 
