@@ -22,7 +22,7 @@ help:
 	@echo "make export  write deepnotes/ from the chapters"
 	@echo "make update  carry edits made in deepnotes/ back into the chapters   ARGS=deepnotes/layers.py"
 	@echo "make bench   side-by-side timings                    ARGS goes to the benchmarks"
-	@echo "make dist    wheel and source distribution in dist/"
+	@echo "make dist    what a release consists of, in dist/, tried in an empty environment   ARGS=--untried: without a network"
 	@echo "make lock    renew constraints.txt        make clean   remove what was built"
 book web pdf test test-web test-student test-lowest test-bare test-older-cpu check lab export update env lock clean dist bench:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Error: no '$(PYTHON)' here: install Python 3.11 or newer, or name one with make PYTHON=/path/to/python3." >&2; exit 1; }

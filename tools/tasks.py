@@ -221,7 +221,7 @@ def test(arguments):
 
 # Tests of the book and the tool-chain, which need what only developers install.
 AROUND = ("book*", "ext*", "gate*", "readme*", "tasks*", "packaging*", "widgets*", "benchmarks*", "page*", "student*", "*_chapter*",
-          "exercises*")
+          "exercises*", "repository*")
 # What a library of numpy alone has to do; the rest of the tests compare with what is not there.
 BARE = ("user", "test_kernels.py", "test_autograd.py", "test_layers.py", "test_optimizers.py")
 
@@ -511,8 +511,7 @@ def main():
         pip_install("-e", ".[bench]")
         run(BIN / "python", "-m", "benchmarks", *rest)
     elif task == "dist":
-        shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools packs modules that an earlier build left there
-        run(BIN / "python", "-m", "build")
+        run(BIN / "python", ROOT / "tools" / "release.py", *rest)
 
 
 if __name__ == "__main__":
