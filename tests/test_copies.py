@@ -502,7 +502,8 @@ def test_no_public_class_is_forgotten():
 def test_every_copy_goes_on_to_the_same_bits_and_leaves_the_original_alone(name, state):
     make = THINGS[name][state]
     expected, thing = frozen(enumerate(go_on(make()))), make()
-    assert expected or name in ("Callback", "LoadResult", "Row", "Summary", "CheckpointError", "Uncapturable", "RunFailed", "Symbol", "Card", "Drawing")
+    assert expected or name in ("Callback", "LoadResult", "Row", "Summary", "CheckpointError", "Uncapturable", "RunFailed", "Symbol",
+                                "Card", "Drawing")
     before = frozen(held(thing))
     for way, copied in WAYS.items():
         twin = copied(thing)

@@ -118,7 +118,8 @@ def test_a_sweep_cut_off_goes_on_in_its_folder(tmp_path):
 
 def test_a_kill_in_the_middle_leaves_whole_files(tmp_path):
     program = (f"import os, sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_parallel_runs import ended\n"
-               f"from deepnotes.parallel import sweep\nsweep(ended, [{{'folder': {str(tmp_path)!r}}}], seeds=4, folder={str(tmp_path / 'kept')!r})")
+               f"from deepnotes.parallel import sweep\n"
+               f"sweep(ended, [{{'folder': {str(tmp_path)!r}}}], seeds=4, folder={str(tmp_path / 'kept')!r})")
     assert subprocess.run([sys.executable, "-c", program]).returncode == 9
     assert len(list((tmp_path / "kept").iterdir())) == 2
     assert sweep(ended, [{"folder": str(tmp_path)}], seeds=4, folder=tmp_path / "kept")["seed"].tolist() == [0, 1, 2, 3]

@@ -82,8 +82,8 @@ def _call(run, setting, seed):
     finally:
         set_num_threads(threads)
     if not isinstance(result, Mapping):
-        raise TypeError(f"sweep: a run hands back a mapping such as {{'accuracy': 0.97}}, but the run with seed {seed} gave {shown(result)}. "
-                        "See the chapter Many runs, section What a run hands back.")
+        raise TypeError(f"sweep: a run hands back a mapping such as {{'accuracy': 0.97}}, but the run with seed {seed} gave "
+                        f"{shown(result)}. See the chapter Many runs, section What a run hands back.")
     clash = {"seed", *setting} & set(result)
     if clash:
         raise ValueError(f"sweep: {min(clash)!r} is the name of a setting and of a result; one of them needs another name. "
@@ -263,8 +263,9 @@ def _processes(run, tasks, workers, retries):
             idle = idle + 1 if len(missing) == before else 0
             if idle > retries:
                 setting, seed = next(iter(missing.values()))
-                raise RunFailed(f"sweep: the workers died and no run was finished, {idle} times in a row; {len(missing)} missing, the first "
-                                f"with seed {seed}{_told(setting)}. Fewer workers need less memory. See the chapter Many runs, section Who does the work.",
+                raise RunFailed(f"sweep: the workers died and no run was finished, {idle} times in a row; {len(missing)} "
+                                f"missing, the first with seed {seed}{_told(setting)}. Fewer workers need less memory. "
+                                "See the chapter Many runs, section Who does the work.",
                                 setting, seed) from error
 
 
@@ -286,8 +287,8 @@ def _settings(settings):
     if isinstance(settings, Mapping):
         for name, values in settings.items():
             if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray):
-                raise TypeError(f"sweep: a grid names the values of each setting, as {{'rate': [0.1, 1.0]}}, but {name!r} is {shown(values)}. "
-                                "See the chapter Many runs, section The sweep.")
+                raise TypeError(f"sweep: a grid names the values of each setting, as {{'rate': [0.1, 1.0]}}, but {name!r} is "
+                                f"{shown(values)}. See the chapter Many runs, section The sweep.")
         settings = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
     settings = [dict(setting) for setting in settings]
     for setting in settings:
