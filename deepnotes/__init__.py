@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _MODULES = ("activations", "autograd", "callbacks", "capture", "checkpoints", "comparing", "convolution", "datasets",
             "estimators", "exchange", "initialization", "kernels", "layers", "loader", "optim", "optimizers", "outputs",
-            "plotting", "schedules", "training")
+            "parallel", "plotting", "schedules", "training")
 _NAMES = {
     "Tensor": "autograd", "no_grad": "autograd", "grad": "autograd", "grad_check": "autograd", "draw": "autograd",
     "backend": "kernels", "show_config": "kernels",

@@ -16,6 +16,7 @@ from . import layers as layers
 from . import optim as optim
 from . import optimizers as optimizers
 from . import outputs as outputs
+from . import parallel as parallel
 from . import plotting as plotting
 from . import schedules as schedules
 from . import training as training
