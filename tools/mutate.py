@@ -202,7 +202,8 @@ def keep_machine_code(module):
 
 def run_tests(folder, tests, limit, output=subprocess.DEVNULL, **more):
     """Whether tests pass there, or None if they hang; they and what they start end after `limit` seconds."""
-    env = {"DEEPNOTES_PROGRAMS": "200", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "tools")]),
+    env = {"DEEPNOTES_PROGRAMS": "200", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **os.environ,
+           "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "tools")]),
            "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", **more}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "mutate", *tests]
     process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output,

@@ -7,7 +7,6 @@ __all__ = ['ElementwiseNode', 'elementwise_op']
 
 # %% ../../nbs/library/autograd/elementwise.ipynb #702e06d6
 import builtins
-import dis
 import inspect
 import sys
 import types
@@ -15,6 +14,7 @@ import types
 import numpy as np
 
 from .. import kernels
+from ..compiler.cache import globals_loaded
 from .promotion import _broadcast_arrays, _promote
 from .tape import LEAF, Node, OPS, Tensor, _FLOATS, _PLAIN, _mode, _order, _revive, _wrap
 from ..kernels import fitted, launch
@@ -67,7 +67,7 @@ def _isolated(formula):
     "The formula with only the globals it loads: an attribute as in kernels.exp is not our operation of the same name"
     if not isinstance(formula, types.FunctionType) or hasattr(formula, "kernel"):
         return formula
-    loads = {i.argval for i in dis.get_instructions(formula) if i.opname == "LOAD_GLOBAL"}
+    loads = globals_loaded(formula.__code__)
     known = {name: _isolated(value) for name, value in formula.__globals__.items() if name in loads}
     copy = types.FunctionType(formula.__code__, known, formula.__name__, formula.__defaults__, formula.__closure__)
     copy.__module__ = formula.__module__
