@@ -28,31 +28,31 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "tests" / "equivalent_mutants.json"
-#: which tests answer for which module; a module is a path below deepnotes/ without its ending
+#: which tests answer for which module, the closest first; a module is a path below deepnotes/ without its ending
 WATCHED = {
     "training/trainer": ["test_training.py", "test_training_loop.py", "test_data_doors.py", "test_life.py"],
     "training/segments": ["test_training.py", "test_training_loop.py", "test_life.py"],
     "training/diagnose": ["test_training.py", "test_training_loop.py"],
-    "training/resume": ["test_files.py", "test_golden.py", "test_copies.py", "test_training_loop.py"],
-    "capture/judge": ["test_capture.py", "differential"],
-    "capture/reach": ["test_capture.py", "test_capture_python.py"],
+    "training/resume": ["test_training_loop.py", "test_golden.py", "test_files.py", "test_copies.py"],
+    "training/checkpoints": ["test_golden.py", "test_checkpoints.py", "test_files.py", "test_copies.py"],
+    "training/loader": ["test_training_loop.py", "test_golden.py", "test_data_doors.py"],
+    "training/callbacks": ["test_training.py", "test_training_loop.py", "test_data_doors.py"],
+    "capture/judge": ["test_capture.py", "test_capture_python.py", "differential"],
+    "capture/reach": ["test_capture_python.py", "test_capture.py"],
     "capture/record": ["test_capture.py", "test_capture_numbers.py", "differential"],
     "capture/captured": ["test_capture.py", "test_capture_numbers.py"],
     "capture/fuse": ["test_capture.py", "differential"],
     "capture/numbers": ["test_capture_numbers.py"],
-    "training/checkpoints": ["test_files.py", "test_checkpoints.py", "test_golden.py", "test_copies.py"],
-    "training/loader": ["test_training_loop.py", "test_golden.py", "test_data_doors.py"],
-    "training/callbacks": ["test_training.py", "test_training_loop.py", "test_data_doors.py"],
     "schedules": ["test_schedules.py"],
     "autograd/tape": ["test_autograd.py", "test_autograd_ops.py", "test_backprop_chapter.py"],
     "autograd/operations": ["test_autograd_ops.py", "test_autograd.py", "test_numbers.py"],
     "outputs": ["test_outputs.py", "test_outputs_chapter.py"],
-    "kernels/sums": ["test_kernels.py", "test_kernels_chapter.py", "test_sums.py"],
+    "kernels/core": ["test_kernels.py", "test_kernels_chapter.py", "user/test_compiler_fails.py"],
+    "kernels/sums": ["test_sums.py", "test_kernels.py", "test_kernels_chapter.py"],
+    "kernels/rows": ["test_kernels.py", "test_outputs.py", "test_kernels_chapter.py"],
     "kernels/gather": ["test_kernels.py", "test_sums.py"],
     "kernels/losses": ["test_outputs.py", "test_outputs_chapter.py"],
     "kernels/steps": ["test_optimizers.py", "test_optimizers_chapter.py"],
-    "kernels/rows": ["test_kernels.py", "test_kernels_chapter.py", "test_outputs.py"],
-    "kernels/core": ["test_kernels.py", "test_kernels_chapter.py", "user/test_compiler_fails.py"],
 }
 COMPARE = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "is": "is not", "is not": "is",
            "in": "not in", "not in": "in"}
@@ -277,11 +277,13 @@ def main():
     parser.add_argument("modules", nargs="*", choices=[[], *WATCHED], default=[], metavar="module")
     parser.add_argument("--sample", type=int, default=20, help="places a module")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--near", type=int, help="only the closest files of tests, so many a module; it then misses more")
     options = parser.parse_args()
     total = missed = 0
     with tempfile.TemporaryDirectory() as name:
         folder, modules = Path(name).resolve(), options.modules or list(WATCHED)
         place_for_work(folder)
+        WATCHED.update({module: WATCHED[module][:options.near] for module in modules})
         seen = map_of_tests(folder, modules)
         for module in modules:
             tried, left = watch(folder, module, seen, options.sample, random.Random(f"{options.seed}{module}"))
