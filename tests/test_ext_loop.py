@@ -4,7 +4,7 @@ import re
 
 import pytest
 from book_helpers import ROOT
-from deepnotes_ext.loop import BOXES, LIT, draw_loop, place_loop
+from deepnotes_ext.loop import BOXES, LIT, WIDTH, draw_loop, place_loop
 
 PAGE = "<html><body><article><h1>Layers<a>#</a></h1>\n<blockquote><p>What they are</p></blockquote>\n<p>A question.</p></article>"
 
@@ -28,8 +28,8 @@ def test_the_boxes_of_a_chapter_are_lit_and_told(chapter):
 
 
 def test_words_fit_their_boxes():
-    "At 10.5 pixels a letter of the headings' face is about 5.4 wide; a box leaves 60."
-    assert all(5.4 * len(f"{mark} {word}") < 66 for mark, word, *_ in BOXES)
+    "At 10.5 pixels a bold letter of the headings' face is about 5.6 wide."
+    assert all(5.6 * len(f"{mark} {word}") < WIDTH - 4 for mark, word, *_ in BOXES)
 
 
 @pytest.mark.parametrize("name", ["nbs/06_layers.html", "nbs/06b_modules.html"])

@@ -19,7 +19,7 @@ BOXES = (
 )
 #: boxes of each chapter; the last three are about all of it
 LIT = {1: (1,), 2: (3,), 3: (1,), 4: (2,), 5: (0,), 6: (0,), 7: (4,)} | dict.fromkeys((8, 9, 10, 11), (0, 1, 2, 3, 4))
-WIDTH, HEIGHT, GAP = 64, 34, 10
+WIDTH, HEIGHT, GAP = 72, 34, 10
 _HEAD = re.compile(r"</h1>(?:\s*<blockquote>.*?</blockquote>)?", re.DOTALL)
 _CHAPTER = re.compile(r"nbs/(\d\d)b?_\w+\.html")
 
