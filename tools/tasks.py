@@ -216,8 +216,12 @@ def test(arguments):
     say("pytest")
     # Whoever names tests or options gets pytest as it is; the whole suite runs on all cores, each file in one process,
     # files in alphabetical order: by number of tests, the few that build books would come last and alone.
-    spread = ["-n", str(jobs()), "--dist", "loadfile", "--no-loadscope-reorder"] if not arguments and jobs() > 1 else []
-    run(BIN / "python", "-m", "pytest", *spread, *arguments)
+    # `--cov` counts the lines of the library that the whole suite runs; it is slower then, as Python traces itself.
+    counted = ["--cov=deepnotes", "--cov-report=term:skip-covered"] if arguments == ["--cov"] else []
+    whole = not arguments or bool(counted)
+    spread = ["-n", str(jobs()), "--dist", "loadfile", "--no-loadscope-reorder"] if whole and jobs() > 1 else []
+    slowest = ["--durations=20", "--durations-min=1"] if whole else []
+    run(BIN / "python", "-m", "pytest", *spread, *slowest, *(counted or arguments))
 
 
 # Tests of the book and the tool-chain, which need what only developers install.
