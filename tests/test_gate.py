@@ -33,7 +33,7 @@ def edit_notebook(path, change):
 def test_the_tree_passes_its_own_gate(clone, sh):
     status, said = gate(sh, clone)
     assert status == 0, said
-    assert said.count("✓") == 6
+    assert said.count("✓") == 7
 
 
 def test_a_hand_edited_module_is_reported_with_the_command_that_carries_it_back(clone, sh):
@@ -111,6 +111,18 @@ def test_an_edit_made_in_a_module_is_carried_back(clone, sh):
     after = (clone / "nbs" / "library" / "training" / "loader.ipynb").read_text(encoding="utf-8")
     changed = set(after.splitlines()) ^ set(before.splitlines())
     assert 1 <= len(changed) <= 3 and any("# an edit made by hand" in line for line in changed)
+
+
+def test_the_stub_follows_the_front_door(clone, sh):
+    stub = clone / "deepnotes" / "__init__.pyi"
+    text = stub.read_text(encoding="utf-8")
+    stub.write_text(text.replace("Trainer as Trainer", "Trainer as Teacher"), encoding="utf-8")
+    (clone / "deepnotes" / "py.typed").unlink()
+    status, said = gate(sh, clone)
+    assert status != 0 and "__init__.pyi is not what the front door's tables say" in said and "py.typed is missing" in said
+    status, said = gate(sh, clone, "--write")
+    assert status == 0 and "wrote deepnotes/__init__.pyi" in said
+    assert stub.read_text(encoding="utf-8") == text and (clone / "deepnotes" / "py.typed").exists()
 
 
 def test_lint_is_part_of_the_gate(clone, sh):
