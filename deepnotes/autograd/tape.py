@@ -19,14 +19,15 @@ from heapq import heappop, heappush
 import numpy as np
 
 from .. import _doors, kernels
+from ..compiler.life import own_lock
 from ..kernels import launch
+from .naming import both_names
 
 # %% ../../nbs/library/autograd/tape.ipynb #261046e0
 float32, float64 = np.dtype("float32"), np.dtype("float64")
 _FLOATS = {float32, float64}
 _PLAIN = {builtins.float, builtins.int}
 _INT64_MAX = np.iinfo(np.int64).max
-look = None  # while a step is captured: what to show in place of an array, so that the recording learns who reads it
 
 # %% ../../nbs/library/autograd/tape.ipynb #76a755ce
 class _Mode(threading.local):
@@ -134,6 +135,45 @@ def _as_array(data, dtype=None, what="Tensor"):
         )
     return array
 
+# %% ../../nbs/library/autograd/tape.ipynb #5e0b7a31
+_shown = None  # what the latest observer shows in place of an array; set by `observing` alone
+
+
+class observing:
+    """Within it, in all threads, `.data` and `.numpy()` hand out what `view` makes of an array, and not the array.
+
+    Parameters
+    ----------
+    view : callable
+        Takes the array of a Tensor and returns what to show: a view that tells who reads it, say.
+
+    Notes
+    -----
+    It may be entered several times, by several threads. Of two observers the one that came last is asked.
+
+    Chapter: The tape, section Who may look
+    """
+
+    _views = []  # of all observers that are at work
+
+    def __init__(self, view):
+        self.view = view
+
+    def __enter__(self):
+        self._move(self._views.append)
+
+    def __exit__(self, *error):
+        self._move(self._views.remove)
+
+    def _move(self, change):
+        global _shown
+        with observing._lock:
+            change(self.view)
+            _shown = self._views[-1] if self._views else None
+
+
+observing._lock = own_lock(observing)
+
 # %% ../../nbs/library/autograd/tape.ipynb #235ed712
 class Tensor:
     """An array that remembers how it was computed, so that gradients can flow back through it.
@@ -181,7 +221,7 @@ class Tensor:
     @property
     def data(self):
         "The numbers, as an ndarray; assigning to it is noticed by graphs that need the old ones"
-        return self._data if look is None else look(self._data)
+        return self._data if _shown is None else _shown(self._data)
 
     @data.setter
     def data(self, value):
@@ -228,7 +268,7 @@ class Tensor:
 
     def numpy(self):
         """Return the numbers as an ndarray that shares memory with the tensor, outside the graph."""
-        return self._data if look is None else look(self._data)
+        return self._data if _shown is None else _shown(self._data)
 
     def item(self):
         """Return the only element as a Python number.
@@ -423,8 +463,431 @@ class Tensor:
     def __copy__(self):
         return deepcopy(self)               # as with numpy's arrays: a copy has numbers of its own
 
+    # The operators of Python. What is on the other side of `==` and has no numbers is not compared.
+
+    def __add__(self, other) -> "Tensor":
+        return OPS["add"](self, other)
+
+    def __radd__(self, other) -> "Tensor":
+        return OPS["add"](other, self)
+
+    def __sub__(self, other) -> "Tensor":
+        return OPS["subtract"](self, other)
+
+    def __rsub__(self, other) -> "Tensor":
+        return OPS["subtract"](other, self)
+
+    def __mul__(self, other) -> "Tensor":
+        return OPS["multiply"](self, other)
+
+    def __rmul__(self, other) -> "Tensor":
+        return OPS["multiply"](other, self)
+
+    def __truediv__(self, other) -> "Tensor":
+        return OPS["divide"](self, other)
+
+    def __rtruediv__(self, other) -> "Tensor":
+        return OPS["divide"](other, self)
+
+    def __pow__(self, other) -> "Tensor":
+        return OPS["power"](self, other)
+
+    def __rpow__(self, other) -> "Tensor":
+        return OPS["power"](other, self)
+
+    def __matmul__(self, other) -> "Tensor":
+        return OPS["matmul"](self, other)
+
+    def __rmatmul__(self, other) -> "Tensor":
+        return OPS["matmul"](other, self)
+
+    def __neg__(self) -> "Tensor":
+        return OPS["negative"](self)
+
+    def __abs__(self) -> "Tensor":
+        return OPS["absolute"](self)
+
+    def __eq__(self, other):
+        return OPS["equal"](self, other) if isinstance(other, _COMPARABLE) else NotImplemented
+
+    def __ne__(self, other):
+        return OPS["not_equal"](self, other) if isinstance(other, _COMPARABLE) else NotImplemented
+
+    def __lt__(self, other):
+        return OPS["less"](self, other) if isinstance(other, _COMPARABLE) else NotImplemented
+
+    def __le__(self, other):
+        return OPS["less_equal"](self, other) if isinstance(other, _COMPARABLE) else NotImplemented
+
+    def __gt__(self, other):
+        return OPS["greater"](self, other) if isinstance(other, _COMPARABLE) else NotImplemented
+
+    def __ge__(self, other):
+        return OPS["greater_equal"](self, other) if isinstance(other, _COMPARABLE) else NotImplemented
+
+    def __getitem__(self, key) -> "Tensor":
+        return OPS["getitem"](self, key)
+
+    def __setitem__(self, key, value):
+        OPS["setitem"](self, key, value)
+
+    # In place: the memory stays, the numbers and the graph are new.
+
+    def __iadd__(self, other) -> "Tensor":
+        return _in_place(self, OPS["add"], other)
+
+    def __isub__(self, other) -> "Tensor":
+        return _in_place(self, OPS["subtract"], other)
+
+    def __imul__(self, other) -> "Tensor":
+        return _in_place(self, OPS["multiply"], other)
+
+    def __itruediv__(self, other) -> "Tensor":
+        return _in_place(self, OPS["divide"], other)
+
+    def __ipow__(self, other) -> "Tensor":
+        return _in_place(self, OPS["power"], other)
+
+    def __imatmul__(self, other) -> "Tensor":
+        return _in_place(self, OPS["matmul"], other)
+
+    # Functions of each element.
+
+    def exp(self) -> "Tensor":
+        """e to the power x. See `deepnotes.autograd.exp`."""
+        return OPS["exp"](self)
+
+    def log(self) -> "Tensor":
+        """Natural logarithm; -inf at 0, nan below. See `deepnotes.autograd.log`."""
+        return OPS["log"](self)
+
+    def log1p(self) -> "Tensor":
+        """log(1 + x), accurate for small x. See `deepnotes.autograd.log1p`."""
+        return OPS["log1p"](self)
+
+    def expm1(self) -> "Tensor":
+        """exp(x) - 1, accurate for small x. See `deepnotes.autograd.expm1`."""
+        return OPS["expm1"](self)
+
+    def sqrt(self) -> "Tensor":
+        """Square root; its derivative at 0 is infinite. See `deepnotes.autograd.sqrt`."""
+        return OPS["sqrt"](self)
+
+    def square(self) -> "Tensor":
+        """x times x. See `deepnotes.autograd.square`."""
+        return OPS["square"](self)
+
+    def abs(self) -> "Tensor":
+        """Absolute value; its gradient at 0 is 0. See `deepnotes.autograd.absolute`."""
+        return OPS["absolute"](self)
+
+    def absolute(self) -> "Tensor":
+        """Absolute value; its gradient at 0 is 0. See `deepnotes.autograd.absolute`."""
+        return OPS["absolute"](self)
+
+    def sin(self) -> "Tensor":
+        """Sine. See `deepnotes.autograd.sin`."""
+        return OPS["sin"](self)
+
+    def cos(self) -> "Tensor":
+        """Cosine. See `deepnotes.autograd.cos`."""
+        return OPS["cos"](self)
+
+    def tanh(self) -> "Tensor":
+        """Hyperbolic tangent. See `deepnotes.autograd.tanh`."""
+        return OPS["tanh"](self)
+
+    def sigmoid(self) -> "Tensor":
+        """1 / (1 + exp(-x)), without overflow. Its derivative is 0 where the result rounds to 1: above 37, in float32 17.
+
+        See `deepnotes.autograd.sigmoid`.
+        """
+        return OPS["sigmoid"](self)
+
+    def erf(self) -> "Tensor":
+        """The error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x. See `deepnotes.autograd.erf`."""
+        return OPS["erf"](self)
+
+    def sign(self) -> "Tensor":
+        """-1, 0 or 1; no gradient flows. See `deepnotes.autograd.sign`."""
+        return OPS["sign"](self)
+
+    def floor(self) -> "Tensor":
+        """Largest integer not above x; no gradient flows. See `deepnotes.autograd.floor`."""
+        return OPS["floor"](self)
+
+    def reciprocal(self) -> "Tensor":
+        """1 / x. See `deepnotes.autograd.reciprocal`."""
+        return OPS["reciprocal"](self)
+
+    def pow(self, y) -> "Tensor":
+        """x to the power y; 0 to the power 0 is 1. See `deepnotes.autograd.power`."""
+        return OPS["power"](self, y)
+
+    def maximum(self, y) -> "Tensor":
+        """The larger of x and y, nan if one is nan; at a tie each gets half of the gradient.
+
+        See `deepnotes.autograd.maximum`.
+        """
+        return OPS["maximum"](self, y)
+
+    def minimum(self, y) -> "Tensor":
+        """The smaller of x and y, nan if one is nan; at a tie each gets half of the gradient.
+
+        See `deepnotes.autograd.minimum`.
+        """
+        return OPS["minimum"](self, y)
+
+    def clip(self, min=None, max=None) -> "Tensor":
+        """Limit every element to [min, max]; the gradient is 1 inside and at both ends, 0 outside.
+
+        See `deepnotes.autograd.clip`.
+        """
+        return OPS["clip"](self, min, max)
+
+    def clamp(self, min=None, max=None) -> "Tensor":
+        """Limit every element to [min, max]; the gradient is 1 inside and at both ends, 0 outside.
+
+        See `deepnotes.autograd.clip`.
+        """
+        return OPS["clip"](self, min, max)
+
+    def isnan(self) -> "Tensor":
+        """Where x is not a number. See `deepnotes.autograd.isnan`."""
+        return OPS["isnan"](self)
+
+    def isinf(self) -> "Tensor":
+        """Where x is infinite. See `deepnotes.autograd.isinf`."""
+        return OPS["isinf"](self)
+
+    def isfinite(self) -> "Tensor":
+        """Where x is neither infinite nor nan. See `deepnotes.autograd.isfinite`."""
+        return OPS["isfinite"](self)
+
+    def astype(self, dtype) -> "Tensor":
+        """Convert to another dtype; between float dtypes the gradient is converted back.
+
+        See `deepnotes.autograd.astype`.
+        """
+        return OPS["astype"](self, dtype)
+
+    # Over axes.
+
+    @both_names
+    def sum(self, axis=None, keepdims=False) -> "Tensor":
+        """Sum over the given axes. See `deepnotes.autograd.sum`."""
+        return OPS["sum"](self, axis, keepdims)
+
+    @both_names
+    def mean(self, axis=None, keepdims=False) -> "Tensor":
+        """Mean over the given axes; nan over no elements at all. See `deepnotes.autograd.mean`."""
+        return OPS["mean"](self, axis, keepdims)
+
+    @both_names
+    def var(self, axis=None, correction=1, keepdims=False) -> "Tensor":
+        """Variance over the given axes: the squared distances from the mean, summed and divided by n - correction.
+
+        See `deepnotes.autograd.var`.
+        """
+        return OPS["var"](self, axis, correction, keepdims)
+
+    @both_names
+    def std(self, axis=None, correction=1, keepdims=False) -> "Tensor":
+        """Standard deviation over the given axes: the root of `var`; its gradient is 0 where it is 0.
+
+        See `deepnotes.autograd.std`.
+        """
+        return OPS["std"](self, axis, correction, keepdims)
+
+    @both_names
+    def max(self, axis=None, keepdims=False) -> "Tensor":
+        """Largest element over the given axes; nan if there is one. Ties share the gradient equally.
+
+        See `deepnotes.autograd.max`.
+        """
+        return OPS["max"](self, axis, keepdims)
+
+    @both_names
+    def amax(self, axis=None, keepdims=False) -> "Tensor":
+        """Largest element over the given axes; nan if there is one. Ties share the gradient equally.
+
+        See `deepnotes.autograd.max`.
+        """
+        return OPS["max"](self, axis, keepdims)
+
+    @both_names
+    def min(self, axis=None, keepdims=False) -> "Tensor":
+        """Smallest element over the given axes; nan if there is one. Ties share the gradient equally.
+
+        See `deepnotes.autograd.min`.
+        """
+        return OPS["min"](self, axis, keepdims)
+
+    @both_names
+    def amin(self, axis=None, keepdims=False) -> "Tensor":
+        """Smallest element over the given axes; nan if there is one. Ties share the gradient equally.
+
+        See `deepnotes.autograd.min`.
+        """
+        return OPS["min"](self, axis, keepdims)
+
+    @both_names
+    def argmax(self, axis=None, keepdims=False) -> "Tensor":
+        """Index of the largest element (the first among equals), along one axis or in the flattened tensor. No gradient.
+
+        See `deepnotes.autograd.argmax`.
+        """
+        return OPS["argmax"](self, axis, keepdims)
+
+    @both_names
+    def argmin(self, axis=None, keepdims=False) -> "Tensor":
+        """Index of the smallest element (the first among equals), along one axis or in the flattened tensor. No gradient.
+
+        See `deepnotes.autograd.argmin`.
+        """
+        return OPS["argmin"](self, axis, keepdims)
+
+    @both_names
+    def prod(self, axis=None, keepdims=False) -> "Tensor":
+        """Product over the given axes. See `deepnotes.autograd.prod`."""
+        return OPS["prod"](self, axis, keepdims)
+
+    @both_names
+    def cumsum(self, axis=0) -> "Tensor":
+        """Running sum along one axis; its gradient is the running sum from the other end.
+
+        See `deepnotes.autograd.cumsum`.
+        """
+        return OPS["cumsum"](self, axis)
+
+    @both_names
+    def logsumexp(self, axis=None, keepdims=False) -> "Tensor":
+        """log of the sum of exponentials over the given axes, without overflow. See `deepnotes.autograd.logsumexp`."""
+        return OPS["logsumexp"](self, axis, keepdims)
+
+    @both_names
+    def softmax(self, axis=-1) -> "Tensor":
+        """exp(x) divided by its sum along one axis, without overflow. See `deepnotes.autograd.softmax`."""
+        return OPS["softmax"](self, axis)
+
+    @both_names
+    def log_softmax(self, axis=-1) -> "Tensor":
+        """x minus logsumexp(x) along one axis: the logarithm of `softmax`, also where that underflows.
+
+        See `deepnotes.autograd.log_softmax`.
+        """
+        return OPS["log_softmax"](self, axis)
+
+    # Shapes and places.
+
+    def reshape(self, *shape) -> "Tensor":
+        """The same elements in another shape; one size may be -1. See `deepnotes.autograd.reshape`."""
+        return OPS["reshape"](self, *shape)
+
+    def view(self, *shape) -> "Tensor":
+        """The same elements in another shape; one size may be -1. See `deepnotes.autograd.reshape`."""
+        return OPS["reshape"](self, *shape)
+
+    def permute(self, *axes) -> "Tensor":
+        """The axes in another order: axis i of the result is axis ``axes[i]`` of the tensor.
+
+        See `deepnotes.autograd.permute`.
+        """
+        return OPS["permute"](self, *axes)
+
+    def transpose(self, *axes) -> "Tensor":
+        """Swap two axes (``x.transpose(0, 1)``, as PyTorch), or reorder all of them (numpy's form).
+
+        See `deepnotes.autograd.transpose`.
+        """
+        return OPS["transpose"](self, *axes)
+
+    @both_names
+    def squeeze(self, axis=None) -> "Tensor":
+        """Drop axes of size 1: the given ones, or all. See `deepnotes.autograd.squeeze`."""
+        return OPS["squeeze"](self, axis)
+
+    @both_names
+    def unsqueeze(self, axis) -> "Tensor":
+        """Insert an axis of size 1 before position `axis`. See `deepnotes.autograd.unsqueeze`."""
+        return OPS["unsqueeze"](self, axis)
+
+    def broadcast_to(self, *shape) -> "Tensor":
+        """Repeat the tensor to a larger shape by numpy's rules, without copying.
+
+        See `deepnotes.autograd.broadcast_to`.
+        """
+        return OPS["broadcast_to"](self, *shape)
+
+    def expand(self, *shape) -> "Tensor":
+        """`broadcast_to` under PyTorch's name; -1 keeps a size. See `deepnotes.autograd.expand`."""
+        return OPS["expand"](self, *shape)
+
+    @both_names
+    def flip(self, axis=None) -> "Tensor":
+        """Reverse the order along the given axes. See `deepnotes.autograd.flip`."""
+        return OPS["flip"](self, axis)
+
+    @both_names
+    def gather(self, axis, index) -> "Tensor":
+        """``out[i, j] = self[i, index[i, j]]`` for axis 1, and so on: PyTorch's name and argument order for `take_along_axis`.
+
+        See `deepnotes.autograd.gather`.
+        """
+        return OPS["gather"](self, axis, index)
+
+    @both_names
+    def split(self, size, axis=0) -> list["Tensor"]:
+        """Cut a tensor into pieces along an axis. See `deepnotes.autograd.split`."""
+        return OPS["split"](self, size, axis)
+
+    # Products.
+
+    def matmul(self, b) -> "Tensor":
+        """The matrix product ``a @ b``, batched over leading axes, with vectors as rows or columns.
+
+        See `deepnotes.autograd.matmul`.
+        """
+        return OPS["matmul"](self, b)
+
+    @property
+    def T(self) -> "Tensor":
+        """The tensor with its axes in reverse order, a view."""
+        return OPS["permute"](self)
+
 # %% ../../nbs/library/autograd/tape.ipynb #b5cdd58d
-OPS = {}  # name -> function on Tensors: how formulas and numpy's ufuncs find the recorded operation
+OPS = {}  # name -> function on Tensors: how methods, formulas and numpy's ufuncs find the recorded operation
+_COMPARABLE = (Tensor, np.ndarray, list, tuple, builtins.float, builtins.int, np.generic)
+
+
+def _in_place(t, op, other):
+    "What `+=` and its like do: compute, write the numbers into the memory of t, and continue the graph from there"
+    if t._node is LEAF and _mode.enabled:
+        raise RuntimeError(
+            "in-place change: this tensor is a leaf that requires a gradient; compute a new tensor, or change "
+            "it under no_grad() (chapter Backpropagation, section Changes in place)"
+        )
+    new = op(t, other)
+    if new.shape != t.shape or new.dtype != t.dtype:
+        raise ValueError(
+            f"in-place change: a result of shape {new.shape} and dtype {new.dtype} does not fit into shape "
+            f"{t.shape} and dtype {t.dtype}"
+        )
+    _adopt(t, new, lambda: launch(kernels.copy, t._data, new._data))
+    return t
+
+
+def _adopt(t, new, write):
+    "Write new numbers into t, make the graph of `new` its graph, and let older graphs notice"
+    if new._node is not None and t._version[1]:
+        raise RuntimeError(
+            "in-place change: this tensor shares its memory with a view, whose history would be lost; "
+            "compute a new tensor (chapter Backpropagation, section Changes in place)"
+        )
+    write()
+    t._version[0] += 1
+    if new._node is not None:
+        t._node = new._node
 
 # %% ../../nbs/library/autograd/tape.ipynb #cd346e1e
 _order = itertools.count()
@@ -433,7 +896,24 @@ _order = itertools.count()
 class Node:
     "One operation that ran: where its inputs came from, what it saved, and one backward rule per input"
 
-    __slots__ = ("_name", "edges", "rules", "fast", "saved", "origins", "cells", "stamp", "order", "like", "_hooks")
+    __slots__ = ("_name", "edges", "rules", "fast", "saved", "origins", "shapes", "cells", "stamp", "order", "like", "_hooks")
+
+    def __init__(self, name, out, edges, rules, saved, cells, fast=None, origins=(), shapes=None):
+        self._name = name
+        self.edges = edges              # of each input: a leaf, a node, or None
+        self.rules = rules
+        self.fast = fast
+        self.saved = saved
+        self.origins = origins          # of each saved array: the edge that it came from
+        self.shapes = shapes            # of the inputs, where they were broadcast
+        self.cells = cells              # of each saved array: the version of its memory
+        stamp = 0
+        for cell in cells:
+            stamp += cell[0]
+        self.stamp = stamp
+        self.order = next(_order)
+        self.like = out if out.size < 10 else out.shape
+        self._hooks = None
 
     name = property(lambda self: self._name)
 
@@ -544,25 +1024,17 @@ def record(name, out, inputs, rules, saved=(), fast=None, view=False):
                 break
         else:
             return t
-        node = t._node = Node()
-        node._name, node.rules, node.fast, node.order = name, rules, fast, next(_order)
-        node.edges = [source if source._node is LEAF else source._node for source in inputs]
-        if saved:
-            arrays, origins, cells, stamp = [], [], [], 0
-            for s in saved:
-                if s is OUTPUT:
-                    s, origin = t, OUTPUT
-                else:
-                    origin = s if s._node is LEAF else s._node
-                arrays.append(s._data)
-                origins.append(origin)
-                cells.append(cell := s._version)
-                stamp += cell[0]
-            node.saved, node.origins, node.cells, node.stamp = arrays, origins, cells, stamp
-        else:
-            node.saved, node.origins, node.cells = (), (), None
-        node.like = out.shape if view or out.size > 9 else out
-        node._hooks = None
+        edges = [source if source._node is LEAF else source._node for source in inputs]
+        arrays, origins, cells = [], [], []
+        for s in saved:
+            if s is OUTPUT:
+                s, origin = t, OUTPUT
+            else:
+                origin = s if s._node is LEAF else s._node
+            arrays.append(s._data)
+            origins.append(origin)
+            cells.append(s._version)
+        t._node = Node(name, out, edges, rules, arrays, cells, fast, origins)
     return t
 
 # %% ../../nbs/library/autograd/tape.ipynb #a5385015
@@ -625,7 +1097,7 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
                     f"backward: the graph was already used, and what {node.name} saved is freed. Call the first "
                     "backward with retain_graph=True to run twice (chapter Backpropagation, section Walking backwards)"
                 )
-            if node.cells is not None:
+            if node.cells:
                 _check_unchanged(node)
             parts = node.gradient_tensors(g) if create_graph else node.gradients(g)
             for edge, part in zip(node.edges, parts, strict=True):
