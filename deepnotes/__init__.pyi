@@ -15,6 +15,7 @@ from . import kernels as kernels
 from . import layers as layers
 from . import optimizers as optimizers
 from . import outputs as outputs
+from . import parallel as parallel
 from . import plotting as plotting
 from . import schedules as schedules
 from . import training as training

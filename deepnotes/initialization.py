@@ -13,8 +13,11 @@ import operator
 import warnings
 from contextlib import ExitStack, contextmanager
 from statistics import NormalDist
+from typing import Literal
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from ._doors import shown
 from .autograd import Tensor, no_grad
@@ -62,7 +65,8 @@ def _finite(op, name, value, least=-math.inf):
     return float(value)
 
 # %% ../nbs/library/initialization.ipynb #e50d9605
-def constant(shape, value, *, rng=None, dtype=np.float32):
+def constant(shape: int | tuple[int, ...], value: float, *, rng: "np.random.Generator | int | None" = None,
+             dtype: DTypeLike = np.float32) -> np.ndarray:
     """The same number everywhere, for biases such as the log-odds of a rare class.
 
     Parameters
@@ -95,7 +99,8 @@ def constant(shape, value, *, rng=None, dtype=np.float32):
     return np.full(_shape("constant", shape), value, _float_dtype("constant", dtype))
 
 
-def zeros(shape, *, rng=None, dtype=np.float32):
+def zeros(shape: int | tuple[int, ...], *, rng: "np.random.Generator | int | None" = None,
+          dtype: DTypeLike = np.float32) -> np.ndarray:
     """Zeros: right for biases and for the last matrix of a residual branch; hidden units that all start so stay equal.
 
     Parameters
@@ -126,7 +131,8 @@ def zeros(shape, *, rng=None, dtype=np.float32):
     return np.zeros(_shape("zeros", shape), _float_dtype("zeros", dtype))
 
 
-def ones(shape, *, rng=None, dtype=np.float32):
+def ones(shape: int | tuple[int, ...], *, rng: "np.random.Generator | int | None" = None,
+         dtype: DTypeLike = np.float32) -> np.ndarray:
     """Ones, for factors that should change nothing at first, such as the scale of a normalization layer.
 
     Parameters
@@ -157,7 +163,8 @@ def ones(shape, *, rng=None, dtype=np.float32):
     return np.ones(_shape("ones", shape), _float_dtype("ones", dtype))
 
 # %% ../nbs/library/initialization.ipynb #c001ffdf
-def normal(shape, std=0.01, mean=0.0, *, rng=None, dtype=np.float32):
+def normal(shape: int | tuple[int, ...], std: float = 0.01, mean: float = 0.0, *,
+           rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32) -> np.ndarray:
     """Independent draws from a normal distribution.
 
     Parameters
@@ -194,7 +201,8 @@ def normal(shape, std=0.01, mean=0.0, *, rng=None, dtype=np.float32):
     return _generator("normal", rng).normal(mean, std, _shape("normal", shape)).astype(dtype)
 
 
-def uniform(shape, a=0.0, b=1.0, *, rng=None, dtype=np.float32):
+def uniform(shape: int | tuple[int, ...], a: float = 0.0, b: float = 1.0, *,
+            rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""Independent draws from the uniform distribution between two bounds.
 
     Parameters
@@ -233,7 +241,8 @@ def uniform(shape, a=0.0, b=1.0, *, rng=None, dtype=np.float32):
     return _generator("uniform", rng).uniform(a, b, _shape("uniform", shape)).astype(dtype)
 
 # %% ../nbs/library/initialization.ipynb #333b2677
-def truncated_normal(shape, std=1.0, mean=0.0, a=-2.0, b=2.0, *, rng=None, dtype=np.float32):
+def truncated_normal(shape: int | tuple[int, ...], std: float = 1.0, mean: float = 0.0, a: float = -2.0, b: float = 2.0,
+                     *, rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""Independent draws from a normal distribution, conditioned on lying between two bounds.
 
     Parameters
@@ -300,7 +309,7 @@ def _normal():
     return ndtr, ndtri
 
 # %% ../nbs/library/initialization.ipynb #58ffa11f
-def fan_in_fan_out(shape):
+def fan_in_fan_out(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Number of inputs that one output sums, and of outputs that one input reaches.
 
     Parameters
@@ -357,7 +366,10 @@ def _scaled(op, shape, scale, mode, distribution, rng, dtype):
 _STD_WHEN_CUT_AT_2 = math.sqrt(1.0 - 4.0 * math.exp(-2.0) / math.sqrt(2.0 * math.pi) / math.erf(math.sqrt(2.0)))
 
 # %% ../nbs/library/initialization.ipynb #d5cbcd03
-def variance_scaling(shape, scale=1.0, mode="fan_in", distribution="normal", *, rng=None, dtype=np.float32):
+def variance_scaling(shape: tuple[int, ...], scale: float = 1.0,
+                     mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
+                     distribution: Literal["normal", "uniform", "truncated_normal"] = "normal", *,
+                     rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""Random weights of variance scale/n: the rule of which LeCun's, Xavier's and He's are special cases.
 
     Parameters
@@ -397,7 +409,8 @@ def variance_scaling(shape, scale=1.0, mode="fan_in", distribution="normal", *, 
     return _scaled("variance_scaling", shape, scale, mode, distribution, rng, dtype)
 
 # %% ../nbs/library/initialization.ipynb #544b8da6
-def lecun_normal(shape, gain=1.0, *, rng=None, dtype=np.float32):
+def lecun_normal(shape: tuple[int, ...], gain: float = 1.0, *, rng: "np.random.Generator | int | None" = None,
+                 dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""Normal weights that keep the variance of a signal through a linear layer; the start that SELU needs.
 
     Parameters
@@ -434,7 +447,8 @@ def lecun_normal(shape, gain=1.0, *, rng=None, dtype=np.float32):
     return _scaled("lecun_normal", shape, _finite("lecun_normal", "gain", gain, 0.0) ** 2, "fan_in", "normal", rng, dtype)
 
 
-def lecun_uniform(shape, gain=1.0, *, rng=None, dtype=np.float32):
+def lecun_uniform(shape: tuple[int, ...], gain: float = 1.0, *, rng: "np.random.Generator | int | None" = None,
+                  dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""Uniform weights with the variance of `lecun_normal`.
 
     Parameters
@@ -472,7 +486,8 @@ def lecun_uniform(shape, gain=1.0, *, rng=None, dtype=np.float32):
     return _scaled("lecun_uniform", shape, scale, "fan_in", "uniform", rng, dtype)
 
 # %% ../nbs/library/initialization.ipynb #852e53ca
-def xavier_normal(shape, gain=1.0, *, rng=None, dtype=np.float32):
+def xavier_normal(shape: tuple[int, ...], gain: float = 1.0, *, rng: "np.random.Generator | int | None" = None,
+                  dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""Normal weights whose variance lies between what the signal and what the gradient asks for.
 
     Parameters
@@ -510,7 +525,8 @@ def xavier_normal(shape, gain=1.0, *, rng=None, dtype=np.float32):
     return _scaled("xavier_normal", shape, scale, "fan_avg", "normal", rng, dtype)
 
 
-def xavier_uniform(shape, gain=1.0, *, rng=None, dtype=np.float32):
+def xavier_uniform(shape: tuple[int, ...], gain: float = 1.0, *, rng: "np.random.Generator | int | None" = None,
+                   dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""Uniform weights with the variance of `xavier_normal`.
 
     Parameters
@@ -548,7 +564,9 @@ def xavier_uniform(shape, gain=1.0, *, rng=None, dtype=np.float32):
     return _scaled("xavier_uniform", shape, scale, "fan_avg", "uniform", rng, dtype)
 
 # %% ../nbs/library/initialization.ipynb #3fb0a807
-def he_normal(shape, negative_slope=0.0, mode="fan_in", *, rng=None, dtype=np.float32):
+def he_normal(shape: tuple[int, ...], negative_slope: float = 0.0,
+              mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in", *,
+              rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""Normal weights that keep the second moment of a signal through ReLU layers.
 
     Parameters
@@ -590,7 +608,9 @@ def he_normal(shape, negative_slope=0.0, mode="fan_in", *, rng=None, dtype=np.fl
     return _scaled("he_normal", shape, scale, mode, "normal", rng, dtype)
 
 
-def he_uniform(shape, negative_slope=0.0, mode="fan_in", *, rng=None, dtype=np.float32):
+def he_uniform(shape: tuple[int, ...], negative_slope: float = 0.0,
+               mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in", *,
+               rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""Uniform weights with the variance of `he_normal`.
 
     Parameters
@@ -685,7 +705,7 @@ KNOWN_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "relu": math.sq
                "leaky_relu": math.sqrt(2.0 / (1.0 + 0.01**2)), "selu": 3.0 / 4.0}
 
 
-def gain(activation, mode="forward", **parameters):
+def gain(activation: str | Callable, mode: Literal["forward", "backward"] = "forward", **parameters: float) -> float:
     r"""Factor on the standard deviation of weights that makes up for what an activation does to its signal.
 
     Parameters
@@ -756,7 +776,8 @@ def _derivative(z, f, parameters):
     return z.grad
 
 # %% ../nbs/library/initialization.ipynb #7e7ac675
-def orthogonal(shape, gain=1.0, *, rng=None, dtype=np.float32):
+def orthogonal(shape: tuple[int, ...], gain: float = 1.0, *, rng: "np.random.Generator | int | None" = None,
+               dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""A random rotation (or reflection): all singular values are equal.
 
     Parameters
@@ -804,7 +825,8 @@ def orthogonal(shape, gain=1.0, *, rng=None, dtype=np.float32):
     return np.ascontiguousarray(q if n >= m else q.T).reshape(sizes).astype(dtype)
 
 # %% ../nbs/library/initialization.ipynb #bce66298
-def identity(shape, gain=1.0, *, rng=None, dtype=np.float32):
+def identity(shape: tuple[int, ...], gain: float = 1.0, *, rng: "np.random.Generator | int | None" = None,
+             dtype: DTypeLike = np.float32) -> np.ndarray:
     """Ones on the diagonal: a layer that at first passes on what it gets.
 
     Parameters
@@ -839,7 +861,8 @@ def identity(shape, gain=1.0, *, rng=None, dtype=np.float32):
     return np.eye(*sizes, dtype=_float_dtype("identity", dtype)) * np.dtype(dtype).type(factor)
 
 
-def dirac(shape, gain=1.0, *, rng=None, dtype=np.float32):
+def dirac(shape: tuple[int, ...], gain: float = 1.0, *, rng: "np.random.Generator | int | None" = None,
+          dtype: DTypeLike = np.float32) -> np.ndarray:
     """The identity as a convolution's kernel: one at the center, channel by channel, zero elsewhere.
 
     Parameters
@@ -877,7 +900,8 @@ def dirac(shape, gain=1.0, *, rng=None, dtype=np.float32):
     return w
 
 
-def sparse(shape, sparsity, std=0.01, *, rng=None, dtype=np.float32):
+def sparse(shape: tuple[int, ...], sparsity: float, std: float = 0.01, *,
+           rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32) -> np.ndarray:
     """Normal weights, of which each unit keeps only a few.
 
     Parameters
@@ -1039,7 +1063,9 @@ def _output_of(model, x, layer):
     return seen[0]
 
 # %% ../nbs/library/initialization.ipynb #bc837e1d
-def lsuv(model, x, layers=None, *, tol=0.01, max_iter=10, weight_init=orthogonal, rng=None):
+def lsuv(model: Callable, x: Tensor | ArrayLike, layers: Sequence | None = None, *, tol: float = 0.01,
+         max_iter: int = 10, weight_init: Callable | None = orthogonal,
+         rng: "np.random.Generator | int | None" = None) -> np.ndarray:
     r"""Layer-sequential unit variance: rescale each layer until its output on a batch has variance 1.
 
     Parameters
@@ -1115,7 +1141,8 @@ def lsuv(model, x, layers=None, *, tol=0.01, max_iter=10, weight_init=orthogonal
         return np.array([_to_unit_variance(model, x, layer, i, tol, max_iter) for i, layer in enumerate(order)])
 
 # %% ../nbs/library/initialization.ipynb #8b0072e5
-def output_bias(y, output="softmax", n_classes=None, smoothing=0.0, *, dtype=np.float32):
+def output_bias(y: ArrayLike, output: Literal["softmax", "sigmoid"] = "softmax", n_classes: int | None = None,
+                smoothing: float = 0.0, *, dtype: DTypeLike = np.float32) -> np.ndarray:
     r"""Bias of the last layer that makes an untrained model predict the class frequencies.
 
     Parameters

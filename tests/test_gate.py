@@ -182,6 +182,15 @@ def test_imports_that_go_down_pass(check, tmp_path):
     assert list(check.check_layering(tmp_path)) == []
 
 
+def test_imports_for_annotations_alone_may_climb(check, tmp_path):
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .training import Trainer\n"
+    (tmp_path / "layers.py").write_text(text)
+    assert list(check.check_layering(tmp_path)) == []
+    (tmp_path / "layers.py").write_text(text + "else:\n    from .training import Trainer\n")
+    (said,) = check.check_layering(tmp_path)
+    assert "layers imports training" in said
+
+
 def test_modules_of_a_package_that_import_one_another_are_named(check, tmp_path):
     for name, other in (("record", "judge"), ("judge", "fuse"), ("fuse", "record")):
         (tmp_path / "capture").mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """What stands around the code: workflows, the citation, forms for issues, how git treats notebooks, the addresses."""
 
 import configparser
+import importlib.util
 import json
 import re
 import subprocess
@@ -85,6 +86,33 @@ def test_addresses_are_those_of_the_settings(settings):
                                "Changelog": f"{repository}/blob/{settings['branch']}/CHANGELOG.md"}
     assert PROJECT["description"] == settings["description"]
     assert " ".join(PROJECT["keywords"]) == settings["keywords"]
+
+
+def picture(page, heading):
+    """Names and remarks of the tree that a page shows under a heading."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    block = re.search(rf"^## {re.escape(heading)}\n.*?^```\n(.*?)^```", text, re.M | re.S)[1]
+    assert len(block.splitlines()) <= 40, "a picture fits on one screen"
+    return re.findall(r"^(?:[├└]── )?([\w./]+?)/? {2,}(\S.*)$", block, re.M)
+
+
+def test_the_picture_of_the_library_is_the_library_in_the_order_of_its_floors():
+    shown = [name for name, _ in picture("README.md", "The house, floor by floor")]
+    packages = {p.parent.name for p in (ROOT / "deepnotes").glob("*/__init__.py")}
+    modules = {p.name for p in (ROOT / "deepnotes").glob("*.py")} - {"__init__.py", "_modidx.py"}
+    assert sorted(shown) == sorted(packages | modules)
+    spec = importlib.util.spec_from_file_location("check", ROOT / "tools" / "check.py")
+    check = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check)
+    floor = {name: level for level, names in enumerate(check.FLOORS) for name in names}
+    levels = [floor[name.removesuffix(".py")] for name in shown]
+    assert levels == sorted(levels, reverse=True)
+
+
+def test_the_picture_of_the_repository_names_its_folders():
+    shown = [name for name, _ in picture("CONTRIBUTING.md", "Where things are")]
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert sorted(shown) == sorted({name.split("/")[0] for name in listed if "/" in name})
 
 
 def test_the_citation_has_what_readers_of_it_need(settings):

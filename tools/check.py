@@ -273,9 +273,16 @@ def module_of(path, library):
 
 
 def imports_of(path, library):
-    """Dotted names of what a module imports from the package, wherever in the text the import stands, with the line."""
+    """Dotted names of what a module imports from the package when it runs, wherever in the text the import stands, with the line.
+
+    What is imported for annotations alone (`if TYPE_CHECKING:`) is no import for anyone but type checkers.
+    """
     package = path.relative_to(library).parent.parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             if node.level:
                 base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
