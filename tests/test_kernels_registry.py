@@ -40,6 +40,7 @@ ALL = all_kernels()
 
 COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
 LOGIC = {"logical_and", "logical_or", "logical_not"}
+BITS = {"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
 TESTS = {"isnan", "isinf", "isfinite"}
 CONDITION = {"where", "where_backward1", "where_backward2"}      # take the condition where `where` has it
 FINITE = {"poisson_nll_loss"}           # exp(x) - y x: the loop rounds once, so inf - inf is an infinity there, not nan
@@ -60,16 +61,20 @@ def elementwise_examples(kernel, rng, dtype):
         operands = [numbers(rng, dtype, size, special and kernel.name not in FINITE) for _ in range(arity)]
         if kernel.name in LOGIC:
             operands = [x > 0 for x in operands]
+        if kernel.name in BITS:
+            operands = [rng.integers(-9, 9, size) for _ in operands]
         if kernel.name in CONDITION:
             at = 0 if kernel.name == "where" else 1
             operands[at] = operands[at] > 0
-        yield np.zeros(size, bool if boolean else dtype), operands
+        yield np.zeros(size, bool if boolean else np.int64 if kernel.name in BITS else dtype), operands
 
 
 def examples(kernel, dtype):
     rng = np.random.default_rng(sum(map(ord, kernel.name)))
     if kernel.formula is not None:
         return list(elementwise_examples(kernel, rng, dtype))
+    if kernel.name not in EXAMPLES and hasattr(kernel, "rule"):     # an optimizer's step, of which the learning rate is given
+        return list(stepping(kernel.states, kernel.counts, 0.1)(rng, dtype))
     assert kernel.name in EXAMPLES, (
         f"the kernel {kernel.name} has no example in tests/test_kernels_registry.py: add launches of it to EXAMPLES")
     return list(EXAMPLES[kernel.name](rng, dtype))
@@ -87,6 +92,24 @@ def rows(arrays, *rest):
             for x in tables(rng, dtype, special):
                 yield np.zeros(x.shape, dtype), [x, *[numbers(rng, dtype, x.shape, special) for _ in range(arrays - 1)], *rest]
     return launches
+
+
+def running_back(rng, dtype):
+    "What cumprod and logcumsumexp send back: g, x and, for the latter, its result."
+    for x in tables(rng, dtype, False):
+        yield np.zeros(x.shape, dtype), [numbers(rng, dtype, x.shape, False), x, 1]
+
+
+def running_logs_back(rng, dtype):
+    for x in tables(rng, dtype, False):
+        y = np.logaddexp.accumulate(x, axis=1)
+        yield np.zeros(x.shape, dtype), [numbers(rng, dtype, x.shape, False), x, y, 1]
+
+
+def sorting(rng, dtype):
+    for x in tables(rng, dtype):
+        for descending in (False, True):
+            yield np.zeros(x.shape, np.int64), [x, 1, descending]
 
 
 def reductions(out_dtype=None, empty=True, axes=((0,), (1,), (0, 1), None), special=True):
@@ -310,6 +333,8 @@ def copying(rng, dtype):
 EXAMPLES = {
     "softmax": rows(1, -1), "softmax_backward": rows(2, -1), "log_softmax": rows(1, 0), "log_softmax_backward": rows(2, 1),
     "cumsum": rows(1, 1), "copy": copying,
+    "cumprod": rows(1, 1), "cumprod_backward": running_back, "logcumsumexp": rows(1, 1), "logcumsumexp_backward": running_logs_back,
+    "argsort": sorting, "all": reductions(bool), "any": reductions(bool),
     "sum": reductions(), "prod": reductions(), "max": reductions(empty=False), "min": reductions(empty=False),
     "logsumexp": reductions(),
     "argmax": reductions(np.int64, False, (0, 1)), "argmin": reductions(np.int64, False, (0, 1)),
