@@ -26,6 +26,7 @@ from deepnotes import (
     datasets,
     estimators,
     layers,
+    optim,
     optimizers,
     outputs,
     parallel,
@@ -455,6 +456,9 @@ THINGS = {
     "Captured": {"fresh": lambda: capture.capture(Step()), "captured": lambda: used(capture.capture(Step())),
                  "exact": lambda: used(capture.capture(Step(), fuse=False))},
     "HookHandle": {"made": lambda: Linear(2, 2).register_forward_hook(doubled)},
+    "Adadelta": optimizer_states(optim.Adadelta), "Adamax": optimizer_states(optim.Adamax), "NAdam": optimizer_states(optim.NAdam),
+    "RAdam": optimizer_states(optim.RAdam), "Rprop": optimizer_states(optim.Rprop),
+    "Sorted": {"made": lambda: autograd.sort(Tensor([2.0, 1.0]))},
     "LoadResult": {"made": lambda: LoadResult(["a"], [])},
     "Summary": {"made": lambda: MLP(4, [3], 2).summary(4)}, "Row": {"made": lambda: MLP(4, [3], 2).summary(4).rows[0]},
     "CheckpointError": {"raised": lambda: deepnotes.checkpoints.CheckpointError("why")},
@@ -474,7 +478,7 @@ CODE = {        # public classes that nobody keeps: they are code, or belong to 
     **dict.fromkeys(("Fused", "Given", "Group", "Listener", "Match", "Names", "Number", "Opaque", "OuterUpdate", "Plan", "Program",
                      "Run", "Seen", "Trial", "Watch", "Whole"), "of a recording, which a copy of a step makes anew"),
     "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
-    "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block",
+    "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block",
 }
 INNER = ("compiler", "kernels")                                             # below what users hold
 CASES = [(name, state) for name, states in THINGS.items() for state in states]

@@ -147,6 +147,18 @@ def test_the_list_is_whole(web):
     assert {"ipython", "comm", "jedi", "micropip"} <= by_name  # what JupyterLite's kernel asks for when it starts
 
 
+def test_cells_that_are_heavy_in_a_browser_exist_and_what_makes_them_smaller_stands_in_them():
+    notes = json.loads((ROOT / "web" / "cells.json").read_text(encoding="utf-8"))
+    for page, cells in notes.items():
+        sources = {cell["id"]: "".join(cell["source"]) for cell in json.loads((ROOT / f"{page}.ipynb").read_text("utf-8"))["cells"]}
+        assert set(cells) <= set(sources), page
+        for id, about in cells.items():
+            assert set(about) <= {"seconds", "smaller"}
+            for book, less in about.get("smaller", {}).items():
+                assert sources[id].count(book) == 1, (page, id, book)
+                ast.parse(sources[id].replace(book, less))
+
+
 def test_launch_menus_begin_with_the_sites_own_notebooks_once(web):
     page = '<p></p><div class="dropdown dropdown-launch-buttons"><button></button> <ul class="dropdown-menu"><li>Binder</li></ul></div>'
     made = web.with_launch(page, "04_outputs.ipynb")

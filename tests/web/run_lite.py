@@ -19,7 +19,7 @@ def test_a_chapter_opens_from_its_page_and_its_first_cells_run(browser, site):  
     asked = []
     context.on("request", lambda request: asked.append(urlsplit(request.url)))
     chapter = context.new_page()
-    chapter.goto(site + "nbs/02_backprop.html")
+    chapter.goto(site + "nbs/04_outputs.html")
     chapter.locator(".dropdown-launch-buttons > button").click()
     with context.expect_page() as opened:
         chapter.get_by_role("link", name="JupyterLite").click()
