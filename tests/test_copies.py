@@ -26,8 +26,10 @@ from deepnotes import (
     datasets,
     estimators,
     layers,
+    optim,
     optimizers,
     outputs,
+    parallel,
     plotting,
     schedules,
 )
@@ -419,6 +421,8 @@ THINGS = {
     **{cls.__name__: {"fresh": lambda cls=cls: estimator(cls), "fitted": lambda cls=cls: used(estimator(cls))}
        for cls in (estimators.MLPClassifier, estimators.MLPRegressor)},
     "Paired": {"made": lambda: comparing.paired([1.0, 2.0, 4.0], [0.0, 3.0, 2.0])},
+    "Runs": {"made": lambda: parallel.Runs([{"seed": 0, "loss": 1.0, "path": np.arange(3.0)}])},
+    "RunFailed": {"raised": lambda: parallel.RunFailed("why", {"rate": 0.1}, 3)},
     "ForeignWeights": {"made": lambda: ForeignWeights(w=np.eye(3, dtype="float32"))},
     "TorchWeights": {"made": lambda: exchange_torch.to_torch(MLP(4, [3], 2, rng=0))},
     "Optimizer": optimizer_states(optimizers.SGD), "SGD": optimizer_states(optimizers.SGD, momentum=0.9, dampening=0.1),
@@ -452,6 +456,9 @@ THINGS = {
     "Captured": {"fresh": lambda: capture.capture(Step()), "captured": lambda: used(capture.capture(Step())),
                  "exact": lambda: used(capture.capture(Step(), fuse=False))},
     "HookHandle": {"made": lambda: Linear(2, 2).register_forward_hook(doubled)},
+    "Adadelta": optimizer_states(optim.Adadelta), "Adamax": optimizer_states(optim.Adamax), "NAdam": optimizer_states(optim.NAdam),
+    "RAdam": optimizer_states(optim.RAdam), "Rprop": optimizer_states(optim.Rprop),
+    "Sorted": {"made": lambda: autograd.sort(Tensor([2.0, 1.0]))},
     "LoadResult": {"made": lambda: LoadResult(["a"], [])},
     "Summary": {"made": lambda: MLP(4, [3], 2).summary(4)}, "Row": {"made": lambda: MLP(4, [3], 2).summary(4).rows[0]},
     "CheckpointError": {"raised": lambda: deepnotes.checkpoints.CheckpointError("why")},
@@ -463,7 +470,7 @@ THINGS = {
     "Drawing": {"made": lambda: autograd.draw(Tensor([1.0], requires_grad=True) * 2)},
 }
 PICTURES = {"Drawing", "Unfolding", "UnfoldingViewer", "Card"}                         # nothing is done to them: copy.copy may share
-DICTS = {"ForeignWeights", "TorchWeights"}                                             # dictionaries, whose copy.copy shares what they hold
+DICTS = {"ForeignWeights", "TorchWeights", "Runs"}                                     # containers, whose copy.copy shares what they hold
 PEERS = {"MLPClassifier", "MLPRegressor"}                                              # as scikit-learn's: fit makes all anew
 SHARING = PICTURES | DICTS | PEERS
 CODE = {        # public classes that nobody keeps: they are code, or belong to a recording or to a graph
@@ -471,7 +478,7 @@ CODE = {        # public classes that nobody keeps: they are code, or belong to 
     **dict.fromkeys(("Fused", "Given", "Group", "Listener", "Match", "Names", "Number", "Opaque", "OuterUpdate", "Plan", "Program",
                      "Run", "Seen", "Trial", "Watch", "Whole"), "of a recording, which a copy of a step makes anew"),
     "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
-    "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block",
+    "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block",
 }
 INNER = ("compiler", "kernels")                                             # below what users hold
 CASES = [(name, state) for name, states in THINGS.items() for state in states]
@@ -499,7 +506,8 @@ def test_no_public_class_is_forgotten():
 def test_every_copy_goes_on_to_the_same_bits_and_leaves_the_original_alone(name, state):
     make = THINGS[name][state]
     expected, thing = frozen(enumerate(go_on(make()))), make()
-    assert expected or name in ("Callback", "LoadResult", "Row", "Summary", "CheckpointError", "Uncapturable", "Symbol", "Card", "Drawing")
+    assert expected or name in ("Callback", "LoadResult", "Row", "Summary", "CheckpointError", "Uncapturable", "RunFailed", "Symbol",
+                                "Card", "Drawing")
     before = frozen(held(thing))
     for way, copied in WAYS.items():
         twin = copied(thing)

@@ -129,16 +129,39 @@ def test_files_are_taken_only_with_the_sums_of_the_list_and_are_kept(web, tmp_pa
     assert (cache / "a.wasm").read_bytes() == b"spoiled"  # what was refused is not kept
 
 
-def test_the_list_is_whole(web):
+def test_the_list_is_whole(web, tmp_path):
+    (wheel := tmp_path / "deepnotes-0.1.0-py3-none-any.whl").write_bytes(b"one")
     files = json.loads((ROOT / "web" / "files.json").read_text(encoding="utf-8"))
     every = files["mirror"] | files["index"]
     by_name = {about["name"].lower().replace("_", "-") for about in every.values() if "name" in about}
     assert {"numpy", "matplotlib", "scipy", "scikit-learn", "tqdm", "fastcore"} <= by_name
     assert all(re.fullmatch("[0-9a-f]{64}", about["sha256"]) and about["bytes"] > 0 for about in every.values())
     assert {need.lower().replace("_", "-") for about in every.values() for need in about.get("depends", [])} <= by_name
-    first = {"pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip"} | {
-        name for name, about in every.items() if about.get("name") not in (None, "scipy", "scikit-learn", "joblib", "threadpoolctl")}
-    assert sum(every[name]["bytes"] for name in first) < 30e6  # a first figure, fetched without any compression
+    packages = web.lock(files, wheel)[0]["packages"]
+    sizes = {name: about["bytes"] for name, about in every.items()} | {packages["deepnotes"]["file_name"]: 500_000}
+    first, drawn = web.weight(packages, sizes), web.weight(packages, sizes, "matplotlib")
+    assert 12 < first < drawn < 30  # a first figure, fetched without any compression
+    assert {"ipython", "comm", "jedi", "micropip"} <= by_name  # what JupyterLite's kernel asks for when it starts
+
+
+def test_cells_that_are_heavy_in_a_browser_exist_and_what_makes_them_smaller_stands_in_them():
+    notes = json.loads((ROOT / "web" / "cells.json").read_text(encoding="utf-8"))
+    for page, cells in notes.items():
+        sources = {cell["id"]: "".join(cell["source"]) for cell in json.loads((ROOT / f"{page}.ipynb").read_text("utf-8"))["cells"]}
+        assert set(cells) <= set(sources), page
+        for id, about in cells.items():
+            assert set(about) <= {"seconds", "smaller"}
+            for book, less in about.get("smaller", {}).items():
+                assert sources[id].count(book) == 1, (page, id, book)
+                ast.parse(sources[id].replace(book, less))
+
+
+def test_launch_menus_begin_with_the_sites_own_notebooks_once(web):
+    page = '<p></p><div class="dropdown dropdown-launch-buttons"><button></button> <ul class="dropdown-menu"><li>Binder</li></ul></div>'
+    made = web.with_launch(page, "04_outputs.ipynb")
+    assert re.search(r'<ul class="dropdown-menu">\s*<li><a href="../lite/notebooks/index.html\?path=04_outputs.ipynb"', made)
+    assert made.endswith("<li>Binder</li></ul></div>") and web.with_launch(made, "04_outputs.ipynb") == made
+    assert web.with_launch("<p>no menu</p>", "x.ipynb") == "<p>no menu</p>"
 
 
 def test_the_library_s_wheel_lies_under_a_name_that_changes_with_it(web, tmp_path):

@@ -1,5 +1,7 @@
 """`import deepnotes`: what it offers, what it does not load, and the version."""
+import ast
 import configparser
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -72,3 +74,34 @@ def test_version_is_the_one_in_settings():
     settings = configparser.ConfigParser()
     settings.read(ROOT / "settings.ini")
     assert dn.__version__ == settings["DEFAULT"]["version"]
+
+
+def test_the_stub_names_what_the_front_door_offers():
+    tree = ast.parse((ROOT / "deepnotes" / "__init__.pyi").read_text(encoding="utf-8"))
+    imported = [alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted([*imported, "__version__"]) == sorted(dir(dn))
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            home = importlib.import_module("deepnotes" + (f".{node.module}" if node.module else ""))
+            assert [a.name for a in node.names if a.name not in ABSENT and not hasattr(home, a.name)
+                    and importlib.util.find_spec(f"{home.__name__}.{a.name}") is None] == []
+
+
+@pytest.mark.parametrize("name, said", [
+    ("ReLU", "did you mean dn.layers.ReLU"), ("Adam", "did you mean dn.optim.Adam"), ("Conv2d", "did you mean dn.convolution.Conv2d"),
+    ("cross_entropy", "did you mean dn.outputs.cross_entropy"), ("tensor", "did you mean dn.autograd.tensor"),
+    ("nn", "use dn.layers for layers, dn.outputs for losses"), ("DataLoader", "use dn.Loader"),
+])
+def test_names_of_other_libraries_lead_to_ours(name, said):
+    with pytest.raises(AttributeError, match=f"deepnotes has no attribute '{name}'.*{said}"):
+        getattr(dn, name)
+    assert dn.optim.Adam is dn.optimizers.Adam
+
+
+def test_where_the_names_of_others_lead_there_is_something():
+    import re
+    for words in dn._ELSEWHERE.values():
+        for path in re.findall(r"dn\.([\w.]+)", words):
+            value = dn
+            for part in path.split("."):
+                value = getattr(value, part)

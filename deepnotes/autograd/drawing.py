@@ -7,7 +7,6 @@ __all__ = ['Drawing', 'draw']
 
 # %% ../../nbs/library/autograd/drawing.ipynb #bdd81f6f
 import builtins
-from html import escape
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from .tape import Node, Tensor, _edge
 class Drawing:
     "An SVG picture that notebooks show; ``str()`` gives its text"
 
-    def __init__(self, svg):
+    def __init__(self, svg: str):
         self.svg = svg
 
     def _repr_html_(self):
@@ -49,7 +48,7 @@ def _label(array):
     return np.array2string(array, precision=4, separator=", ", suppress_small=True).replace("\n", "")
 
 # %% ../../nbs/library/autograd/drawing.ipynb #2cc25f1e
-def draw(root, names=None):
+def draw(root: Tensor, names: dict[str, Tensor] | None = None) -> Drawing:
     """Draw the graph that a tensor was computed by: operations with shapes, small values, and known gradients.
 
     Parameters
@@ -67,6 +66,7 @@ def draw(root, names=None):
 
     Chapter: Backpropagation, section Drawing a graph
     """
+    from html import escape
     graph = _graph(root)
     if len(graph) > 300:
         raise ValueError(f"draw: {len(graph)} nodes are too many to read; draw a smaller example (at most 300)")

@@ -19,8 +19,9 @@ import numpy as np
 
 from .. import kernels
 from .elementwise import elementwise_op
+from .naming import both_names
 from .promotion import _broadcast, _is_number, _number, _promote
-from .tape import (LEAF, OPS, OUTPUT, Tensor, _mode, _wrap, as_tensor, float32, float64,
+from .tape import (LEAF, OPS, OUTPUT, Tensor, _adopt, _mode, _wrap, as_tensor, float32, float64,
                                      is_grad_enabled, record)
 from ..kernels import fitted, launch
 
@@ -78,12 +79,6 @@ erf = elementwise_op(
 )
 floor = elementwise_op(kernels.floor, None, doc="Largest integer not above x; no gradient flows.")
 reciprocal = elementwise_op(kernels.reciprocal, lambda out: -out * out, doc="1 / x.")
-
-# %% ../../nbs/library/autograd/operations.ipynb #15bc3d97
-for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power}.items():
-    setattr(Tensor, f"__{_name}__", _op)
-    setattr(Tensor, f"__r{_name}__", lambda self, other, _op=_op: _op(other, self))
-Tensor.__neg__ = negative
 
 # %% ../../nbs/library/autograd/operations.ipynb #89dc469f
 abs = absolute = elementwise_op(
@@ -207,16 +202,6 @@ isnan = elementwise_op(kernels.isnan, name="isnan", result="bool", doc="Where x 
 isinf = elementwise_op(kernels.isinf, name="isinf", result="bool", doc="Where x is infinite.")
 isfinite = elementwise_op(kernels.isfinite, name="isfinite", result="bool", doc="Where x is neither infinite nor nan.")
 
-
-def _comparable(other):
-    return isinstance(other, Tensor | np.ndarray | list | tuple) or _is_number(other)
-
-
-for _name, _op in {"eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater,
-                   "ge": greater_equal}.items():
-    setattr(Tensor, f"__{_name}__",
-            lambda self, other, _op=_op: _op(self, other) if _comparable(other) else NotImplemented)
-
 # %% ../../nbs/library/autograd/operations.ipynb #76518a26
 def astype(x, dtype):
     """Convert to another dtype; between float dtypes the gradient is converted back.
@@ -249,9 +234,6 @@ def astype(x, dtype):
 def _floating(x, name):
     x = as_tensor(x, name)
     return x if x._data.dtype.kind == "f" else astype(x, float32)
-
-
-Tensor.astype = astype
 
 # %% ../../nbs/library/autograd/operations.ipynb #0d514e7b
 def _shape_of(shape):
@@ -452,6 +434,7 @@ def transpose(x, *axes):
     return permute(x, *axes)
 
 # %% ../../nbs/library/autograd/operations.ipynb #b1ceac4b
+@both_names
 def squeeze(x, axis=None):
     """Drop axes of size 1: the given ones, or all.
 
@@ -474,6 +457,7 @@ def squeeze(x, axis=None):
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
 
 
+@both_names
 def unsqueeze(x, axis):
     """Insert an axis of size 1 before position `axis`.
 
@@ -493,6 +477,7 @@ def unsqueeze(x, axis):
     return reshape(x, x.shape[:i] + (1,) + x.shape[i:])
 
 # %% ../../nbs/library/autograd/operations.ipynb #fc276792
+@both_names
 def flip(x, axis=None):
     """Reverse the order along the given axes.
 
@@ -609,9 +594,6 @@ def _put(g, shape, key):
         launch(kernels.index_add, out, g._data, key)
     return record("getitem_backward", out, (g,), (lambda g: getitem(g, key),))
 
-
-Tensor.__getitem__ = getitem
-
 # %% ../../nbs/library/autograd/operations.ipynb #edbc8aa2
 def _indices(name, indices, size):
     indices = indices._data if isinstance(indices, Tensor) else np.asarray(indices)
@@ -622,6 +604,7 @@ def _indices(name, indices, size):
     return indices
 
 
+@both_names
 def take_along_axis(x, indices, axis):
     """For each position, the element of `x` at that index along `axis` (``np.take_along_axis``).
 
@@ -660,6 +643,7 @@ def take_along_axis(x, indices, axis):
     return record("take_along_axis", out, (x,), (back,))
 
 
+@both_names
 def gather(x, axis, index):
     """``out[i, j] = x[i, index[i, j]]`` for axis 1, and so on: PyTorch's name and argument order for `take_along_axis`.
 
@@ -690,6 +674,7 @@ def gather(x, axis, index):
     return take_along_axis(part, index, axis)
 
 # %% ../../nbs/library/autograd/operations.ipynb #bf57a1cd
+@both_names
 def take(x, indices, axis=0):
     """Slices of `x` at `indices` along one axis, as rows of a table (``np.take``, PyTorch's ``index_select``).
 
@@ -730,6 +715,7 @@ def _same_dtype(name, tensors):
     return _promote(name, [as_tensor(t, name) for t in tensors], "same")
 
 
+@both_names
 def concatenate(tensors, axis=0):
     """Join tensors along an axis that they have.
 
@@ -761,6 +747,7 @@ def concatenate(tensors, axis=0):
     return record("concatenate", out, tensors, tuple([lambda g, key=key: g[key] for key in keys]))
 
 
+@both_names
 def stack(tensors, axis=0):
     """Join tensors of one shape along a new axis.
 
@@ -783,6 +770,7 @@ def stack(tensors, axis=0):
     return concatenate([unsqueeze(t, axis) for t in tensors], axis)
 
 # %% ../../nbs/library/autograd/operations.ipynb #143c073f
+@both_names
 def split(x, size, axis=0):
     """Cut a tensor into pieces along an axis.
 
@@ -831,6 +819,7 @@ def _spread(g, kept, shape):
     return np.broadcast_to(g.reshape(kept), shape)
 
 
+@both_names
 def sum(x, axis=None, keepdims=False):
     """Sum over the given axes.
 
@@ -865,6 +854,7 @@ def sum(x, axis=None, keepdims=False):
     )
 
 
+@both_names
 def mean(x, axis=None, keepdims=False):
     """Mean over the given axes; nan over no elements at all.
 
@@ -897,6 +887,7 @@ def mean(x, axis=None, keepdims=False):
     return record("mean", out, (x,), (lambda g: broadcast_to(reshape(g / count, kept), shape),), fast=(fast,))
 
 # %% ../../nbs/library/autograd/operations.ipynb #dc99d294
+@both_names
 def var(x, axis=None, correction=1, keepdims=False):
     """Variance over the given axes: the squared distances from the mean, summed and divided by n - correction.
 
@@ -944,6 +935,7 @@ def _scale(x, axes):
 _root = elementwise_op(kernels.sqrt, lambda g, out: kernels.where(out == 0, 0.0, 0.5 * g / out), name="std")
 
 
+@both_names
 def std(x, axis=None, correction=1, keepdims=False):
     """Standard deviation over the given axes: the root of `var`; its gradient is 0 where it is 0.
 
@@ -980,6 +972,7 @@ def _extreme(name, kernel, x, axis, keepdims):
     return record(name, out, (x,), (rule,), saved=(x, OUTPUT))
 
 
+@both_names
 def max(x, axis=None, keepdims=False):
     """Largest element over the given axes; nan if there is one. Ties share the gradient equally.
 
@@ -1003,6 +996,7 @@ def max(x, axis=None, keepdims=False):
     return _extreme("max", kernels.max, x, axis, keepdims)
 
 
+@both_names
 def min(x, axis=None, keepdims=False):
     """Smallest element over the given axes; nan if there is one. Ties share the gradient equally.
 
@@ -1039,6 +1033,7 @@ def _arg(name, kernel, x, axis, keepdims):
     return _wrap(launch(kernel, out, a, axis).reshape(shape))
 
 
+@both_names
 def argmax(x, axis=None, keepdims=False):
     """Index of the largest element (the first among equals), along one axis or in the flattened tensor. No gradient.
 
@@ -1057,6 +1052,7 @@ def argmax(x, axis=None, keepdims=False):
     return _arg("argmax", kernels.argmax, x, axis, keepdims)
 
 
+@both_names
 def argmin(x, axis=None, keepdims=False):
     """Index of the smallest element (the first among equals), along one axis or in the flattened tensor. No gradient.
 
@@ -1075,6 +1071,7 @@ def argmin(x, axis=None, keepdims=False):
     return _arg("argmin", kernels.argmin, x, axis, keepdims)
 
 # %% ../../nbs/library/autograd/operations.ipynb #2cc5f07a
+@both_names
 def prod(x, axis=None, keepdims=False):
     """Product over the given axes.
 
@@ -1122,6 +1119,7 @@ def prod(x, axis=None, keepdims=False):
     return record("prod", out, (x,), (rule,), saved=(x, OUTPUT))
 
 # %% ../../nbs/library/autograd/operations.ipynb #6721c396
+@both_names
 def logsumexp(x, axis=None, keepdims=False):
     """log of the sum of exponentials over the given axes, without overflow.
 
@@ -1151,6 +1149,7 @@ def logsumexp(x, axis=None, keepdims=False):
     )
 
 # %% ../../nbs/library/autograd/operations.ipynb #35ce6d70
+@both_names
 def softmax(x, axis=-1):
     """exp(x) divided by its sum along one axis, without overflow.
 
@@ -1183,6 +1182,7 @@ def softmax(x, axis=-1):
     )
 
 
+@both_names
 def log_softmax(x, axis=-1):
     """x minus logsumexp(x) along one axis: the logarithm of `softmax`, also where that underflows.
 
@@ -1215,6 +1215,7 @@ def log_softmax(x, axis=-1):
     )
 
 # %% ../../nbs/library/autograd/operations.ipynb #0f8ec19d
+@both_names
 def cumsum(x, axis=0):
     """Running sum along one axis; its gradient is the running sum from the other end.
 
@@ -1294,39 +1295,6 @@ _MATMUL_2D = (
     lambda g, a, b: launch(kernels.matmul, np.empty(a.shape, g.dtype), g, b.T),
     lambda g, a, b: launch(kernels.matmul, np.empty(b.shape, g.dtype), a.T, g),
 )
-Tensor.__matmul__, Tensor.__rmatmul__ = matmul, lambda self, other: matmul(other, self)
-
-# %% ../../nbs/library/autograd/operations.ipynb #e5bd0e57
-def _in_place(op):
-    def update(self, other):
-        if self._node is LEAF and _mode.enabled:
-            raise RuntimeError(
-                "in-place change: this tensor is a leaf that requires a gradient; compute a new tensor, or change "
-                "it under no_grad() (chapter Backpropagation, section Changes in place)"
-            )
-        new = op(self, other)
-        if new.shape != self.shape or new.dtype != self.dtype:
-            raise ValueError(
-                f"in-place change: a result of shape {new.shape} and dtype {new.dtype} does not fit into shape "
-                f"{self.shape} and dtype {self.dtype}"
-            )
-        _adopt(self, new, lambda: launch(kernels.copy, self._data, new._data))
-        return self
-
-    return update
-
-
-def _adopt(t, new, write):
-    "Write new numbers into t, make the graph of `new` its graph, and let older graphs notice"
-    if new._node is not None and t._version[1]:
-        raise RuntimeError(
-            "in-place change: this tensor shares its memory with a view, whose history would be lost; "
-            "compute a new tensor (chapter Backpropagation, section Changes in place)"
-        )
-    write()
-    t._version[0] += 1
-    if new._node is not None:
-        t._node = new._node
 
 # %% ../../nbs/library/autograd/operations.ipynb #1aa378cb
 def _setitem(self, key, value):
@@ -1370,16 +1338,7 @@ def _put_at(out, value, key):
 
 
 _index_put = kernels.Kernel("index_put", _put_at)
-for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power,
-                   "matmul": matmul}.items():
-    setattr(Tensor, f"__i{_name}__", _in_place(_op))
-for _op in (exp, log, log1p, expm1, sqrt, square, abs, sin, cos, tanh, sigmoid, erf, sign, floor, reciprocal, maximum,
-            minimum, clip, astype, sum, mean, var, std, max, min, argmax, argmin, prod, logsumexp, softmax, log_softmax,
-            cumsum, reshape, permute, transpose, squeeze, unsqueeze, broadcast_to, expand, flip, gather, split, matmul,
-            isnan, isinf, isfinite):
-    setattr(Tensor, _op.__name__, _op)
-Tensor.__abs__ = abs
-Tensor.__setitem__ = _setitem
-Tensor.pow, Tensor.abs, Tensor.clamp, Tensor.amax, Tensor.amin, Tensor.view = power, abs, clip, max, min, reshape
-Tensor.T = property(permute, doc="The tensor with its axes in reverse order, a view")
-OPS["matmul"] = matmul
+OPS["setitem"] = _setitem
+OPS.update({op.__name__: op for op in (
+    astype, sum, mean, var, std, max, min, argmax, argmin, prod, cumsum, logsumexp, softmax, log_softmax, reshape, permute,
+    transpose, squeeze, unsqueeze, broadcast_to, expand, flip, gather, split, getitem, matmul)})

@@ -60,9 +60,9 @@ QUERIES = {  # query -> one of these pages must be among the first five hits
     "Adam": ["07_optimizers", "api/optimizers"],
     "He initialization": ["05_initialization", "api/initialization"],
     "early stopping": ["08_training", "library/training/callbacks", "api/training"],
-    "batch normalization": ["06_layers", "06b_modules", "api/layers"],
+    "batch normalization": ["06_layers", "library/modules", "api/layers"],
     "grad_check": ["02_backprop", "library/autograd/operations", "api/autograd"],
-    "learning rate schedule": ["07b_schedules", "07_optimizers", "api/schedules"],
+    "learning rate schedule": ["library/schedules", "07_optimizers", "api/schedules"],
     "softmax": ["04_outputs"],  # the chapter, not only the functions of that name
     "XOR": ["01_representation", "01b_plotting"],
     "backpropagation": ["02_backprop"],
@@ -77,6 +77,7 @@ QUERIES = {  # query -> one of these pages must be among the first five hits
 class Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     packed: dict[str, bytes] = {}
+    sent: list[tuple[str, int]] = []  # each answer: which file, how many bytes
 
     def do_GET(self):
         path = Path(self.translate_path(self.path))
@@ -94,10 +95,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             body = self.packed[key]
         self.send_response(200)
         self.send_header("Content-Type", kind)
+        self.send_header("Cache-Control", "max-age=600")
         if pack:
             self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.sent.append((self.path, len(body)))
         self.wfile.write(body)
 
     def log_message(self, *args):
