@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepnotes import autograd as ag
-from deepnotes import kernels, layers, optimizers
+from deepnotes import kernels, layers, optimizers, outputs
 from deepnotes.autograd import Tensor
 from deepnotes.kernels import launch
 
@@ -126,6 +126,26 @@ def test_wide_rows_of_softmax(backend):
         assert off(launch(kernels.softmax_backward, new(), g, y, 1), y * (g - total), 0.1 / n) < LIMIT
         total = float(g[0, 0]) * n
         assert off(launch(kernels.log_softmax_backward, new(), g, x, 1), g - total) < LIMIT
+
+
+@BACKENDS
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_very_many_classes(backend, smoothing):
+    n = 300_001
+    z = np.full((2, n), 0.1, "f4")
+    z[1] = np.random.default_rng(0).normal(size=n)
+    wide, labels = z.astype("f8"), np.array([5, n - 1])
+    log_p = wide - np.log(np.exp(wide).sum(1, keepdims=True))
+    wanted = -(1 - smoothing) * log_p[[0, 1], labels] - smoothing * log_p.mean(1)
+    with kernels.backend(backend):
+        for given in (z, np.asfortranarray(z)):
+            t = Tensor(given, requires_grad=True)
+            loss = outputs.cross_entropy(t, labels, reduction="none", label_smoothing=smoothing)
+            loss.sum().backward()
+            assert off(loss.data, wanted) < LIMIT
+            target = np.full((2, n), smoothing / n)
+            target[[0, 1], labels] += 1 - smoothing
+            assert np.all(np.abs(t.grad.data - (np.exp(log_p) - target)) < 3 * LIMIT * (np.exp(log_p) + target))
 
 
 # ---- normalization
