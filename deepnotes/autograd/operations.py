@@ -888,8 +888,7 @@ def mean(x, axis=None, keepdims=False):
     kept = _kept(shape, axes)
     count = math.prod([shape[i] for i in axes])
     out = np.empty(kept if keepdims else _reduced(shape, axes, False), a.dtype)
-    launch(kernels.sum, out, a, axes)
-    launch(kernels.divide, out, out, float(count))
+    launch(kernels.mean, out, a, axes)
 
     def fast(g):
         return _spread(launch(kernels.divide, np.empty(g.shape, g.dtype), g, float(count)), kept, shape)
