@@ -12,8 +12,8 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = ("activations", "autograd", "callbacks", "capture", "checkpoints", "comparing", "convolution", "datasets",
-            "estimators", "exchange", "initialization", "kernels", "layers", "loader", "optimizers", "outputs", "plotting",
-            "schedules", "training")
+            "estimators", "exchange", "initialization", "kernels", "layers", "loader", "optimizers", "outputs", "parallel",
+            "plotting", "schedules", "training")
 _NAMES = {
     "Tensor": "autograd", "no_grad": "autograd", "grad": "autograd", "grad_check": "autograd", "draw": "autograd",
     "backend": "kernels", "show_config": "kernels",

@@ -6,11 +6,12 @@
 __all__ = ['Parameter', 'ForeignWeights', 'HookHandle', 'LoadResult', 'Module', 'Row', 'Summary']
 
 # %% ../nbs/06b_modules.ipynb #288d7d9f
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import kernels
 from .autograd.tape import _writable
@@ -36,7 +37,7 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, data, requires_grad=True):
+    def __init__(self, data: ArrayLike, requires_grad: bool = True):
         super().__init__(data, requires_grad=requires_grad)
 
 # %% ../nbs/06b_modules.ipynb #26d01a41
@@ -124,10 +125,10 @@ class HookHandle:
     Chapter: Modules, section Looking inside
     """
 
-    def __init__(self, module, key):
+    def __init__(self, module: "Module", key):
         self._module, self._hooks, self._key = module, module._forward_hooks, key
 
-    def remove(self):
+    def remove(self) -> None:
         """Take the hook away; a second time does nothing."""
         self._hooks.pop(self._key, None)
         if not self._hooks and self._module._forward_hooks is self._hooks:
@@ -168,14 +169,14 @@ class Module:
     _buffers = {}               # name -> whether it is part of the state; a module with buffers has its own
     _forward_hooks = None
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """Output of the module for the input `x`; every subclass says how."""
         raise TypeError(
             f"{type(self).__name__} does not define forward(self, x). "
             "See the chapter Layers, section A layer of your own."
         )
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args, **kwargs) -> Tensor:
         y = self.forward(*args, **kwargs)
         if self._forward_hooks:
             for hook in list(self._forward_hooks.values()):
@@ -196,7 +197,7 @@ class Module:
             if array is not None:
                 setattr(self, name, _writable(array))
 
-    def register_buffer(self, name, value, persistent=True):
+    def register_buffer(self, name: str, value: ArrayLike | None, persistent: bool = True) -> None:
         """Give the module an array that is part of its state and does not learn.
 
         Parameters
@@ -231,7 +232,7 @@ class Module:
         """Direct submodules as a list."""
         return [module for _, module in self.named_children()]
 
-    def named_modules(self, prefix=""):
+    def named_modules(self, prefix: str = "") -> list[tuple]:
         """This module and all modules inside, as pairs (path, Module), each once, parents before children.
 
         Parameters
@@ -261,7 +262,7 @@ class Module:
         """This module and all modules inside, as a list."""
         return [module for _, module in self.named_modules()]
 
-    def named_parameters(self, prefix="", recurse=True):
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> list[tuple]:
         """All parameters as pairs (name, Parameter), own ones first, then those of the submodules.
 
         Parameters
@@ -286,11 +287,11 @@ class Module:
         seen = set()
         return _one_to_one([(name, p) for name, p in found if not (id(p) in seen or seen.add(id(p)))])
 
-    def parameters(self, recurse=True):
+    def parameters(self, recurse: bool = True):
         """All parameters as a list, what an optimizer wants."""
         return [p for _, p in self.named_parameters(recurse=recurse)]
 
-    def named_buffers(self, prefix="", persistent=False):
+    def named_buffers(self, prefix: str = "", persistent: bool = False) -> list[tuple]:
         """All buffers as pairs (name, ndarray).
 
         Parameters
@@ -316,24 +317,24 @@ class Module:
         """All buffers as a list of arrays."""
         return [array for _, array in self.named_buffers()]
 
-    def apply(self, function):
+    def apply(self, function: Callable) -> Self:
         """Call `function` with every module inside, children first, and then with this one; returns the module."""
         for module in reversed(self.modules()):
             function(module)
         return self
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for p in self.parameters():
             p.grad = None
 
-    def requires_grad_(self, requires_grad=True):
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Let all parameters learn, or freeze them; returns the module."""
         for p in self.parameters():
             p.requires_grad = requires_grad
         return self
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         """Switch this module and all inside it to training mode (or out of it); returns the module."""
         for module in self.modules():
             module.training = bool(mode)
@@ -343,7 +344,7 @@ class Module:
         """Switch this module and all inside it to evaluation mode; returns the module."""
         return self.train(False)
 
-    def register_forward_hook(self, hook):
+    def register_forward_hook(self, hook: Callable) -> HookHandle:
         """Call `hook(module, args, output)` after each forward pass; what it returns, if anything, replaces the output.
 
         Parameters
@@ -368,7 +369,7 @@ class Module:
         self._forward_hooks[key] = hook
         return HookHandle(self, key)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and buffers by name.
 
         Returns
@@ -386,7 +387,7 @@ class Module:
         "The arrays of all parameters and persistent buffers by name."
         return dict(_one_to_one([(name, p.data) for name, p in self.named_parameters()] + self.named_buffers(persistent=True)))
 
-    def load_state_dict(self, state, strict=True):
+    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> LoadResult:
         """Put the values of `state` into parameters and buffers, all of them or, after an error, none.
 
         Parameters
@@ -446,7 +447,7 @@ class Module:
                 launch(kernels.copy, array, state[name])
         return LoadResult(missing, unexpected)
 
-    def summary(self, input_shape, dtype=None):
+    def summary(self, input_shape: int | tuple[int, ...], dtype: DTypeLike | None = None) -> "Summary":
         """A table of the modules: what each gives for one example, and how many parameters it has.
 
         Parameters

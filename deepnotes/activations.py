@@ -12,9 +12,11 @@ __all__ = ['UNITS', 'relu', 'leaky_relu', 'prelu', 'relu6', 'threshold', 'sigmoi
 import inspect
 import math
 from types import FunctionType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import autograd
 from .autograd import Tensor, as_tensor, concatenate, elementwise_op, record, reshape
@@ -49,7 +51,7 @@ _threshold = elementwise_op(lambda x, least, value: where(x <= least, value, x),
 
 # %% ../nbs/03_activations.ipynb #83b45ae7
 #| code-fold: true
-def relu(x):
+def relu(x: Tensor | ArrayLike) -> Tensor:
     r"""Rectified linear unit: what is negative becomes zero.
 
     Parameters
@@ -77,7 +79,7 @@ def relu(x):
     return _relu(x)
 
 
-def leaky_relu(x, negative_slope=0.01):
+def leaky_relu(x: Tensor | ArrayLike, negative_slope: float = 0.01) -> Tensor:
     r"""ReLU with a small slope for negative inputs, so that no unit is ever without a gradient.
 
     Parameters
@@ -110,7 +112,7 @@ def leaky_relu(x, negative_slope=0.01):
     return _leaky_relu(x, _number("leaky_relu", "negative_slope", negative_slope))
 
 
-def prelu(x, weight):
+def prelu(x: Tensor | ArrayLike, weight: Tensor | ArrayLike) -> Tensor:
     r"""Leaky ReLU whose slope is a Tensor, so that it can be learned.
 
     Parameters
@@ -154,7 +156,7 @@ def prelu(x, weight):
     return _prelu(x, weight)
 
 
-def relu6(x):
+def relu6(x: Tensor | ArrayLike) -> Tensor:
     r"""ReLU that stops at 6, made for arithmetic in few bits.
 
     Parameters
@@ -178,7 +180,7 @@ def relu6(x):
     return _relu6(x)
 
 
-def threshold(x, threshold, value):
+def threshold(x: Tensor | ArrayLike, threshold: float, value: float) -> Tensor:
     r"""Keep what exceeds a threshold, replace the rest by a value.
 
     Parameters
@@ -211,7 +213,7 @@ _softsign = elementwise_op(lambda x: maximum(minimum(x, 1e30), -1e30) / (1.0 + m
 
 # %% ../nbs/03_activations.ipynb #baea620c
 #| code-fold: true
-def sigmoid(x):
+def sigmoid(x: Tensor | ArrayLike) -> Tensor:
     r"""Logistic sigmoid, from 0 to 1.
 
     Parameters
@@ -233,7 +235,7 @@ def sigmoid(x):
     return autograd.sigmoid(x)
 
 
-def tanh(x):
+def tanh(x: Tensor | ArrayLike) -> Tensor:
     r"""Hyperbolic tangent, from -1 to 1.
 
     Parameters
@@ -255,7 +257,7 @@ def tanh(x):
     return autograd.tanh(x)
 
 
-def logsigmoid(x):
+def logsigmoid(x: Tensor | ArrayLike) -> Tensor:
     r"""Logarithm of the sigmoid, without its underflow.
 
     Parameters
@@ -277,7 +279,7 @@ def logsigmoid(x):
     return _logsigmoid(x)
 
 
-def softplus(x, beta=1.0):
+def softplus(x: Tensor | ArrayLike, beta: float = 1.0) -> Tensor:
     r"""Smooth ReLU: the integral of the sigmoid.
 
     Parameters
@@ -303,7 +305,7 @@ def softplus(x, beta=1.0):
     return _softplus(x, _number("softplus", "beta", beta, 0.0))
 
 
-def softsign(x):
+def softsign(x: Tensor | ArrayLike) -> Tensor:
     r"""A sigmoid that flattens as slowly as 1/x.
 
     Parameters
@@ -338,7 +340,7 @@ _selu = elementwise_op(lambda x: 1.0507009873554805 * where(x <= 0.0, 1.67326324
 
 # %% ../nbs/03_activations.ipynb #3b125f32
 #| code-fold: true
-def elu(x, alpha=1.0):
+def elu(x: Tensor | ArrayLike, alpha: float = 1.0) -> Tensor:
     r"""Exponential linear unit: negative inputs run smoothly into -alpha.
 
     Parameters
@@ -368,7 +370,7 @@ def elu(x, alpha=1.0):
     return _elu(x, _number("elu", "alpha", alpha))
 
 
-def celu(x, alpha=1.0):
+def celu(x: Tensor | ArrayLike, alpha: float = 1.0) -> Tensor:
     r"""ELU stretched so that it is smooth at 0 for every alpha.
 
     Parameters
@@ -396,7 +398,7 @@ def celu(x, alpha=1.0):
     return _celu(x, _number("celu", "alpha", alpha, 0.0))
 
 
-def selu(x):
+def selu(x: Tensor | ArrayLike) -> Tensor:
     r"""Scaled ELU, with the two constants that keep mean 0 and variance 1 from layer to layer.
 
     Parameters
@@ -497,7 +499,7 @@ _mish = elementwise_op(lambda x: maximum(x, -1e30) * _mish_gate(x), lambda x: _m
 
 # %% ../nbs/03_activations.ipynb #4b6c42a7
 #| code-fold: true
-def gelu(x, approximate="none"):
+def gelu(x: Tensor | ArrayLike, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     r"""Gaussian error linear unit: x times the probability that a standard normal variable is below x.
 
     Parameters
@@ -541,7 +543,7 @@ def gelu(x, approximate="none"):
     return _gelu_tanh(x)
 
 
-def silu(x):
+def silu(x: Tensor | ArrayLike) -> Tensor:
     r"""Sigmoid linear unit, also called Swish: x times its own sigmoid.
 
     Parameters
@@ -567,7 +569,7 @@ def silu(x):
     return _silu(x)
 
 
-def swish(x, beta=1.0):
+def swish(x: Tensor | ArrayLike, beta: Tensor | ArrayLike = 1.0) -> Tensor:
     r"""SiLU with a sharpness: from x/2 at beta = 0 to ReLU as beta grows.
 
     Parameters
@@ -595,7 +597,7 @@ def swish(x, beta=1.0):
     return _swish(x, beta)
 
 
-def mish(x):
+def mish(x: Tensor | ArrayLike) -> Tensor:
     r"""x times the tanh of its softplus.
 
     Parameters
@@ -644,7 +646,7 @@ _hardshrink = elementwise_op(lambda x, bound: where(absolute(x) <= bound, 0.0, x
 
 # %% ../nbs/03_activations.ipynb #5369109f
 #| code-fold: true
-def hardtanh(x, min_val=-1.0, max_val=1.0):
+def hardtanh(x: Tensor | ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     r"""The identity, cut off at both ends.
 
     Parameters
@@ -676,7 +678,7 @@ def hardtanh(x, min_val=-1.0, max_val=1.0):
     return _hardtanh(x, low, _number("hardtanh", "max_val", max_val, low))
 
 
-def hardsigmoid(x):
+def hardsigmoid(x: Tensor | ArrayLike) -> Tensor:
     r"""A sigmoid of three straight lines.
 
     Parameters
@@ -700,7 +702,7 @@ def hardsigmoid(x):
     return _hardsigmoid(x)
 
 
-def hardswish(x):
+def hardswish(x: Tensor | ArrayLike) -> Tensor:
     r"""Swish with the hard sigmoid as its gate.
 
     Parameters
@@ -728,7 +730,7 @@ def hardswish(x):
     return _hardswish(x)
 
 
-def tanhshrink(x):
+def tanhshrink(x: Tensor | ArrayLike) -> Tensor:
     r"""What tanh takes away.
 
     Parameters
@@ -752,7 +754,7 @@ def tanhshrink(x):
     return _tanhshrink(x)
 
 
-def softshrink(x, lambd=0.5):
+def softshrink(x: Tensor | ArrayLike, lambd: float = 0.5) -> Tensor:
     r"""Move everything towards 0 by a fixed amount, and what is nearer than that onto 0.
 
     Parameters
@@ -778,7 +780,7 @@ def softshrink(x, lambd=0.5):
     return _softshrink(x, _number("softshrink", "lambd", lambd, 0.0, or_equal=True))
 
 
-def hardshrink(x, lambd=0.5):
+def hardshrink(x: Tensor | ArrayLike, lambd: float = 0.5) -> Tensor:
     r"""Zero for what is small, unchanged for the rest.
 
     Parameters
@@ -841,7 +843,7 @@ def _gated(name, x, axis):
 
 # %% ../nbs/03_activations.ipynb #b1ac6438
 #| code-fold: true
-def maxout(x, pieces=2, axis=-1):
+def maxout(x: Tensor | ArrayLike, pieces: int = 2, axis: int = -1) -> Tensor:
     r"""The largest of each group of `pieces` neighbors along an axis.
 
     Parameters
@@ -884,7 +886,7 @@ def maxout(x, pieces=2, axis=-1):
     return autograd.max(groups, axis + 1)
 
 
-def glu(x, axis=-1):
+def glu(x: Tensor | ArrayLike, axis: int = -1) -> Tensor:
     r"""Gated linear unit: the first half of an axis times the sigmoid of the second half.
 
     Parameters
@@ -917,7 +919,7 @@ def glu(x, axis=-1):
     return _gated("glu", x, axis)
 
 
-def geglu(x, axis=-1):
+def geglu(x: Tensor | ArrayLike, axis: int = -1) -> Tensor:
     r"""Gated linear unit with GELU in the place of the sigmoid.
 
     Parameters
@@ -945,7 +947,7 @@ def geglu(x, axis=-1):
     return _gated("geglu", x, axis)
 
 
-def swiglu(x, axis=-1):
+def swiglu(x: Tensor | ArrayLike, axis: int = -1) -> Tensor:
     r"""Gated linear unit with SiLU in the place of the sigmoid.
 
     Parameters
@@ -974,7 +976,7 @@ def swiglu(x, axis=-1):
 
 # %% ../nbs/03_activations.ipynb #2e54fa9d
 #| code-fold: true
-def softmax(x, axis=-1):
+def softmax(x: Tensor | ArrayLike, axis: int = -1) -> Tensor:
     r"""Positive numbers that sum to 1 along an axis, in the order of the inputs.
 
     Parameters
@@ -998,7 +1000,7 @@ def softmax(x, axis=-1):
     return autograd.softmax(x, axis)
 
 
-def log_softmax(x, axis=-1):
+def log_softmax(x: Tensor | ArrayLike, axis: int = -1) -> Tensor:
     r"""Logarithm of `softmax`, exact also where the probability would underflow.
 
     Parameters
@@ -1022,7 +1024,7 @@ def log_softmax(x, axis=-1):
     return autograd.log_softmax(x, axis)
 
 
-def softmin(x, axis=-1):
+def softmin(x: Tensor | ArrayLike, axis: int = -1) -> Tensor:
     r"""Softmax of the negated input: the smallest entry gets the most.
 
     Parameters
@@ -1058,7 +1060,7 @@ class Unit(NamedTuple):
     parameters: tuple = ()
     keywords: dict = {}
 
-    def __call__(self, x):
+    def __call__(self, x: Tensor | ArrayLike) -> Tensor:
         return self.function(x, *self.parameters, **self.keywords)
 
 
@@ -1077,7 +1079,7 @@ UNITS = {
 
 # %% ../nbs/03_activations.ipynb #b6e0ffbf
 #| code-fold: true
-def value_and_slope(f, x):
+def value_and_slope(f: Callable, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Value and derivative of an elementwise activation, in float64.
 
     Parameters
@@ -1101,7 +1103,7 @@ def value_and_slope(f, x):
     return y.numpy(), t.grad.numpy()
 
 
-def kinks(f, low=-8.0, high=8.0):
+def kinks(f: Callable, low: float = -8.0, high: float = 8.0) -> list[float]:
     """Where the derivative of an elementwise activation jumps, found by bisection.
 
     Parameters
@@ -1134,7 +1136,7 @@ def kinks(f, low=-8.0, high=8.0):
     return sorted({round(k, 9) + 0.0 for k in ((left + right) / 2)[real].tolist()})
 
 
-def expectation(f, scale=1.0, breaks=()):
+def expectation(f: Callable, scale: float = 1.0, breaks: Sequence[float] = ()) -> float:
     """E[f(z)] for z ~ N(0, scale²), by Gauss-Legendre quadrature between the breaks.
 
     Parameters
@@ -1176,7 +1178,7 @@ class Symbol:
     Chapter: Activation functions, section Cards, written by the code
     """
 
-    def __init__(self, tex, level=9):
+    def __init__(self, tex: str, level: int = 9):
         self.tex, self.level = tex, level
 
     def __deepnotes_op__(self, name, args):
@@ -1286,7 +1288,7 @@ _TEX_NAMES = {"slope": "a", "alpha": r"\alpha", "beta": r"\beta", "bound": r"\la
 
 # %% ../nbs/03_activations.ipynb #b77776db
 #| code-fold: true
-def formula_tex(function):
+def formula_tex(function: Callable) -> str:
     r"""The TeX of a formula, found by calling it with symbols in the place of numbers.
 
     Parameters
@@ -1363,7 +1365,7 @@ def _plain(x):
     return f"{x + 0.0:.4g}" if math.isfinite(x) else (r"$\infty$" if x > 0 else r"$-\infty$")
 
 
-def card(name):
+def card(name: str) -> Card:
     """Measure a unit: formula and derivative from the code, everything else from running it.
 
     Parameters

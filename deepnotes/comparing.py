@@ -9,6 +9,7 @@ __all__ = ['Paired', 'paired']
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # %% ../nbs/library/comparing.ipynb #6c8706f7
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Paired:
                 f"(sign test {self.chance:.2g})")
 
 # %% ../nbs/library/comparing.ipynb #fb9ebf62
-def paired(first, second, level: float = 0.95) -> Paired:
+def paired(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Paired:
     """Compare two sides that were run on the same seeds and the same splits.
 
     Parameters

@@ -6,11 +6,14 @@
 __all__ = ['unfold_windows', 'fold_windows', 'windows_loop', 'unfold', 'fold', 'conv2d', 'Conv2d', 'MaxPool2d', 'AvgPool2d']
 
 # %% ../nbs/library/convolution.ipynb #75a563af
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import autograd, initialization
 from ._modules import Module
-from .autograd import as_tensor, record
+from .autograd import Tensor, as_tensor, record
 from .compiler.cache import INDEX, array_type
 from .kernels import Kernel, launch, split
 from .kernels.plans import Plan, are_plain, lazily, planned
@@ -194,7 +197,8 @@ def _folded(columns, window, shape):
                   fast=(lambda g: launch(_unfolding, np.empty(columns.shape, g.dtype), g, window, 0.0),))
 
 
-def unfold(x, kernel_size, stride=1, padding=0, dilation=1, fill=0.0):
+def unfold(x: Tensor | ArrayLike, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] = 1,
+           padding: int | tuple[int, int] = 0, dilation: int | tuple[int, int] = 1, fill: float = 0.0) -> Tensor:
     r"""Each window of a batch of images as a column of one matrix.
 
     Parameters
@@ -226,7 +230,9 @@ def unfold(x, kernel_size, stride=1, padding=0, dilation=1, fill=0.0):
     return _unfolded(_images("unfold", x), _window("unfold", kernel_size, stride, padding, dilation), float(fill))
 
 
-def fold(columns, shape, kernel_size, stride=1, padding=0, dilation=1):
+def fold(columns: Tensor | ArrayLike, shape: tuple[int, ...], kernel_size: int | tuple[int, int],
+         stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0,
+         dilation: int | tuple[int, int] = 1) -> Tensor:
     """The transpose of `unfold`: images in which each entry of each window is added to the pixel it stands for.
 
     Parameters
@@ -261,7 +267,9 @@ def fold(columns, shape, kernel_size, stride=1, padding=0, dilation=1):
     return _folded(columns if columns.dtype.kind == "f" else columns.astype(np.float32), window, tuple(shape))
 
 # %% ../nbs/library/convolution.ipynb #dc96a395
-def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1):
+def conv2d(x: Tensor | ArrayLike, weight: Tensor | ArrayLike, bias: Tensor | ArrayLike | None = None,
+           stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0,
+           dilation: int | tuple[int, int] = 1) -> Tensor:
     r"""The same small matrix at every place of an image.
 
     Parameters
@@ -356,8 +364,11 @@ class Conv2d(Module):
     Chapter: Convolution, section The layers
     """
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
-                 activation=None, weight_init=None, bias_init=None, rng=None, dtype=np.float32):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int],
+                 stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0,
+                 dilation: int | tuple[int, int] = 1, groups: int = 1, bias: bool = True, activation: str | None = None,
+                 weight_init: Callable | None = None, bias_init: Callable | None = None,
+                 rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32):
         if groups != 1:
             raise ValueError(f"Conv2d: groups is {groups!r}, but only 1 is supported; two layers on parts of the channels, "
                              f"joined by concatenate, do the same for two. {_PAGE}, section The layers.")
@@ -369,7 +380,7 @@ class Conv2d(Module):
         self.weight = _start("Conv2d", "weight_init", weight_init, (*self.kernel_size, channels, features), rng, dtype)
         self.bias = _start("Conv2d", "bias_init", bias_init or initialization.zeros, (features,), rng, dtype) if bias else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """The convolution of `x`, shape (n, in_channels, height, width)."""
         return conv2d(_images("Conv2d", x, self.weight.shape[2]), self.weight, self.bias, self.stride, self.padding, self.dilation)
 
@@ -432,7 +443,7 @@ class MaxPool2d(_Pool2d):
     Chapter: Convolution, section Pooling
     """
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """Shape (n, channels, places_down, places_along) for `x` of shape (n, channels, height, width)."""
         return self._pooled(x, autograd.max, -np.inf)
 
@@ -455,6 +466,6 @@ class AvgPool2d(_Pool2d):
     Chapter: Convolution, section Pooling
     """
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """Shape (n, channels, places_down, places_along) for `x` of shape (n, channels, height, width)."""
         return self._pooled(x, autograd.mean, 0.0)

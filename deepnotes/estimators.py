@@ -11,8 +11,11 @@ import functools
 import math
 import numbers
 import warnings
+from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -636,11 +639,19 @@ class MLPClassifier(ClassifierMixin, _Perceptron):
     Chapter: Estimators, section The classifier
     """
 
-    def __init__(self, hidden_layer_sizes=(100,), activation="relu", *, solver="adam", alpha=0.0001, batch_size="auto",
-                 learning_rate="constant", learning_rate_init=0.001, power_t=0.5, max_iter=200, shuffle=True, random_state=None,
-                 tol=1e-4, verbose=False, warm_start=False, momentum=0.9, nesterovs_momentum=True, early_stopping=False,
-                 validation_fraction=0.1, beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10, max_fun=15000,
-                 class_weight=None, dropout=0.0, norm=None, residual=False, clip_grad_norm=None, model=None, dtype=None):
+    def __init__(self, hidden_layer_sizes: ArrayLike = (100,), activation: str | Callable = "relu", *,
+                 solver: Literal["adam", "sgd", "lbfgs", "adamw", "rmsprop", "adagrad"] | Callable = "adam",
+                 alpha: float = 0.0001, batch_size: int | Literal["auto"] = "auto",
+                 learning_rate: Literal["constant", "invscaling", "adaptive", "cosine", "one_cycle"] | Callable = "constant",
+                 learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200, shuffle: bool = True,
+                 random_state: int | np.random.RandomState | None = None, tol: float = 1e-4, verbose: bool = False,
+                 warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True,
+                 early_stopping: bool = False, validation_fraction: float = 0.1, beta_1: float = 0.9,
+                 beta_2: float = 0.999, epsilon: float = 1e-8, n_iter_no_change: int = 10, max_fun: int = 15000,
+                 class_weight: dict | list[dict] | Literal["balanced"] | None = None, dropout: float = 0.0,
+                 norm: Literal["batch", "layer", "rms"] | Callable | None = None, residual: bool = False,
+                 clip_grad_norm: float | None = None, model: Callable | None = None,
+                 dtype: Literal["float32", "float64"] | None = None):
         vars(self).update({name: value for name, value in locals().items() if name not in ("self", "__class__")})
 
     def __sklearn_tags__(self):
@@ -684,7 +695,7 @@ class MLPClassifier(ClassifierMixin, _Perceptron):
         n_outputs = 1 if several and not self._several else len(self.classes_)
         return np.asarray(X), targets, weight, n_outputs
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "MLPClassifier":
         """Train on rows of numbers and their labels.
 
         Parameters
@@ -709,7 +720,8 @@ class MLPClassifier(ClassifierMixin, _Perceptron):
         return np.arange(y.shape[1]) if self._several and y.ndim == 2 else np.unique(y)
 
     @available_if(_Perceptron._stochastic)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None,
+                    sample_weight: ArrayLike | None = None) -> "MLPClassifier":
         """One epoch on these rows, from where the network and the optimizer stand.
 
         Parameters
@@ -735,12 +747,12 @@ class MLPClassifier(ClassifierMixin, _Perceptron):
                              f"{shown(self.classes_)}. {_PAGE}.")
         return self._train(*self._prepared(X, y, sample_weight, first, None if several else classes), first=first, partial=True)
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Logits: of two classes that of the second, shape (n,); else one column for each class or label."""
         z = self._outputs(X)
         return z[:, 0] if not self._several and len(self.classes_) == 2 else z
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithms of `predict_proba`, also where those round to 0."""
         z = self._outputs(X)
         if self._objective is one_of_many:
@@ -749,7 +761,7 @@ class MLPClassifier(ClassifierMixin, _Perceptron):
         yes = -np.logaddexp(0, -z)
         return yes if self._several else np.concatenate([-np.logaddexp(0, z), yes], axis=1)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """The probability of each class, in the order of `classes_`; of several labels that of each.
 
         Returns
@@ -758,7 +770,7 @@ class MLPClassifier(ClassifierMixin, _Perceptron):
         """
         return np.exp(self.predict_log_proba(X))
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """The likeliest label of each row.
 
         Returns
@@ -813,11 +825,19 @@ class MLPRegressor(RegressorMixin, _Perceptron):
     Chapter: Estimators, section The regressor
     """
 
-    def __init__(self, hidden_layer_sizes=(100,), activation="relu", *, loss="squared_error", solver="adam", alpha=0.0001,
-                 batch_size="auto", learning_rate="constant", learning_rate_init=0.001, power_t=0.5, max_iter=200, shuffle=True,
-                 random_state=None, tol=1e-4, verbose=False, warm_start=False, momentum=0.9, nesterovs_momentum=True,
-                 early_stopping=False, validation_fraction=0.1, beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10,
-                 max_fun=15000, dropout=0.0, norm=None, residual=False, clip_grad_norm=None, model=None, dtype=None):
+    def __init__(self, hidden_layer_sizes: ArrayLike = (100,), activation: str | Callable = "relu", *,
+                 loss: Literal["squared_error", "absolute_error", "poisson"] = "squared_error",
+                 solver: Literal["adam", "sgd", "lbfgs", "adamw", "rmsprop", "adagrad"] | Callable = "adam",
+                 alpha: float = 0.0001, batch_size: int | Literal["auto"] = "auto",
+                 learning_rate: Literal["constant", "invscaling", "adaptive", "cosine", "one_cycle"] | Callable = "constant",
+                 learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200, shuffle: bool = True,
+                 random_state: int | np.random.RandomState | None = None, tol: float = 1e-4, verbose: bool = False,
+                 warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True,
+                 early_stopping: bool = False, validation_fraction: float = 0.1, beta_1: float = 0.9,
+                 beta_2: float = 0.999, epsilon: float = 1e-8, n_iter_no_change: int = 10, max_fun: int = 15000,
+                 dropout: float = 0.0, norm: Literal["batch", "layer", "rms"] | Callable | None = None,
+                 residual: bool = False, clip_grad_norm: float | None = None, model: Callable | None = None,
+                 dtype: Literal["float32", "float64"] | None = None):
         vars(self).update({name: value for name, value in locals().items() if name not in ("self", "__class__")})
 
     def __sklearn_tags__(self):
@@ -842,7 +862,7 @@ class MLPRegressor(RegressorMixin, _Perceptron):
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         return np.asarray(X), np.asarray(y, float), weight, n_outputs
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "MLPRegressor":
         """Train on rows of numbers and their targets.
 
         Parameters
@@ -860,7 +880,7 @@ class MLPRegressor(RegressorMixin, _Perceptron):
         return self._train(*self._prepared(X, y, sample_weight, reset=not again), first=not again)
 
     @available_if(_Perceptron._stochastic)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "MLPRegressor":
         """One epoch on these rows, from where the network and the optimizer stand.
 
         Parameters
@@ -875,7 +895,7 @@ class MLPRegressor(RegressorMixin, _Perceptron):
         first = not hasattr(self, "trainer_")
         return self._train(*self._prepared(X, y, sample_weight, first), first=first, partial=True)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """The value of each row.
 
         Returns

@@ -13,13 +13,16 @@ __all__ = ['ReLU', 'LeakyReLU', 'ReLU6', 'Threshold', 'Sigmoid', 'Tanh', 'LogSig
 #| code-fold: true
 import inspect
 import math
+from collections.abc import Callable, Sequence
+from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from ._doors import shown
 from . import activations, autograd, initialization, kernels
 from ._modules import Module, Parameter
-from .autograd import OUTPUT, as_tensor, elementwise_op, record
+from .autograd import OUTPUT, Tensor, as_tensor, elementwise_op, record
 from .kernels import launch
 
 _all_ = ["Parameter", "Module"]
@@ -32,7 +35,7 @@ _LINEAR_FAST = (lambda g, x, W: launch(kernels.matmul, np.empty(x.shape, g.dtype
                 lambda g, x, W: launch(kernels.sum, np.empty(W.shape[1], g.dtype), g, (0,)))
 
 
-def linear(x, weight, bias=None):
+def linear(x: Tensor | ArrayLike, weight: Tensor | ArrayLike, bias: Tensor | ArrayLike | None = None) -> Tensor:
     r"""The affine map of a linear layer, as one operation.
 
     Parameters
@@ -163,8 +166,9 @@ class Linear(Module):
     Chapter: Layers, section The linear layer
     """
 
-    def __init__(self, in_features, out_features, bias=True, activation=None, weight_init=None, bias_init=None,
-                 rng=None, dtype=np.float32):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, activation: str | None = None,
+                 weight_init: Callable | None = None, bias_init: Callable | None = None,
+                 rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32):
         shape = _size("Linear", "in_features", in_features), _size("Linear", "out_features", out_features)
         rng = np.random.default_rng(rng)
         weight_init = weight_init or _default_weight_init(activation)
@@ -172,7 +176,7 @@ class Linear(Module):
         bias_init = bias_init or initialization.zeros
         self.bias = _start("Linear", "bias_init", bias_init, shape[1:], rng, dtype) if bias else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """``x @ weight + bias`` for `x` of shape (..., in_features)."""
         return linear(x, self.weight, self.bias)
 
@@ -210,13 +214,14 @@ class Maxout(Module):
     Chapter: Layers, section The linear layer
     """
 
-    def __init__(self, in_features, out_features, pieces=2, bias=True, weight_init=None, bias_init=None, rng=None,
-                 dtype=np.float32):
+    def __init__(self, in_features: int, out_features: int, pieces: int = 2, bias: bool = True,
+                 weight_init: Callable | None = None, bias_init: Callable | None = None,
+                 rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32):
         self.pieces = _size("Maxout", "pieces", pieces)
         self.linear = Linear(in_features, _size("Maxout", "out_features", out_features) * self.pieces, bias, "maxout",
                              weight_init, bias_init, rng, dtype)
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """The largest of each group of `pieces` outputs, for `x` of shape (..., in_features)."""
         return activations.maxout(self.linear(x), self.pieces)
 
@@ -321,11 +326,11 @@ class PReLU(Module):
     Chapter: Layers, section Activations as modules
     """
 
-    def __init__(self, num_parameters=1, init=0.25, dtype=np.float32):
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: DTypeLike = np.float32):
         shape = (_size("PReLU", "num_parameters", num_parameters),)
         self.weight = Parameter(initialization.constant(shape, init, dtype=dtype))
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """`x` where positive, slope times `x` elsewhere."""
         return activations.prelu(x, self.weight)
 
@@ -356,7 +361,7 @@ class Identity(Module):
     Chapter: Layers, section Stacking
     """
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """`x`."""
         return x
 
@@ -379,10 +384,10 @@ class Flatten(Module):
     Chapter: Layers, section Stacking
     """
 
-    def __init__(self, start_dim=1, end_dim=-1):
+    def __init__(self, start_dim: int = 1, end_dim: int = -1):
         self.start_dim, self.end_dim = start_dim, end_dim
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """`x` with the axes from `start_dim` to `end_dim` joined to one."""
         x = as_tensor(x, "Flatten")
         start, end = (d + x.ndim * (d < 0) for d in (self.start_dim, self.end_dim))
@@ -414,11 +419,11 @@ class Sequential(Module):
     Chapter: Layers, section Stacking
     """
 
-    def __init__(self, *modules):
+    def __init__(self, *modules: Module):
         for module in modules:
             self.append(module)
 
-    def append(self, module):
+    def append(self, module: Module) -> Self:
         """Put one more module at the end; returns the Sequential."""
         self._put(str(len(self)), module)
         return self
@@ -442,7 +447,7 @@ class Sequential(Module):
     def __setitem__(self, index, module):
         self._put(self.named_children()[index][0], module)
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """The last module's output, each fed with the one before."""
         for module in self.children():
             x = module(x)
@@ -491,7 +496,7 @@ class Dropout(Module):
     Chapter: Layers, section Dropout: noise that amounts to a penalty
     """
 
-    def __init__(self, p=0.5, rng=None):
+    def __init__(self, p: float = 0.5, rng: "np.random.Generator | int | None" = None):
         if isinstance(p, bool) or not (isinstance(p, int | float | np.number) and 0 <= p <= 1):
             raise ValueError(f"{type(self).__name__}: p must be a probability, from 0 to 1, got {shown(p)}. "
                              "See the chapter Layers, section Dropout: noise that amounts to a penalty.")
@@ -502,7 +507,7 @@ class Dropout(Module):
         "Fresh uniform numbers of the shape of x."
         return launch(kernels.uniform, np.empty(x.shape, x.dtype if x.dtype.kind == "f" else np.float32), self.state)
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """`x` with zeros in it, or in evaluation mode `x` itself."""
         x = as_tensor(x, "Dropout")
         if not self.training or self.p == 0:
@@ -549,7 +554,7 @@ class AlphaDropout(Dropout):
     Chapter: Layers, section Dropout: noise that amounts to a penalty
     """
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """`x` with some elements replaced, or in evaluation mode `x` itself."""
         x = as_tensor(x, "AlphaDropout")
         if not self.training or self.p == 0:
@@ -693,8 +698,10 @@ class BatchNorm1d(Module):
     Chapter: Layers, section Batch normalization
     """
 
-    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, weight_init=None,
-                 bias_init=None, rng=None, dtype=np.float32):
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                 track_running_stats: bool = True, weight_init: Callable | None = None,
+                 bias_init: Callable | None = None, rng: "np.random.Generator | int | None" = None,
+                 dtype: DTypeLike = np.float32):
         self.num_features = _size("BatchNorm1d", "num_features", num_features)
         self.eps, self.track_running_stats = _setting(self, "eps", eps), bool(track_running_stats)
         self.momentum = None if momentum is None else _setting(self, "momentum", momentum, most=1)
@@ -703,7 +710,7 @@ class BatchNorm1d(Module):
         self.register_buffer("running_var", np.ones(num_features, dtype) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """`x` of shape (n, features) or (n, features, length), normalized over all axes but that of the features."""
         x = as_tensor(x, "BatchNorm1d")
         if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
@@ -811,12 +818,13 @@ class LayerNorm(Module):
     Chapter: Layers, section Layer normalization: one example at a time
     """
 
-    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, weight_init=None, bias_init=None,
-                 rng=None, dtype=np.float32):
+    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, elementwise_affine: bool = True,
+                 bias: bool = True, weight_init: Callable | None = None, bias_init: Callable | None = None,
+                 rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32):
         self.eps = _setting(self, "eps", eps)
         _learn_scale(self, normalized_shape, elementwise_affine, bias, weight_init, bias_init, rng, dtype)
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """`x` of shape ``(..., *normalized_shape)``, normalized over the last axes."""
         x = _rows_input(self, x)
         if len(self.normalized_shape) == 1:
@@ -865,12 +873,13 @@ class RMSNorm(Module):
     Chapter: Layers, section Layer normalization: one example at a time
     """
 
-    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, weight_init=None, rng=None,
-                 dtype=np.float32):
+    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float | None = None,
+                 elementwise_affine: bool = True, weight_init: Callable | None = None,
+                 rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32):
         self.eps = None if eps is None else _setting(self, "eps", eps)
         _learn_scale(self, normalized_shape, elementwise_affine, False, weight_init, None, rng, dtype)
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """`x` of shape ``(..., *normalized_shape)``, divided by its root mean square over the last axes."""
         x = _rows_input(self, x)
         eps = float(np.finfo(x.dtype).eps) if self.eps is None else self.eps
@@ -922,11 +931,12 @@ class Residual(Module):
     Chapter: Layers, section A way around: residual connections
     """
 
-    def __init__(self, *modules, shortcut=None, scale=None, dtype=np.float32):
+    def __init__(self, *modules: Module, shortcut: Module | None = None, scale: float | None = None,
+                 dtype: DTypeLike = np.float32):
         self.branch, self.shortcut = Sequential(*modules), shortcut
         self.scale = None if scale is None else Parameter(initialization.constant((1,), scale, dtype=dtype))
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """`x`, or what the shortcut makes of it, plus the branch's output."""
         x = as_tensor(x, "Residual")
         around, y = x if self.shortcut is None else self.shortcut(x), self.branch(x)
@@ -975,7 +985,9 @@ class Embedding(Module):
     Chapter: Layers, section A table of vectors
     """
 
-    def __init__(self, num_embeddings, embedding_dim, padding_idx=None, weight_init=None, rng=None, dtype=np.float32):
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None,
+                 weight_init: Callable | None = None, rng: "np.random.Generator | int | None" = None,
+                 dtype: DTypeLike = np.float32):
         shape = _size("Embedding", "num_embeddings", num_embeddings), _size("Embedding", "embedding_dim", embedding_dim)
         if padding_idx is not None and (isinstance(padding_idx, bool) or not isinstance(padding_idx, int | np.integer)
                                         or not -shape[0] <= padding_idx < shape[0]):
@@ -988,7 +1000,7 @@ class Embedding(Module):
         if padding_idx is not None:
             self.weight.data[self.padding_idx] = 0
 
-    def forward(self, x):
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """The vectors of the symbols in `x`, integers of any shape: shape ``(*x.shape, embedding_dim)``."""
         x = as_tensor(x, "Embedding")
         if x.dtype.kind not in "iu":
@@ -1071,8 +1083,10 @@ class MLP(Sequential):
     Chapter: Layers, section All of it by name
     """
 
-    def __init__(self, in_features, hidden_features, out_features, activation="relu", weight_init=None, rng=None,
-                 dtype=np.float32, norm=None, dropout=0.0):
+    def __init__(self, in_features: int, hidden_features: Sequence[int], out_features: int,
+                 activation: str | Callable = "relu", weight_init: Callable | None = None,
+                 rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32,
+                 norm: Literal["batch", "layer", "rms"] | Callable | None = None, dropout: float = 0.0):
         if np.ndim(hidden_features) != 1:
             raise TypeError("MLP: hidden_features must be a list of widths such as [128], "
                             f"got {shown(hidden_features)}. See the chapter Layers, section All of it by name.")

@@ -8,7 +8,7 @@ __all__ = ['ParamGroup', 'Optimizer', 'SGD', 'Adagrad', 'RMSprop', 'Adam', 'Adam
 # %% ../nbs/07_optimizers.ipynb #49713865
 #| code-fold: true
 import math
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from copy import deepcopy
 
 import numpy as np
@@ -101,7 +101,7 @@ class ParamGroup(MutableMapping):
     Chapter: Optimizers, section What all optimizers share
     """
 
-    def __init__(self, owner, params, values, names, fixed=()):
+    def __init__(self, owner: str, params: list[Tensor], values: dict, names: Sequence[str], fixed: Sequence[str] = ()):
         self._owner, self._fixed, self.rule = owner, fixed, dict(values)
         self._parts, at = {}, 0
         for name in names:
@@ -114,7 +114,7 @@ class ParamGroup(MutableMapping):
             if name in self._parts:
                 self.numbers[self._parts[name]] = value
 
-    def array(self, name):
+    def array(self, name: str) -> np.ndarray:
         """The numbers of a hyperparameter, in the memory that the step reads.
 
         Parameters
@@ -217,7 +217,7 @@ class Optimizer:
     Chapter: Optimizers, section What all optimizers share
     """
 
-    def __init__(self, params, defaults):
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], defaults: dict):
         self.defaults, self.param_groups, self.state, self._plan = dict(defaults), [], {}, []
         params = [params] if isinstance(params, (Tensor, dict)) else _listed(type(self).__name__, params)
         groups = params if params and isinstance(params[0], dict) else [{"params": params}]
@@ -228,7 +228,7 @@ class Optimizer:
         "The kernel, the numbers it reads, the fixed hyperparameters and the names of the states."
         raise TypeError(f"{type(self).__name__}: an optimizer needs a rule; use SGD, Adagrad, RMSprop, Adam or AdamW. {_CHAPTER}.")
 
-    def add_param_group(self, param_group):
+    def add_param_group(self, param_group: dict) -> None:
         """Optimize further parameters, from the next step on.
 
         Parameters
@@ -301,7 +301,7 @@ class Optimizer:
         "What a state is before the first step; contiguous, however the parameter lies."
         return np.zeros(1) if state == "step" else np.zeros(array.shape, array.dtype)
 
-    def zero_grad(self, set_to_none=True):
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters.
 
         Parameters
@@ -319,7 +319,7 @@ class Optimizer:
             else:
                 p.grad.data = launch(kernels.copy, p.grad.data, 0.0)
 
-    def step(self, closure=None):
+    def step(self, closure: Callable | None = None) -> Tensor | None:
         """Move every parameter that has a gradient by one step of the rule.
 
         Parameters
@@ -355,7 +355,7 @@ class Optimizer:
                     p.data = launch(kernel, array, slope, *states, numbers)
         return loss
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         """All that is needed to go on later, as copies.
 
         Returns
@@ -374,7 +374,7 @@ class Optimizer:
             "param_groups": [{**group, "params": [number[p] for p in group["params"]]} for group in self.param_groups],
         }
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict) -> None:
         """Go on where another optimizer of the same kind, for parameters of the same shapes, stood.
 
         Parameters
@@ -474,7 +474,8 @@ class SGD(Optimizer):
     Chapter: Optimizers, section Momentum
     """
 
-    def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3, momentum: float = 0.0,
+                 dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False):
         super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov))
 
     def _rule(self, values):
@@ -525,7 +526,8 @@ class Adagrad(Optimizer):
     Chapter: Optimizers, section A rate for each parameter
     """
 
-    def __init__(self, params, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10):
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-2, lr_decay: float = 0.0,
+                 weight_decay: float = 0.0, initial_accumulator_value: float = 0.0, eps: float = 1e-10):
         super().__init__(params, dict(lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
                                       initial_accumulator_value=initial_accumulator_value, eps=eps))
 
@@ -583,7 +585,8 @@ class RMSprop(Optimizer):
     Chapter: Optimizers, section A rate for each parameter
     """
 
-    def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False):
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-2, alpha: float = 0.99,
+                 eps: float = 1e-8, weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False):
         super().__init__(params, dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered))
 
     def _rule(self, values):
@@ -637,8 +640,9 @@ class Adam(Optimizer):
     Chapter: Optimizers, section Adam
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, *,
-                 decoupled_weight_decay=False):
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
+                 amsgrad: bool = False, *, decoupled_weight_decay: bool = False):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
                                       decoupled_weight_decay=decoupled_weight_decay))
 
@@ -678,7 +682,9 @@ class AdamW(Adam):
     Chapter: Optimizers, section Weight decay
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False):
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2,
+                 amsgrad: bool = False):
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True)
 
 # %% ../nbs/07_optimizers.ipynb #eb26a09f
@@ -734,7 +740,8 @@ def _norm(arrays, order):
     return launch(kernels.multiply, norm, norm, top)
 
 
-def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False):
+def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float | np.ndarray, norm_type: float = 2.0,
+                    error_if_nonfinite: bool = False) -> Tensor:
     r"""Shrink all gradients by one factor, so that together they are no longer than a limit.
 
     Parameters
@@ -786,7 +793,7 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
     return total
 
 
-def clip_grad_value_(parameters, clip_value):
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Cut each entry of the gradients off at a limit, on both sides of 0.
 
     Parameters

@@ -9,8 +9,10 @@ __all__ = ['mse_loss', 'l1_loss', 'binary_cross_entropy_with_logits', 'binary_cr
 # %% ../nbs/04_outputs.ipynb #4285b4b1
 #| code-fold: true
 import math
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import autograd, kernels
 from .autograd import Tensor, as_tensor, elementwise_op, record
@@ -76,7 +78,8 @@ _squared_error = elementwise_op(lambda x, y: square(x - y), lambda x, y: 2 * (x 
                                 name="mse_loss")
 
 
-def mse_loss(input, target, *, reduction="mean"):
+def mse_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, *,
+             reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
     r"""Squared error: the loss of a linear output unit whose error is Gaussian.
 
     Parameters
@@ -120,7 +123,8 @@ _absolute_error = elementwise_op(lambda x, y: absolute(x - y), lambda x, y: sign
                                  name="l1_loss")
 
 
-def l1_loss(input, target, *, reduction="mean"):
+def l1_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, *,
+            reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
     r"""Absolute error: the loss of a linear output unit whose error is Laplacian; its best constant is the median.
 
     Parameters
@@ -197,7 +201,9 @@ def _broadcastable(name, what, weight, shape, dtype, section):
     return weight
 
 
-def binary_cross_entropy_with_logits(input, target, weight=None, *, pos_weight=None, reduction="mean"):
+def binary_cross_entropy_with_logits(input: Tensor | ArrayLike, target: Tensor | ArrayLike,
+                                     weight: ArrayLike | None = None, *, pos_weight: ArrayLike | None = None,
+                                     reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
     r"""Cross-entropy of yes-or-no answers, from logits: the loss of sigmoid units, one per question.
 
     Parameters
@@ -260,7 +266,8 @@ _binary_probability = elementwise_op(
     lambda p: maximum(log1p(-p), -100.0) - maximum(log(p), -100.0), name="binary_cross_entropy")
 
 
-def binary_cross_entropy(input, target, weight=None, *, reduction="mean"):
+def binary_cross_entropy(input: Tensor | ArrayLike, target: Tensor | ArrayLike, weight: ArrayLike | None = None, *,
+                         reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
     r"""Cross-entropy of yes-or-no answers, from probabilities (from logits: `binary_cross_entropy_with_logits`).
 
     Parameters
@@ -417,7 +424,9 @@ def _from_probabilities(input, target, axis):
 
 # %% ../nbs/04_outputs.ipynb #3f5b7034
 #| code-fold: true
-def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, axis=None):
+def cross_entropy(input: Tensor | ArrayLike, target: Tensor | ArrayLike, weight: ArrayLike | None = None, *,
+                  ignore_index: int = -100, reduction: Literal['mean', 'sum', 'none'] = "mean",
+                  label_smoothing: float = 0.0, axis: int | None = None) -> Tensor:
     r"""Cross-entropy of one class out of several, from logits: the loss of softmax units.
 
     Parameters
@@ -498,7 +507,8 @@ _divergence_log = elementwise_op(lambda x, t: where(exp(t) == 0, 0.0, exp(t) * (
                                  lambda x, t: where(exp(t) == 0, 0.0, exp(t) * (t - x + 1)), name="kl_div_log_target")
 
 
-def kl_div(input, target, *, log_target=False, reduction="mean"):
+def kl_div(input: Tensor | ArrayLike, target: Tensor | ArrayLike, *, log_target: bool = False,
+           reduction: Literal["batchmean", "mean", "sum", "none"] = "mean") -> Tensor:
     r"""Kullback-Leibler divergence of a target distribution from a predicted one (given as log-probabilities).
 
     Parameters
@@ -549,7 +559,9 @@ def kl_div(input, target, *, log_target=False, reduction="mean"):
 
 # %% ../nbs/04_outputs.ipynb #b66b4dec
 #| code-fold: true
-def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean", axis=None):
+def nll_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, weight: ArrayLike | None = None, *,
+             ignore_index: int = -100, reduction: Literal['mean', 'sum', 'none'] = "mean",
+             axis: int | None = None) -> Tensor:
     r"""Minus the log-probability of each row's class, from log-probabilities. `cross_entropy` does this from logits.
 
     Parameters
@@ -625,7 +637,9 @@ _gaussian = elementwise_op(_gaussian_terms, lambda x, y, v, eps: (x - y) / maxim
                            name="gaussian_nll_loss")
 
 
-def gaussian_nll_loss(input, target, var, *, full=False, eps=1e-6, reduction="mean"):
+def gaussian_nll_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, var: Tensor | ArrayLike, *,
+                      full: bool = False, eps: float = 1e-6,
+                      reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
     r"""Negative log-likelihood of a Gaussian whose mean *and variance* are predicted.
 
     Parameters
@@ -686,7 +700,9 @@ def gaussian_nll_loss(input, target, var, *, full=False, eps=1e-6, reduction="me
 
 # %% ../nbs/04_outputs.ipynb #71b60d45
 #| code-fold: true
-def mixture_density_nll_loss(logits, mean, log_std, target, *, reduction="mean"):
+def mixture_density_nll_loss(logits: Tensor | ArrayLike, mean: Tensor | ArrayLike, log_std: Tensor | ArrayLike,
+                             target: Tensor | ArrayLike, *,
+                             reduction: Literal['mean', 'sum', 'none'] = "mean") -> Tensor:
     r"""Negative log-likelihood of a predicted mixture of Gaussians: for targets that may lie in several places.
 
     Parameters
@@ -751,7 +767,9 @@ _stirling = elementwise_op(lambda y: where(y > 1, y * log(y) - y + 0.5 * log(6.2
                            lambda y: where(y > 1, log(y) + 0.5 / y, 0.0), name="stirling")
 
 
-def poisson_nll_loss(input, target, *, log_input=True, full=False, eps=1e-8, reduction="mean"):
+def poisson_nll_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, *, log_input: bool = True,
+                     full: bool = False, eps: float = 1e-8,
+                     reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
     r"""Negative log-likelihood of counts, from the logarithm of their expected number.
 
     Parameters
@@ -812,7 +830,8 @@ _huber = elementwise_op(lambda x, y, delta: where(absolute(x - y) <= delta, 0.5 
                         None, name="huber_loss")
 
 
-def huber_loss(input, target, *, delta=1.0, reduction="mean"):
+def huber_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, *, delta: float = 1.0,
+               reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
     r"""Squared error near the target, absolute error beyond `delta`: gradients never exceed `delta`.
 
     Parameters
@@ -862,7 +881,8 @@ _hinge = elementwise_op(lambda x, y, margin: maximum(margin - y * x, 0.0),
                         lambda g, x, y, margin: where(margin - y * x > 0, -x * g, 0.0), None, name="hinge_loss")
 
 
-def hinge_loss(input, target, *, margin=1.0, reduction="mean"):
+def hinge_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, *, margin: float = 1.0,
+               reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
     r"""Hinge loss of a score for "yes" (positive) or "no" (negative): zero once the score is right by `margin`.
 
     Parameters

@@ -12,13 +12,19 @@ import contextlib
 import math
 from bisect import bisect_right
 from copy import deepcopy
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from .autograd import Tensor
 from ._checks import see, whole
 from ._doors import shown
+from ._modules import Module
 from .optimizers import Optimizer
+
+if TYPE_CHECKING:  # matplotlib is imported when something is drawn
+    from matplotlib.axes import Axes
 
 # %% ../nbs/07b_schedules.ipynb #9aef11e4
 #| code-fold: true
@@ -83,7 +89,7 @@ class LRScheduler:
     settings = ()
     _by_step = True             # whether the rate is a function of the number of steps
 
-    def __init__(self, optimizer, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
         name = type(self).__name__
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{name}: optimizer must be an Optimizer, got {type(optimizer).__name__}. {_CHAPTER}.")
@@ -92,7 +98,7 @@ class LRScheduler:
         self.last_epoch = whole(name, "last_epoch", last_epoch, -1, _CHAPTER)
         self.step()
 
-    def rate(self, step, base_lr):
+    def rate(self, step: int, base_lr: float) -> float:
         """The learning rate after a number of steps.
 
         Parameters
@@ -129,7 +135,7 @@ class LRScheduler:
             for name, value in values.items():
                 group[name] = (value, group["betas"][1]) if name == "betas" else value
 
-    def step(self):
+    def step(self) -> None:
         """Count one step and write the rates that belong to it.
 
         Notes
@@ -138,7 +144,7 @@ class LRScheduler:
         """
         self.advance(1)
 
-    def advance(self, n):
+    def advance(self, n: int) -> None:
         """Count n steps at once, when something else wrote the rates in between.
 
         Parameters
@@ -158,7 +164,7 @@ class LRScheduler:
             self.last_epoch = before
             raise
 
-    def get_last_lr(self):
+    def get_last_lr(self) -> list[float]:
         """The rates that are in force.
 
         Returns
@@ -168,7 +174,7 @@ class LRScheduler:
         """
         return [group["lr"] for group in self.optimizer.param_groups]
 
-    def rates(self, n):
+    def rates(self, n: int) -> np.ndarray:
         """The rates of the next n steps; nothing is changed.
 
         Parameters
@@ -189,7 +195,7 @@ class LRScheduler:
         rows = np.array(rows, np.float64).reshape(n, len(self.base_lrs))
         return rows[:, 0] if rows.shape[1] == 1 else rows
 
-    def feeds(self, n):
+    def feeds(self, n: int):
         """All that this schedule would write during the next n steps, for a captured step to read on its way.
 
         Parameters
@@ -210,7 +216,7 @@ class LRScheduler:
         return [(group.array(name)[:1], np.array([row[i][name] for row in rows], np.float64))
                 for i, group in enumerate(self.optimizer.param_groups) for name in (rows[0][i] if rows else ())]
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         """All that is needed to go on later, as JSON can hold it.
 
         Returns
@@ -225,7 +231,7 @@ class LRScheduler:
         return {"schedule": type(self).__name__, "last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs),
                 **{name: getattr(self, name) for name in self.settings}}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict) -> None:
         """Go on where another schedule of the same kind stood. The optimizer's rates are its own to load.
 
         Parameters
@@ -288,7 +294,7 @@ class LambdaLR(LRScheduler):
     Chapter: Schedules, section A schedule is a function
     """
 
-    def __init__(self, optimizer, lr_lambda, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, lr_lambda: Callable | list[Callable], last_epoch: int = -1):
         groups = len(getattr(optimizer, "param_groups", ()))
         self.lr_lambdas = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda] * groups
         if len(self.lr_lambdas) != groups or not all(map(callable, self.lr_lambdas)):
@@ -324,12 +330,12 @@ class StepLR(LRScheduler):
 
     settings = ("step_size", "gamma")
 
-    def __init__(self, optimizer, step_size, gamma=0.1, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
         self.step_size = whole("StepLR", "step_size", step_size, 1, _CHAPTER)
         self.gamma = _real("StepLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step, base_lr):
+    def rate(self, step: int, base_lr: float):
         return base_lr * self.gamma ** (step // self.step_size)
 
 
@@ -356,14 +362,14 @@ class MultiStepLR(LRScheduler):
 
     settings = ("milestones", "gamma")
 
-    def __init__(self, optimizer, milestones, gamma=0.1, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
         if not np.iterable(milestones):
             raise TypeError(f"MultiStepLR: milestones must be several whole numbers, got {shown(milestones)}. {_CHAPTER}, section Decay.")
         self.milestones = sorted(whole("MultiStepLR", "a milestone", m, 0, _CHAPTER) for m in milestones)
         self.gamma = _real("MultiStepLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step, base_lr):
+    def rate(self, step: int, base_lr: float):
         return base_lr * self.gamma ** bisect_right(self.milestones, step)
 
 
@@ -388,11 +394,11 @@ class ExponentialLR(LRScheduler):
 
     settings = ("gamma",)
 
-    def __init__(self, optimizer, gamma, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1):
         self.gamma = _real("ExponentialLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step, base_lr):
+    def rate(self, step: int, base_lr: float):
         return base_lr * self.gamma**step
 
 
@@ -423,12 +429,12 @@ class CosineAnnealingLR(LRScheduler):
 
     settings = ("T_max", "eta_min")
 
-    def __init__(self, optimizer, T_max, eta_min=0.0, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
         self.T_max = whole("CosineAnnealingLR", "T_max", T_max, 1, _CHAPTER)
         self.eta_min = _real("CosineAnnealingLR", "eta_min", eta_min)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step, base_lr):
+    def rate(self, step: int, base_lr: float):
         return self.eta_min + (base_lr - self.eta_min) * (1 + math.cos(math.pi * step / self.T_max)) / 2
 
 # %% ../nbs/07b_schedules.ipynb #7703a4b2
@@ -460,13 +466,14 @@ class LinearLR(LRScheduler):
 
     settings = ("start_factor", "end_factor", "total_iters")
 
-    def __init__(self, optimizer, start_factor=1 / 3, end_factor=1.0, total_iters=5, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5,
+                 last_epoch: int = -1):
         self.start_factor = _real("LinearLR", "start_factor", start_factor, 5e-324, 1.0)
         self.end_factor = _real("LinearLR", "end_factor", end_factor, 0.0, 1.0)
         self.total_iters = whole("LinearLR", "total_iters", total_iters, 1, _CHAPTER)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step, base_lr):
+    def rate(self, step: int, base_lr: float):
         share = min(1.0, step / self.total_iters)
         return base_lr * (self.start_factor + (self.end_factor - self.start_factor) * share)
 
@@ -492,12 +499,12 @@ class ConstantLR(LRScheduler):
 
     settings = ("factor", "total_iters")
 
-    def __init__(self, optimizer, factor=1 / 3, total_iters=5, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1):
         self.factor = _real("ConstantLR", "factor", factor, 0.0, 1.0)
         self.total_iters = whole("ConstantLR", "total_iters", total_iters, 0, _CHAPTER)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step, base_lr):
+    def rate(self, step: int, base_lr: float):
         return base_lr * (self.factor if step < self.total_iters else 1.0)
 
 
@@ -529,7 +536,8 @@ class SequentialLR(LRScheduler):
 
     settings = ("milestones",)
 
-    def __init__(self, optimizer, schedulers, milestones, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, schedulers: list[LRScheduler], milestones: list[int],
+                 last_epoch: int = -1):
         if not isinstance(schedulers, (list, tuple)) or not isinstance(milestones, (list, tuple)):
             raise TypeError(f"SequentialLR: expected a list of schedules and a list of milestones, got {shown(schedulers)} and "
                             f"{shown(milestones)}. {_CHAPTER}, section Warm-up.")
@@ -609,9 +617,12 @@ class OneCycleLR(LRScheduler):
     settings = ("total_steps", "pct_start", "anneal_strategy", "cycle_momentum", "three_phase", "max_lrs", "min_lrs",
                 "base_momenta", "max_momenta")
 
-    def __init__(self, optimizer, max_lr, total_steps=None, epochs=None, steps_per_epoch=None, pct_start=0.3,
-                 anneal_strategy="cos", cycle_momentum=True, base_momentum=0.85, max_momentum=0.95, div_factor=25.0,
-                 final_div_factor=1e4, three_phase=False, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, max_lr: float | list[float], total_steps: int | None = None,
+                 epochs: int | None = None, steps_per_epoch: int | None = None, pct_start: float = 0.3,
+                 anneal_strategy: Literal["cos", "linear"] = "cos", cycle_momentum: bool = True,
+                 base_momentum: float | list[float] = 0.85, max_momentum: float | list[float] = 0.95,
+                 div_factor: float = 25.0, final_div_factor: float = 1e4, three_phase: bool = False,
+                 last_epoch: int = -1):
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"OneCycleLR: optimizer must be an Optimizer, got {type(optimizer).__name__}. {_CHAPTER}.")
         if total_steps is None:
@@ -716,8 +727,9 @@ class ReduceLROnPlateau(LRScheduler):
     settings = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lrs", "eps", "best",
                 "num_bad_epochs", "cooldown_counter")
 
-    def __init__(self, optimizer, mode="min", factor=0.1, patience=10, threshold=1e-4, threshold_mode="rel", cooldown=0,
-                 min_lr=0.0, eps=1e-8):
+    def __init__(self, optimizer: Optimizer, mode: Literal["min", "max"] = "min", factor: float = 0.1,
+                 patience: int = 10, threshold: float = 1e-4, threshold_mode: Literal["rel", "abs"] = "rel",
+                 cooldown: int = 0, min_lr: float | list[float] = 0.0, eps: float = 1e-8):
         name = "ReduceLROnPlateau"
         for key, value, choices in (("mode", mode, ("min", "max")), ("threshold_mode", threshold_mode, ("rel", "abs"))):
             if value not in choices:
@@ -745,7 +757,7 @@ class ReduceLROnPlateau(LRScheduler):
         margin = abs(self.best) * self.threshold if self.threshold_mode == "rel" else self.threshold
         return sign * (value - self.best) > margin
 
-    def step(self, metrics=None):
+    def step(self, metrics: float | Tensor | None = None) -> None:
         """Take a measurement into account, and cut the rates if it is time.
 
         Parameters
@@ -801,7 +813,7 @@ class LRRangeTest:
     Chapter: Schedules, section Which rate to start from
     """
 
-    def __init__(self, rates, losses, smoothing):
+    def __init__(self, rates: list[float], losses: list[float], smoothing: float):
         self.rates, self.losses = np.asarray(rates, np.float64), np.asarray(losses, np.float64)
         total, mean = 0.0, []
         for k, loss in enumerate(self.losses, start=1):
@@ -820,7 +832,7 @@ class LRRangeTest:
         slope = np.gradient(self.smoothed[finite], np.log(self.rates[finite]))
         return float(self.rates[finite][np.argmin(slope)])
 
-    def plot(self, ax=None):
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the loss against the rate, and mark the suggestion.
 
         Parameters
@@ -888,7 +900,9 @@ def _without_end(op, batches):
             raise ValueError(f"{op}: there are no batches, or they can be read only once. {_CHAPTER}.")
 
 
-def lr_range_test(model, loss, optimizer, batches, start_lr=1e-7, end_lr=10.0, steps=100, smoothing=0.9, diverge=4.0):
+def lr_range_test(model: Module | Callable, loss: Callable, optimizer: Optimizer, batches: Iterable,
+                  start_lr: float = 1e-7, end_lr: float = 10.0, steps: int = 100, smoothing: float = 0.9,
+                  diverge: float = 4.0) -> LRRangeTest:
     """Train for some steps with a rate that grows from tiny to huge, watch the loss, and put everything back.
 
     Parameters

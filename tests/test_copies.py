@@ -28,6 +28,7 @@ from deepnotes import (
     layers,
     optimizers,
     outputs,
+    parallel,
     plotting,
     schedules,
 )
@@ -419,6 +420,8 @@ THINGS = {
     **{cls.__name__: {"fresh": lambda cls=cls: estimator(cls), "fitted": lambda cls=cls: used(estimator(cls))}
        for cls in (estimators.MLPClassifier, estimators.MLPRegressor)},
     "Paired": {"made": lambda: comparing.paired([1.0, 2.0, 4.0], [0.0, 3.0, 2.0])},
+    "Runs": {"made": lambda: parallel.Runs([{"seed": 0, "loss": 1.0, "path": np.arange(3.0)}])},
+    "RunFailed": {"raised": lambda: parallel.RunFailed("why", {"rate": 0.1}, 3)},
     "ForeignWeights": {"made": lambda: ForeignWeights(w=np.eye(3, dtype="float32"))},
     "TorchWeights": {"made": lambda: exchange_torch.to_torch(MLP(4, [3], 2, rng=0))},
     "Optimizer": optimizer_states(optimizers.SGD), "SGD": optimizer_states(optimizers.SGD, momentum=0.9, dampening=0.1),
@@ -463,7 +466,7 @@ THINGS = {
     "Drawing": {"made": lambda: autograd.draw(Tensor([1.0], requires_grad=True) * 2)},
 }
 PICTURES = {"Drawing", "Unfolding", "UnfoldingViewer", "Card"}                         # nothing is done to them: copy.copy may share
-DICTS = {"ForeignWeights", "TorchWeights"}                                             # dictionaries, whose copy.copy shares what they hold
+DICTS = {"ForeignWeights", "TorchWeights", "Runs"}                                     # containers, whose copy.copy shares what they hold
 PEERS = {"MLPClassifier", "MLPRegressor"}                                              # as scikit-learn's: fit makes all anew
 SHARING = PICTURES | DICTS | PEERS
 CODE = {        # public classes that nobody keeps: they are code, or belong to a recording or to a graph
@@ -499,7 +502,8 @@ def test_no_public_class_is_forgotten():
 def test_every_copy_goes_on_to_the_same_bits_and_leaves_the_original_alone(name, state):
     make = THINGS[name][state]
     expected, thing = frozen(enumerate(go_on(make()))), make()
-    assert expected or name in ("Callback", "LoadResult", "Row", "Summary", "CheckpointError", "Uncapturable", "Symbol", "Card", "Drawing")
+    assert expected or name in ("Callback", "LoadResult", "Row", "Summary", "CheckpointError", "Uncapturable", "RunFailed", "Symbol",
+                                "Card", "Drawing")
     before = frozen(held(thing))
     for way, copied in WAYS.items():
         twin = copied(thing)

@@ -149,5 +149,8 @@ def test_the_first_cells_install_what_is_missing_and_write_what_is_read(tmp_path
     assert (tmp_path / "benchmarks/results/x.json").read_text() == '{"a": "it\'s"}'
 
 
-def test_binder_installs_what_the_first_cell_would():
-    assert set(requirements(SETTINGS).values()) < set(binder(SETTINGS)["requirements.txt"].splitlines())
+def test_binder_installs_what_the_first_cell_would_and_nothing_of_this_folder():
+    lines = binder(SETTINGS)["requirements.txt"].splitlines()
+    assert lines[0] == requirements(SETTINGS)["deepnotes"] and not any(line.startswith((".", "#")) for line in lines)
+    pins = dict(line.split("==") for line in lines[1:])
+    assert int(pins["fastcore"].partition(".")[0]) < 2 and {"numpy", "numba", "scikit-learn", "jupyterlab"} < set(pins)

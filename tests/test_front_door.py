@@ -1,5 +1,7 @@
 """`import deepnotes`: what it offers, what it does not load, and the version."""
+import ast
 import configparser
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -72,3 +74,14 @@ def test_version_is_the_one_in_settings():
     settings = configparser.ConfigParser()
     settings.read(ROOT / "settings.ini")
     assert dn.__version__ == settings["DEFAULT"]["version"]
+
+
+def test_the_stub_names_what_the_front_door_offers():
+    tree = ast.parse((ROOT / "deepnotes" / "__init__.pyi").read_text(encoding="utf-8"))
+    imported = [alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted([*imported, "__version__"]) == sorted(dir(dn))
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            home = importlib.import_module("deepnotes" + (f".{node.module}" if node.module else ""))
+            assert [a.name for a in node.names if a.name not in ABSENT and not hasattr(home, a.name)
+                    and importlib.util.find_spec(f"{home.__name__}.{a.name}") is None] == []

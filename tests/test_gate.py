@@ -33,7 +33,7 @@ def edit_notebook(path, change):
 def test_the_tree_passes_its_own_gate(clone, sh):
     status, said = gate(sh, clone)
     assert status == 0, said
-    assert said.count("✓") == 6
+    assert said.count("✓") == 7
 
 
 def test_a_hand_edited_module_is_reported_with_the_command_that_carries_it_back(clone, sh):
@@ -113,6 +113,18 @@ def test_an_edit_made_in_a_module_is_carried_back(clone, sh):
     assert 1 <= len(changed) <= 3 and any("# an edit made by hand" in line for line in changed)
 
 
+def test_the_stub_follows_the_front_door(clone, sh):
+    stub = clone / "deepnotes" / "__init__.pyi"
+    text = stub.read_text(encoding="utf-8")
+    stub.write_text(text.replace("Trainer as Trainer", "Trainer as Teacher"), encoding="utf-8")
+    (clone / "deepnotes" / "py.typed").unlink()
+    status, said = gate(sh, clone)
+    assert status != 0 and "__init__.pyi is not what the front door's tables say" in said and "py.typed is missing" in said
+    status, said = gate(sh, clone, "--write")
+    assert status == 0 and "wrote deepnotes/__init__.pyi" in said
+    assert stub.read_text(encoding="utf-8") == text and (clone / "deepnotes" / "py.typed").exists()
+
+
 def test_lint_is_part_of_the_gate(clone, sh):
     (clone / "tools" / "untidy.py").write_text("import os\n")
     status, said = gate(sh, clone)
@@ -168,6 +180,15 @@ def test_imports_that_go_down_pass(check, tmp_path):
     (tmp_path / "autograd" / "tape.py").write_text("from ..kernels import launch\n")
     (tmp_path / "autograd" / "operations.py").write_text("from .tape import Tensor\nfrom deepnotes.kernels.rows import sum\n")
     assert list(check.check_layering(tmp_path)) == []
+
+
+def test_imports_for_annotations_alone_may_climb(check, tmp_path):
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .training import Trainer\n"
+    (tmp_path / "layers.py").write_text(text)
+    assert list(check.check_layering(tmp_path)) == []
+    (tmp_path / "layers.py").write_text(text + "else:\n    from .training import Trainer\n")
+    (said,) = check.check_layering(tmp_path)
+    assert "layers imports training" in said
 
 
 def test_modules_of_a_package_that_import_one_another_are_named(check, tmp_path):

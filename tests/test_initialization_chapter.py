@@ -297,7 +297,7 @@ def test_the_gain_of_a_function_that_grows_nearly_as_fast_as_the_normal_density_
 def space():
     from deepnotes.activations import tanh
 
-    space = {"np": np, "Tensor": Tensor, "tanh_op": tanh, "_normal_mean": init._normal_mean,
+    space = {"np": np, "Tensor": Tensor, "tanh_op": tanh, "normal_mean": init._normal_mean,
              **{name: getattr(init, name) for name in init.__all__}}
     (cell,) = [c for c in code_cells("05_initialization") if "def check_variance" in c]
     exec(cell, space)

@@ -227,3 +227,23 @@ def test_every_task_can_be_made():
     rules = {name for rule in re.findall(r"^([a-z][a-z -]+):", makefile, re.M) for name in rule.split()}
     assert "test-older-cpu" in listed
     assert set(listed) <= rules
+
+
+def test_without_a_browser_the_status_says_that_nothing_was_tried_and_the_words_name_what_to_do(tasks, monkeypatch, capsys):
+    asked = []
+    monkeypatch.delenv("DEEPNOTES_CHROMIUM", raising=False)
+    monkeypatch.setattr(tasks.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None)
+    monkeypatch.setattr(tasks.os, "geteuid", lambda: 0, raising=False)
+    monkeypatch.setattr(tasks, "attempt", lambda *command, **_: asked.append([str(part) for part in command]))
+    with pytest.raises(SystemExit) as ended:
+        tasks.find_browser()
+    assert ended.value.code == tasks.ABSENT == 75
+    assert "apt install chromium" in capsys.readouterr().err
+    assert [command[-1] for command in asked] == ["-q", "chromium", "chromium"]
+
+
+def test_a_command_that_waits_for_a_network_is_given_up(tasks):
+    assert tasks.attempt(sys.executable, "-c", "")
+    assert not tasks.attempt(sys.executable, "-c", "raise SystemExit(3)")
+    assert not tasks.attempt("no-such-program-at-all")
+    assert not tasks.attempt(sys.executable, "-c", "import time; time.sleep(600)", minutes=0.05)

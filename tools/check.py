@@ -123,8 +123,41 @@ def write_export():
     for name in now.keys() - fresh.keys():
         (LIBRARY / name).unlink()
         print(f"removed deepnotes/{name}: no chapter exports it any more")
+    if list(check_stub()):
+        (LIBRARY / "__init__.pyi").write_text(stub_now(), encoding="utf-8", newline="\n")
+        (LIBRARY / "py.typed").touch()
+        print("wrote deepnotes/__init__.pyi")
     LEDGER.parent.mkdir(exist_ok=True)
     LEDGER.write_text(json.dumps({n: sha(t) for n, t in fresh.items()}, indent=1))
+
+
+def stub_of_the_front_door(text):
+    """What `deepnotes/__init__.pyi` tells editors and type checkers, from the front door's own tables: it imports its names only
+    when they are asked for, which nobody who does not run it can follow."""
+    front = {}
+    exec(compile(text, "deepnotes/__init__.py", "exec"), front)
+    lines = [f'"""{front["__doc__"]}"""', "", "# Written by `make export` from the tables in __init__.py.", ""]
+    homes = {}
+    for name in front["_MODULES"]:
+        package = front["_WITHIN"].get(name, name).rpartition(".")[0]
+        homes.setdefault(f".{package}", []).append(name)
+    for name, module in front["_NAMES"].items():
+        homes.setdefault(f".{module}", []).append(name)
+    for home, names in sorted(homes.items()):
+        lines += [f"from {home} import {name} as {name}" for name in sorted(names)]
+    return "\n".join([*lines, "", "__version__: str", ""])
+
+
+def stub_now():
+    return stub_of_the_front_door((LIBRARY / "__init__.py").read_text(encoding="utf-8"))
+
+
+def check_stub():
+    path = LIBRARY / "__init__.pyi"
+    if not path.exists() or path.read_text(encoding="utf-8") != stub_now():
+        yield "deepnotes/__init__.pyi is not what the front door's tables say: run `make export` and commit it."
+    if not (LIBRARY / "py.typed").exists():
+        yield "deepnotes/py.typed is missing: without that file type checkers ignore the library's annotations."
 
 
 def carry_back_edits(names):
@@ -240,9 +273,16 @@ def module_of(path, library):
 
 
 def imports_of(path, library):
-    """Dotted names of what a module imports from the package, wherever in the text the import stands, with the line."""
+    """Dotted names of what a module imports from the package when it runs, wherever in the text the import stands, with the line.
+
+    What is imported for annotations alone (`if TYPE_CHECKING:`) is no import for anyone but type checkers.
+    """
     package = path.relative_to(library).parent.parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             if node.level:
                 base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
@@ -333,6 +373,7 @@ def circles(siblings):
 
 CHECKS = {
     "the chapters export what deepnotes/ holds": check_export,
+    "the stub says what the front door offers": check_stub,
     "notebooks are clean": check_clean,
     "ruff": check_ruff,
     "every chapter is in the table of contents, and the reverse": check_toc,

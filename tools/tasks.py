@@ -1,7 +1,7 @@
 """What `make` runs: one file, standard library only, the same on Linux, macOS and Windows.
 
-    python tools/tasks.py env | export | update | book | web | pdf | test | test-web | test-student | test-lowest | test-bare
-    python tools/tasks.py test-older-cpu | check | serve | lab | bench | dist | lock | clean
+    python tools/tasks.py env | export | update | book | web | pdf | test | test-web | test-student | test-binder
+    python tools/tasks.py test-lowest | test-bare | test-older-cpu | check | serve | lab | bench | dist | lock | clean
 
 Nothing has to be installed first. The environment is made in `.venv` (another place: VENV=…) from pyproject.toml,
 held to constraints.txt (DEEPNOTES_UNPINNED=1 leaves the pins out), and made anew when a run was cut off half-way.
@@ -26,6 +26,7 @@ STAMP = VENV / ".deepnotes-environment"
 OLDEST = (3, 11)
 HTML = ROOT / "_build" / "html"
 WEB = ROOT / "_build" / "web"  # the same with code that runs in the page
+ABSENT = 75  # the status of a task that cannot be tried here, because what it needs from the network cannot be had
 
 
 def say(text):
@@ -221,7 +222,7 @@ def test(arguments):
 
 # Tests of the book and the tool-chain, which need what only developers install.
 AROUND = ("book*", "ext*", "gate*", "readme*", "tasks*", "packaging*", "widgets*", "benchmarks*", "page*", "student*", "*_chapter*",
-          "exercises*")
+          "exercises*", "repository*")
 # What a library of numpy alone has to do; the rest of the tests compare with what is not there.
 BARE = ("user", "test_kernels.py", "test_autograd.py", "test_layers.py", "test_optimizers.py")
 
@@ -293,7 +294,7 @@ def test_older_cpu(arguments):
 
 def book_inputs():
     """Every file that the book is made from, in a fixed order."""
-    folders = ("nbs", "deepnotes", "_ext", "_static", "benchmarks/results")
+    folders = ("nbs", "deepnotes", "_ext", "_static", "binder", "benchmarks/results")
     files = [ROOT / n for n in ("_config.yml", "_toc.yml", "references.bib", "settings.ini", "constraints.txt")]
     for folder in folders:
         files += sorted(p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix not in (".pyc", ".rst"))
@@ -348,16 +349,25 @@ def find_browser():
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
     if found:
         return found
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         say("no Chromium here: installing it")
-        subprocess.run(["apt-get", "update", "-q"], check=False)
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "install", "-qy", "--no-install-recommends", "chromium"], env=quiet, check=False)
+        attempt("apt-get", "update", "-q", env=quiet)
+        attempt("apt-get", "install", "-qy", "--no-install-recommends", "chromium", env=quiet)
         if shutil.which("chromium"):
             return shutil.which("chromium")
-    if subprocess.run([BIN / "python", "-m", "playwright", "install", "chromium"], check=False).returncode:
-        stop("there is no Chromium: install it (on Debian and Ubuntu: apt install chromium), or name one with DEEPNOTES_CHROMIUM=….")
+    if not attempt(BIN / "python", "-m", "playwright", "install", "chromium"):
+        stop("there is no Chromium, and none could be installed: install it (on Debian and Ubuntu: apt install chromium), or name one "
+             "with DEEPNOTES_CHROMIUM=….", ABSENT)
     return None
+
+
+def attempt(*command, minutes=5, **kwargs):
+    """Run a command that may fail, or wait for a network that is not there; whether it went well."""
+    try:
+        return subprocess.run([str(part) for part in command], check=False, timeout=60 * minutes, **kwargs).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def bring_browser():
@@ -379,13 +389,19 @@ def pdf(arguments):
 
 
 def test_web(arguments):
-    """The built book in a real browser: every page judged, every interactive figure driven. About ten minutes on two cores."""
+    """The built book in a real browser: every page judged, every interactive figure driven, and on the full site the cells run.
+
+    With `--cells` each figure is driven once, and no page is judged.
+    """
     bring_browser()
-    files = [ROOT / "tests" / "web" / name for name in ("drive_figures.py", "print_pages.py")]
-    run(BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
-    run(BIN / "python", ROOT / "tests" / "web" / "audit.py", HTML, *arguments)
+    tests, pytest = ROOT / "tests" / "web", [BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=20"]
+    if "--cells" in arguments:
+        os.environ["DEEPNOTES_TIMES"] = "1"
+        return run(*pytest, tests / "run_cells.py", tests / "drive_figures.py")
+    run(*pytest, tests / "drive_figures.py", tests / "print_pages.py")
+    run(BIN / "python", tests / "audit.py", HTML, *arguments)
     if WEB.exists():
-        run(BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests" / "web" / "run_cells.py")
+        run(*pytest, tests / "run_cells.py")
     else:
         say("cells that run in the page were not tried: they are in the site that `make web` makes")
 
@@ -409,6 +425,9 @@ def serve(port):
         say("ended")
 
 
+BINDER = ("02_backprop", "05_initialization", "08_training")  # what `make test-binder` runs
+
+
 def student(names):
     """Run the student edition in an environment that has what Colab has, and what its first cells install."""
     colab = pinned("numpy", "scipy", "scikit-learn", "matplotlib", "numba", "ipykernel", "fastcore")
@@ -416,6 +435,19 @@ def student(names):
     pip_install(ROOT, python=python)
     pip_install("--force-reinstall", "--no-deps", ROOT, python=python)  # the version's number stays while its code changes
     run(BIN / "python", ROOT / "tools" / "student.py", python.parent.parent, *names)
+
+
+def binder(names):
+    """Three chapters of the student edition (or the named ones) as Binder runs them: an empty environment, and what the branch's list
+    says, with this library in place of the published one."""
+    listed = HTML / "student" / "binder" / "requirements.txt"
+    if not listed.exists():
+        stop("there is no student edition yet: run `make book` first.")
+    needs = [line for line in listed.read_text(encoding="utf-8").splitlines() if not line.startswith("deepnotes")]
+    python = elsewhere("binder", BIN / "python", needs)
+    run(python, "-m", "pip", "install", "--disable-pip-version-check", "-q", "--force-reinstall", "--no-deps", ROOT)
+    run(python, "-m", "pip", "check")  # the list brings all that the library and its notebooks need
+    run(BIN / "python", ROOT / "tools" / "student.py", python.parent.parent, *names or BINDER)
 
 
 def lab(arguments):
@@ -451,8 +483,17 @@ def lock():
                             capture_output=True, text=True).stdout
     head = (ROOT / "constraints.txt").read_text().split("\n\n")[0]
     (ROOT / "constraints.txt").write_text(head + "\n\n" + "".join(sorted(frozen.splitlines(True), key=str.lower)))
+    pin_binder(frozen)
     shutil.rmtree(VENV)
-    say("constraints.txt is written: run `make test book` and commit it")
+    say("constraints.txt and binder/requirements.txt are written: run `make test book test-binder` and commit them")
+
+
+def pin_binder(frozen):
+    """Binder's list in the versions that pip resolved."""
+    pins = {line.partition("==")[0].lower(): line for line in frozen.splitlines()}
+    path = ROOT / "binder" / "requirements.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(f"{pins.get(line.partition('==')[0], line)}\n" for line in lines), encoding="utf-8")
 
 
 def clean():
@@ -462,8 +503,8 @@ def clean():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = ["env", "export", "update", "book", "web", "pdf", "test", "test-web", "test-student", "test-lowest", "test-bare",
-             "test-older-cpu", "check", "serve", "lab", "bench", "dist", "lock", "clean"]
+    tasks = ["env", "export", "update", "book", "web", "pdf", "test", "test-web", "test-student", "test-binder", "test-lowest",
+             "test-bare", "test-older-cpu", "check", "serve", "lab", "bench", "dist", "lock", "clean"]
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--port", type=int, default=8000)
     options, rest = parser.parse_known_args()  # what is left goes to pytest, JupyterLab or the benchmarks
@@ -505,14 +546,15 @@ def main():
         lab(rest)
     elif task == "test-student":
         student(rest)
+    elif task == "test-binder":
+        binder(rest)
     elif task == "test-web":
         test_web(rest)
     elif task == "bench":
         pip_install("-e", ".[bench]")
         run(BIN / "python", "-m", "benchmarks", *rest)
     elif task == "dist":
-        shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools packs modules that an earlier build left there
-        run(BIN / "python", "-m", "build")
+        run(BIN / "python", ROOT / "tools" / "release.py", *rest)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ SCRIPTS = ("page.mjs", "session.mjs", "editor.mjs", "worker.mjs", "cell.py")
 MARK = '<script type="application/json" id="dn-live">'
 
 
+ABSENT = 75  # the status by which `.ci/run` tells a network that is not there from a fault
+
+
 class Missing(Exception):
     """A file cannot be had; the message says which, and what to do."""
 
@@ -208,7 +211,8 @@ def main():
     try:
         fetch(files, release=os.environ.get("DEEPNOTES_PYODIDE"))
     except Missing as problem:
-        sys.exit(f"\nError: {problem}")
+        print(f"\nError: {problem}", file=sys.stderr)
+        sys.exit(ABSENT)
     count = build(options.site, options.wheel, files)
     size = sum(path.stat().st_size for path in (options.site / "live").rglob("*") if path.is_file()) / 1e6
     print(f"── {count} cells have their buttons; Python and its packages take {size:.0f} MB of the site", flush=True)

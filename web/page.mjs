@@ -124,7 +124,7 @@ class Cell {
 
   /** An empty place for output, in place of what the book shows. */
   clear() {
-    this.box.querySelectorAll(":scope > .cell_output").forEach((old) => (old.hidden = true));
+    this.box.querySelectorAll(":scope > .cell_output:not(.dn-out)").forEach((old) => (old.hidden = true));
     if (!this.out) this.box.append((this.out = make("div", { className: "dn-out cell_output" })));
     this.out.replaceChildren();
   }
@@ -216,6 +216,7 @@ async function sequence(list, last, shown) {
 async function runCell(own, all = false) {
   await need();
   return session.enqueue(async () => {
+    say("Running …"); // the end of the run before is not this one's
     const target = find(own.id), index = data.cells.indexOf(target);
     const above = data.cells.slice(0, index).filter((cell) => !cell.why && (!cell.part || (cell.exercise === target.exercise && cell.part === "check")));
     const begin = performance.now();
@@ -232,6 +233,7 @@ async function check(label) {
   await need();
   const exercise = data.exercises[label], own = cells.get(exercise.answer);
   return session.enqueue(async () => {
+    say("Checking …");
     const answer = find(exercise.answer), checks = exercise.checks.map(find);
     const last = checks.reduce((late, cell) => (data.cells.indexOf(cell) > data.cells.indexOf(late) ? cell : late), answer);
     const before = needed(last, [answer, ...checks]).filter((cell) => cell !== answer && !checks.includes(cell));

@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 FOLDER = "student"
 #: the branch that holds the published student edition, with the requirements that Binder installs
 BRANCH = "student"
+#: what Binder needs, as this repository lists it
+BINDER = Path(__file__).resolve().parents[2] / "binder"
+#: how ``binder/requirements.txt`` names the library of its own repository
+LIBRARY = ".[sklearn]"
 INSTALL = """\
 #@title Run this first: it installs what is missing here
 import importlib.util
@@ -315,9 +319,11 @@ def edition(
 
 
 def binder(settings: dict[str, str]) -> dict[str, str]:
-    """What Binder installs for the branch of the student edition, by file name."""
-    needs = [*requirements(settings).values(), "jupyterlab"]
-    return {"requirements.txt": "".join(f"{need}\n" for need in needs), "runtime.txt": "python-3.12\n"}
+    """What Binder installs for the branch of the student edition, by file name: the list in ``binder/``, its dot an address."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(BINDER.glob("*.txt"))}
+    lines = [line for line in texts["requirements.txt"].splitlines() if not line.startswith("#")]
+    library = requirements(settings)["deepnotes"]
+    return texts | {"requirements.txt": "".join(f"{library if line == LIBRARY else line}\n" for line in lines)}
 
 
 def write_editions(app: Sphinx, exception: Exception | None) -> None:

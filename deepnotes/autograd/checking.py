@@ -7,13 +7,15 @@ __all__ = ['grad_check']
 
 # %% ../../nbs/library/autograd/checking.ipynb #284cbfb8
 import builtins
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .tape import Tensor, enable_grad, float64, no_grad, tensor
 
 # %% ../../nbs/library/autograd/checking.ipynb #603099e9
-def grad_check(f, *inputs, eps=1e-5, rtol=1e-5, atol=1e-7):
+def grad_check(f: Callable, *inputs: ArrayLike, eps: float = 1e-5, rtol: float = 1e-5, atol: float = 1e-7) -> bool:
     """Compare the gradient of `f` with central differences, entry by entry, in float64.
 
     Parameters

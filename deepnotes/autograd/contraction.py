@@ -10,6 +10,7 @@ import builtins
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .operations import _same_dtype, matmul, permute, reshape, squeeze, sum, unsqueeze
 
@@ -50,7 +51,7 @@ def _contract(a, la, b, lb, keep):
     return reshape(matmul(a, b), sizes(batch + rows + columns)), "".join(batch + rows + columns)
 
 # %% ../../nbs/library/autograd/contraction.ipynb #bcaa5d49
-def einsum(subscripts, *operands):
+def einsum(subscripts: str, *operands: ArrayLike):
     """Sums of products in Einstein's notation: ``einsum("bij,bjk->bik", a, b)`` is a batched matrix product.
 
     Parameters

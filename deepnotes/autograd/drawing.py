@@ -17,7 +17,7 @@ from .tape import Node, Tensor, _edge
 class Drawing:
     "An SVG picture that notebooks show; ``str()`` gives its text"
 
-    def __init__(self, svg):
+    def __init__(self, svg: str):
         self.svg = svg
 
     def _repr_html_(self):
@@ -49,7 +49,7 @@ def _label(array):
     return np.array2string(array, precision=4, separator=", ", suppress_small=True).replace("\n", "")
 
 # %% ../../nbs/library/autograd/drawing.ipynb #2cc25f1e
-def draw(root, names=None):
+def draw(root: Tensor, names: dict[str, Tensor] | None = None) -> Drawing:
     """Draw the graph that a tensor was computed by: operations with shapes, small values, and known gradients.
 
     Parameters

@@ -6,13 +6,15 @@
 __all__ = ['grad']
 
 # %% ../../nbs/library/autograd/gradients.ipynb #eb87512f
+from collections.abc import Callable
+
 import numpy as np
 
 from .tape import (Tensor, _backpropagate, _edge, _seed, as_tensor, enable_grad, is_grad_enabled,
                                      record)
 
 # %% ../../nbs/library/autograd/gradients.ipynb #77d0be0b
-def grad(f, argnums=0):
+def grad(f: Callable, argnums: int | tuple[int, ...] = 0) -> Callable:
     """The function that computes the gradient of a scalar-valued function.
 
     Parameters

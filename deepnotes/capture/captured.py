@@ -10,8 +10,10 @@ import copy
 import functools
 import inspect
 import types
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..autograd.tape import Tensor
 from .epochs import Run
@@ -109,7 +111,7 @@ class Captured(Opaque):
     Chapter: From Python to machine code, section Capture
     """
 
-    def __init__(self, step, fuse=True):
+    def __init__(self, step: Callable, fuse: bool = True):
         if not callable(step):
             raise TypeError(f"capture: expected a function that takes a training step, got {type(step).__name__} (see the chapter "
                             "From Python to machine code, section Capture)")
@@ -227,7 +229,7 @@ class Captured(Opaque):
                           "each time it would have to be recorded anew")
         return new
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs: Tensor | ArrayLike) -> Tensor | tuple[Tensor, ...]:
         """One step.
 
         Parameters
@@ -280,7 +282,9 @@ class Captured(Opaque):
         return tuple(Tensor(x._data.copy()) if isinstance(x, Tensor) else x for x in result) if isinstance(
             result, tuple | list) else result
 
-    def run(self, arrays, order, batch_size, start=0, steps=None, feeds=(), out=None, progress=None):
+    def run(self, arrays: Sequence[np.ndarray], order, batch_size: int, start: int = 0, steps: int | None = None,
+            feeds: Sequence[tuple[np.ndarray, ArrayLike]] = (), out: Sequence[np.ndarray] | None = None,
+            progress: Callable | None = None) -> list[np.ndarray]:
         """Consecutive mini-batches, without Python in between.
 
         Parameters
@@ -349,7 +353,7 @@ class Captured(Opaque):
             return Run(self, arrays, order, batch_size, start, steps, feeds, out, progress).go()
 
 # %% ../../nbs/library/capture/captured.ipynb #215cbe1a
-def capture(step, fuse=True):
+def capture(step: Callable, fuse: bool = True) -> Captured:
     """Make a training step run as machine code, without Python.
 
     Parameters

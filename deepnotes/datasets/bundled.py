@@ -29,7 +29,7 @@ def _from_sklearn(name, title, task="classification"):
                    tuple(map(str, raw.feature_names)), title)
 
 
-def load_digits():
+def load_digits() -> Dataset:
     """Handwritten digits, 8 by 8 pixels, carried by scikit-learn.
 
     Returns
@@ -52,7 +52,7 @@ def load_digits():
     return _from_sklearn("digits", "digits")
 
 
-def load_iris():
+def load_iris() -> Dataset:
     """Iris flowers: four measurements, three species; carried by scikit-learn.
 
     Returns
@@ -74,7 +74,7 @@ def load_iris():
     return _from_sklearn("iris", "iris")
 
 # %% ../../nbs/library/datasets/bundled.ipynb #9e1d6c2d
-def load_wine():
+def load_wine() -> Dataset:
     """Wines of three growers, thirteen chemical measurements; carried by scikit-learn.
 
     Returns
@@ -94,7 +94,7 @@ def load_wine():
     return _from_sklearn("wine", "wine")
 
 
-def load_breast_cancer():
+def load_breast_cancer() -> Dataset:
     """Cell nuclei of breast tissue, thirty measurements; carried by scikit-learn.
 
     Returns
@@ -114,7 +114,7 @@ def load_breast_cancer():
     return _from_sklearn("breast_cancer", "breast cancer")
 
 
-def load_diabetes():
+def load_diabetes() -> Dataset:
     """Progression of diabetes after a year against ten measurements; a regression set carried by scikit-learn.
 
     Returns

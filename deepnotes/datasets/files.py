@@ -13,8 +13,11 @@ import math
 import os
 import zlib
 from contextlib import contextmanager
+from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._checks import whole
 from .._doors import shown
@@ -48,7 +51,7 @@ def _read_up_to(stream, n, step=1 << 20):
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def read_idx(path, max_bytes=2**30):
+def read_idx(path: str | os.PathLike, max_bytes: int = 2**30) -> np.ndarray:
     """Read an array from an IDX file, the format of MNIST, plain or gzipped.
 
     Parameters
@@ -107,7 +110,7 @@ def read_idx(path, max_bytes=2**30):
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 # %% ../../nbs/library/datasets/files.ipynb #7a2607b7
-def write_idx(path, array):
+def write_idx(path: str | os.PathLike, array: ArrayLike) -> None:
     """Write an array as an IDX file, gzipped if the name ends in '.gz'.
 
     Parameters
@@ -142,7 +145,8 @@ def write_idx(path, array):
         f.write(data)
 
 # %% ../../nbs/library/datasets/files.ipynb #97cf527a
-def load_idx(images, labels, classes=None, max_bytes=2**30):
+def load_idx(images: str | os.PathLike, labels: str | os.PathLike, classes: Sequence[str] | None = None,
+             max_bytes: int = 2**30) -> Dataset:
     """A Dataset from a file of images and a file of labels, such as MNIST's or Fashion-MNIST's.
 
     Parameters
@@ -190,8 +194,11 @@ def load_idx(images, labels, classes=None, max_bytes=2**30):
 _MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "-nan", "-NaN", "None", "NULL", "Null", "null", "<NA>", "#N/A", "NaT")
 
 # %% ../../nbs/library/datasets/files.ipynb #743bcb20
-def read_csv(path, target=-1, task="classification", header=True, delimiter=",", max_bytes=2**30, *, columns=None, index=None,
-             text="refuse", missing=_MISSING, encoding="utf-8", skip_lines=0):
+def read_csv(path: str | os.PathLike, target: int | str = -1,
+             task: Literal["classification", "regression"] = "classification", header: bool = True,
+             delimiter: str = ",", max_bytes: int = 2**30, *, columns: Sequence[int | str] | None = None,
+             index: int | str | None = None, text: Literal["refuse", "one-hot"] = "refuse",
+             missing: Sequence[str] = _MISSING, encoding: str = "utf-8", skip_lines: int = 0) -> Dataset:
     """Read a table with one target column, plain or gzipped.
 
     Parameters

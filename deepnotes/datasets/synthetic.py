@@ -10,13 +10,14 @@ __all__ = ['make_xor', 'make_spirals', 'sawtooth', 'make_sawtooth', 'randomize_l
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._checks import finite, generator, whole
 from .._doors import shown
 from .table import Dataset
 
 # %% ../../nbs/library/datasets/synthetic.ipynb #c3665c96
-def make_xor():
+def make_xor() -> Dataset:
     """The four points of exclusive or.
 
     Returns
@@ -42,7 +43,8 @@ def _shuffled(X, y, classes, features, name, rng):
     return Dataset(X.astype(np.float32)[order], y[order], tuple(classes), tuple(features), name)
 
 # %% ../../nbs/library/datasets/synthetic.ipynb #678267b9
-def make_spirals(n_samples=300, n_arms=2, turns=1.5, noise=0.02, rng=0):
+def make_spirals(n_samples: int = 300, n_arms: int = 2, turns: float = 1.5, noise: float = 0.02,
+                 rng: "np.random.Generator | int | None" = 0) -> Dataset:
     """Points on spiral arms that wind around each other.
 
     Parameters
@@ -79,7 +81,7 @@ def make_spirals(n_samples=300, n_arms=2, turns=1.5, noise=0.02, rng=0):
     return _shuffled(X, y, [f"arm {k}" for k in range(n_arms)], ("x1", "x2"), f"{n_arms} spirals", rng)
 
 # %% ../../nbs/library/datasets/synthetic.ipynb #dafd841c
-def sawtooth(x, depth):
+def sawtooth(x: ArrayLike, depth: int) -> np.ndarray:
     """The tent function composed `depth` times with itself: 2**depth linear pieces on [0, 1], values in [0, 1].
 
     Parameters
@@ -122,7 +124,8 @@ def sawtooth(x, depth):
     return y
 
 
-def make_sawtooth(depth=3, n_samples=256, noise=0.0, rng=0):
+def make_sawtooth(depth: int = 3, n_samples: int = 256, noise: float = 0.0,
+                  rng: "np.random.Generator | int | None" = 0) -> Dataset:
     """Regression set on the sawtooth function with 2**depth linear pieces.
 
     Parameters
@@ -152,7 +155,8 @@ def make_sawtooth(depth=3, n_samples=256, noise=0.0, rng=0):
     return Dataset(x[:, None].astype(np.float32), y[:, None].astype(np.float32), (), ("x",), f"sawtooth, depth {depth}")
 
 # %% ../../nbs/library/datasets/synthetic.ipynb #5dba5a5e
-def randomize_labels(y, fraction=1.0, n_classes=None, rng=0):
+def randomize_labels(y: ArrayLike, fraction: float = 1.0, n_classes: int | None = None,
+                     rng: "np.random.Generator | int | None" = 0) -> np.ndarray:
     """Replace a share of the labels by classes drawn at random.
 
     Parameters
@@ -193,7 +197,7 @@ def randomize_labels(y, fraction=1.0, n_classes=None, rng=0):
     return out
 
 # %% ../../nbs/library/datasets/synthetic.ipynb #da086d65
-def make_noisy_xor(n_samples=200, noise=0.2, rng=0):
+def make_noisy_xor(n_samples: int = 200, noise: float = 0.2, rng: "np.random.Generator | int | None" = 0) -> Dataset:
     """Clouds around the four corners of the unit square, labelled by exclusive or.
 
     Parameters
@@ -222,7 +226,7 @@ def make_noisy_xor(n_samples=200, noise=0.2, rng=0):
     return _shuffled(X, labels[which], ("same", "different"), ("x1", "x2"), "noisy XOR", rng)
 
 
-def make_moons(n_samples=200, noise=0.1, rng=0):
+def make_moons(n_samples: int = 200, noise: float = 0.1, rng: "np.random.Generator | int | None" = 0) -> Dataset:
     """Two half circles that interlock, as in scikit-learn.
 
     Parameters
@@ -253,7 +257,8 @@ def make_moons(n_samples=200, noise=0.1, rng=0):
     return _shuffled(X + noise * rng.standard_normal((n, 2)), y, ("upper", "lower"), ("x1", "x2"), "moons", rng)
 
 # %% ../../nbs/library/datasets/synthetic.ipynb #22849c25
-def make_circles(n_samples=200, factor=0.5, noise=0.05, rng=0):
+def make_circles(n_samples: int = 200, factor: float = 0.5, noise: float = 0.05,
+                 rng: "np.random.Generator | int | None" = 0) -> Dataset:
     """A circle inside another, as in scikit-learn.
 
     Parameters
@@ -285,7 +290,8 @@ def make_circles(n_samples=200, factor=0.5, noise=0.05, rng=0):
     return _shuffled(X + noise * rng.standard_normal((n, 2)), y, ("outer", "inner"), ("x1", "x2"), "circles", rng)
 
 # %% ../../nbs/library/datasets/synthetic.ipynb #bd1329cd
-def make_blobs(n_samples=150, centers=3, n_features=2, std=1.0, rng=0):
+def make_blobs(n_samples: int = 150, centers: int | ArrayLike = 3, n_features: int = 2, std: float = 1.0,
+               rng: "np.random.Generator | int | None" = 0) -> Dataset:
     """Gaussian clouds.
 
     Parameters
@@ -325,7 +331,7 @@ def make_blobs(n_samples=150, centers=3, n_features=2, std=1.0, rng=0):
     return _shuffled(X, y, [f"blob {k}" for k in range(len(centers))], features, "blobs", rng)
 
 # %% ../../nbs/library/datasets/synthetic.ipynb #bb027a75
-def make_multilabel(n_samples=300, noise=0.0, rng=0):
+def make_multilabel(n_samples: int = 300, noise: float = 0.0, rng: "np.random.Generator | int | None" = 0) -> Dataset:
     """Points in the plane that may carry several labels at once: three overlapping disks.
 
     Parameters
@@ -360,7 +366,8 @@ def make_multilabel(n_samples=300, noise=0.0, rng=0):
     return Dataset(X.astype(np.float32), y, ("A", "B", "C"), ("x1", "x2"), "three disks")
 
 # %% ../../nbs/library/datasets/synthetic.ipynb #e2eb1882
-def make_memory(n_samples=200, length=20, noise=0.2, rng=0):
+def make_memory(n_samples: int = 200, length: int = 20, noise: float = 0.2,
+                rng: "np.random.Generator | int | None" = 0) -> Dataset:
     """Sequences whose first entry must be remembered to the end.
 
     Parameters
@@ -409,7 +416,8 @@ _CURVES = {
 }
 
 
-def make_regression_1d(kind="sine", n_samples=100, noise=0.1, rng=0):
+def make_regression_1d(kind: str = "sine", n_samples: int = 100, noise: float = 0.1,
+                       rng: "np.random.Generator | int | None" = 0) -> Dataset:
     """One number from one number: curves to fit, and three sets whose noise is the point.
 
     Parameters

@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._checks import finite, generator, see
 from .._doors import as_array, as_numbers, check_finite, column_names, in_order, is_missing, shown
@@ -83,7 +84,7 @@ class Dataset:
         shapes = f"X {self.X.shape} {self.X.dtype}, y {self.y.shape} {self.y.dtype}"
         return f"Dataset({self.name!r}: {shapes}" + (f", classes {', '.join(self.classes)})" if self.classes else ")")
 
-    def take(self, indices):
+    def take(self, indices: ArrayLike) -> "Dataset":
         """The rows `indices` (integers or a boolean mask) as a Dataset of their own.
 
         Parameters
@@ -114,7 +115,8 @@ class Dataset:
                              f"shape {rows.shape}. See chapter 'Representation learning', section 'Data as arrays'.")
         return Dataset(self.X[rows], self.y[rows], self.classes, self.features, self.name)
 
-    def split(self, test_size=0.25, rng=0, stratify=False):
+    def split(self, test_size: float = 0.25, rng: "np.random.Generator | int | None" = 0,
+              stratify: bool = False) -> "tuple[Dataset, Dataset]":
         """Two Datasets, training and test part, from a random permutation of the rows.
 
         Parameters
@@ -144,7 +146,8 @@ class Dataset:
         return self.take(rows[0]), self.take(rows[1])
 
 # %% ../../nbs/library/datasets/table.ipynb #dfcf7623
-def train_test_split(*arrays, test_size=0.25, rng=0, stratify=None):
+def train_test_split(*arrays: ArrayLike, test_size: float = 0.25, rng: "np.random.Generator | int | None" = 0,
+                     stratify: ArrayLike | None = None) -> list[np.ndarray]:
     """Cut arrays along their rows into a training and a test part, after one random permutation.
 
     Parameters
@@ -271,7 +274,7 @@ class StandardScaler:
     def __copy__(self):
         return deepcopy(self)
 
-    def fit(self, X):
+    def fit(self, X: ArrayLike) -> "StandardScaler":
         """Measure mean and standard deviation of each column.
 
         Parameters
@@ -308,7 +311,7 @@ class StandardScaler:
         self.feature_names_ = names
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Apply the fitted shift and scale.
 
         Parameters
@@ -332,7 +335,7 @@ class StandardScaler:
         X = self._fitted("transform", X)
         return self._narrow("transform", X, lambda: (X - self.mean_) / self.scale_)
 
-    def inverse_transform(self, Z):
+    def inverse_transform(self, Z: ArrayLike) -> np.ndarray:
         """Undo `transform`.
 
         Parameters
@@ -356,7 +359,7 @@ class StandardScaler:
         Z = self._fitted("inverse_transform", Z)
         return self._narrow("inverse_transform", Z, lambda: Z * self.scale_ + self.mean_)
 
-    def fit_transform(self, X):
+    def fit_transform(self, X: ArrayLike) -> np.ndarray:
         """`fit(X).transform(X)`, for the training part.
 
         Parameters
@@ -408,7 +411,7 @@ class StandardScaler:
 _SCALER = see("Representation learning", "What a layer knows")
 
 
-def standardize(train, *others):
+def standardize(train: ArrayLike, *others: ArrayLike) -> np.ndarray | list[np.ndarray]:
     """Standardize arrays by the mean and standard deviation of the first one.
 
     Parameters

@@ -109,7 +109,8 @@ def _misfit(name, array, own, axes):
     return f"misshaped: {name} is {array.shape}, expected {expected} as PyTorch has it{hint}"
 
 
-def from_torch(model, source, *, strict=True, prefix="", layout=None):
+def from_torch(model: Module, source: object, *, strict: bool = True, prefix: str = "",
+               layout: dict[str, str] | None = None) -> LoadResult:
     """Put weights of PyTorch into a model of the same layers.
 
     Parameters
@@ -175,7 +176,7 @@ class TorchWeights(ForeignWeights):
     metadata = {"format": "pt"}
 
 
-def to_torch(model, *, layout=None):
+def to_torch(model: Module, *, layout: dict[str, str] | None = None) -> TorchWeights:
     """The weights of a model as PyTorch has them.
 
     Parameters

@@ -6,6 +6,8 @@
 __all__ = ['cache_folder', 'show_config']
 
 # %% ../../nbs/library/kernels/configuration.ipynb #a24bd372
+from typing import Literal
+
 import numpy as np
 
 from ..compiler import cache
@@ -19,7 +21,7 @@ def cache_folder():
     return cache.cache_folder() if can_compile() else None
 
 
-def show_config(mode="stdout"):
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict | None:
     """What computes: backend, versions, threads, processor features and cache folder.
 
     Parameters

@@ -7,14 +7,22 @@ __all__ = ['layer_histograms', 'learning_curves']
 
 # %% ../../nbs/library/plotting/curves.ipynb #3d41b365
 import warnings
+from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .look import COLORS, DASHES, _array, _axes, _styled
 
+if TYPE_CHECKING:  # matplotlib is imported when something is drawn
+    from matplotlib.axes import Axes
+
 # %% ../../nbs/library/plotting/curves.ipynb #25eedcf1
 @_styled
-def layer_histograms(values, names=None, *, bins=60, log=False, limits=None, xlabel="value", ax=None):
+def layer_histograms(values: Sequence[ArrayLike], names: Sequence[str] | None = None, *, bins: int = 60,
+                     log: bool = False, limits: tuple[float, float] | None = None, xlabel: str = "value",
+                     ax: "Axes | None" = None) -> "Axes":
     """Distributions of activations, gradients or weights, one ridge per layer, first layer at the top.
 
     Parameters
@@ -92,7 +100,9 @@ def _remark(whole, finite, log):
 
 # %% ../../nbs/library/plotting/curves.ipynb #0b379a8d
 @_styled
-def learning_curves(runs, x=None, *, band="range", log=False, xlabel="epoch", ylabel="loss", ax=None):
+def learning_curves(runs: ArrayLike | dict[str, ArrayLike], x: ArrayLike | None = None, *,
+                    band: Literal["range", "quartiles", "std"] | None = "range", log: bool = False,
+                    xlabel: str = "epoch", ylabel: str = "loss", ax: "Axes | None" = None) -> "Axes":
     """Curves over training with the spread over seeds as a band.
 
     Parameters

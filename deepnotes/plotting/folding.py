@@ -9,14 +9,21 @@ __all__ = ['stages', 'folded_grid', 'Unfolding', 'lattice_stages', 'UnfoldingVie
 import base64
 import json
 import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .look import COLORS, INK, _array, _axes, _classes, _extent, _styled, _table
 from .regions import scatter
 
+if TYPE_CHECKING:  # matplotlib is imported when something is drawn
+    from matplotlib.axes import Axes
+
 # %% ../../nbs/library/plotting/folding.ipynb #3a038649
-def stages(layers, X, *, lines=17, points_per_line=61, padding=0.1):
+def stages(layers: Sequence[Callable], X: ArrayLike, *, lines: int = 17, points_per_line: int = 61,
+           padding: float = 0.1) -> list[np.ndarray]:
     """Where a network takes points and the lines of a grid: two coordinates per stage, ready to draw.
 
     Parameters
@@ -93,7 +100,9 @@ def _plane(values, n, before):
 
 # %% ../../nbs/library/plotting/folding.ipynb #7d7815e9
 @_styled
-def folded_grid(layers, X, y=None, *, titles=None, lines=17, size=8, columns=4, axes=None):
+def folded_grid(layers: Sequence[Callable], X: ArrayLike, y: ArrayLike | None = None, *,
+                titles: Sequence[str] | None = None, lines: int = 17, size: float = 8, columns: int = 4,
+                axes: "Sequence[Axes] | np.ndarray | None" = None) -> np.ndarray:
     """A grid and the data on it, drawn at the input and after each layer.
 
     Parameters
@@ -182,7 +191,8 @@ class Unfolding:
     Chapter: Folded spaces, section A grid folded through the layers
     """
 
-    def __init__(self, layers, X, y=None, *, titles=None, lines=15, label="A grid folded through the layers"):
+    def __init__(self, layers: Sequence[Callable], X: ArrayLike, y: ArrayLike | None = None, *,
+                 titles: Sequence[str] | None = None, lines: int = 15, label: str = "A grid folded through the layers"):
         self.points, self.grid = stages(layers, X, lines=lines, points_per_line=41)
         n = len(self.points[0])
         self.y, _ = _classes("Unfolding", np.zeros(n, np.int64) if y is None else y, n, None)
@@ -234,7 +244,7 @@ if(+range.value>=+range.max)range.value=0;button.textContent='Pause';timer=setIn
 range.value=+range.value+.02;draw();if(+range.value>=+range.max)stop()},33)});draw()})()"""
 
 # %% ../../nbs/library/plotting/folding.ipynb #3eefb0c0
-def lattice_stages(layers, X, *, lattice=15, padding=0.1):
+def lattice_stages(layers: Sequence[Callable], X: ArrayLike, *, lattice: int = 15, padding: float = 0.1) -> np.ndarray:
     """Where a network takes a lattice of points and the data, stage by stage: one moment of an `UnfoldingViewer`.
 
     Parameters
@@ -294,7 +304,8 @@ class UnfoldingViewer:
     Chapter: Folded spaces, section Over training, too
     """
 
-    def __init__(self, frames, y, *, names, steps, loss=None):
+    def __init__(self, frames: Sequence[np.ndarray], y: ArrayLike, *, names: Sequence[str], steps: Sequence[int],
+                 loss: ArrayLike | None = None):
         self.frames = np.array(frames, dtype=np.float64)
         self.y = _array(y)
         side = math.isqrt(max(self.frames.shape[2] - len(self.y), 0)) if self.frames.ndim == 4 else 0
@@ -324,7 +335,8 @@ class UnfoldingViewer:
 
 # %% ../../nbs/library/plotting/folding.ipynb #45053a1d
 @_styled
-def learned_features(W, shape=None, *, columns=8, order=None, ax=None):
+def learned_features(W: ArrayLike, shape: tuple[int, int] | None = None, *, columns: int = 8,
+                     order: ArrayLike | None = None, ax: "Axes | None" = None) -> "Axes":
     """The weights of a layer as pictures, one per unit, on one symmetric color scale.
 
     Parameters
@@ -364,7 +376,8 @@ def learned_features(W, shape=None, *, columns=8, order=None, ax=None):
 
 
 @_styled
-def images(X, labels=None, shape=None, *, columns=10, ax=None):
+def images(X: ArrayLike, labels: ArrayLike | None = None, shape: tuple[int, int] | None = None, *, columns: int = 10,
+           ax: "Axes | None" = None) -> "Axes":
     """Rows of pixels as pictures, side by side.
 
     Parameters

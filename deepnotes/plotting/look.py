@@ -18,7 +18,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "<")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)), (0, (3, 3)), (0, (1, 2.5)))
 
 
-def rc_params():
+def rc_params() -> dict:
     """The book's look as a dictionary of matplotlib settings.
 
     Returns

@@ -6,13 +6,21 @@
 __all__ = ['scatter', 'decision_regions']
 
 # %% ../../nbs/library/plotting/regions.ipynb #f1d1dfc0
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .look import COLORS, INK, MARKERS, _array, _axes, _classes, _extent, _styled, _table
 
+if TYPE_CHECKING:  # matplotlib is imported when something is drawn
+    from matplotlib.axes import Axes
+
 # %% ../../nbs/library/plotting/regions.ipynb #ac42f270
 @_styled
-def scatter(X, y=None, *, classes=None, size=16, legend=True, ax=None):
+def scatter(X: ArrayLike, y: ArrayLike | None = None, *, classes: Sequence[str] | None = None, size: float = 16,
+            legend: bool = True, ax: "Axes | None" = None) -> "Axes":
     """Points of the plane, with a color and a marker for each class.
 
     Parameters
@@ -50,8 +58,9 @@ def scatter(X, y=None, *, classes=None, size=16, legend=True, ax=None):
 
 # %% ../../nbs/library/plotting/regions.ipynb #a31b3073
 @_styled
-def decision_regions(predict, X, y=None, *, classes=None, threshold=0.0, resolution=200, padding=0.15, size=16,
-                     legend=True, ax=None):
+def decision_regions(predict: Callable, X: ArrayLike, y: ArrayLike | None = None, *,
+                     classes: Sequence[str] | None = None, threshold: float = 0.0, resolution: int = 200,
+                     padding: float = 0.15, size: int = 16, legend: bool = True, ax: "Axes | None" = None) -> "Axes":
     """The regions in which a classifier answers each class, with the points on top.
 
     Parameters

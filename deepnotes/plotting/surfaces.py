@@ -6,14 +6,22 @@
 __all__ = ['loss_surface', 'trajectory']
 
 # %% ../../nbs/library/plotting/surfaces.ipynb #ee8a6575
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .look import COLORS, INK, _array, _axes, _styled, _table
 
+if TYPE_CHECKING:  # matplotlib is imported when something is drawn
+    from matplotlib.axes import Axes
+
 # %% ../../nbs/library/plotting/surfaces.ipynb #0fb7b20f
 @_styled
-def loss_surface(loss, xlim=(-1.0, 1.0), ylim=(-1.0, 1.0), *, resolution=101, levels=18, log=False, vectorized=True,
-                 label="loss", ax=None):
+def loss_surface(loss: Callable, xlim: tuple[float, float] = (-1.0, 1.0), ylim: tuple[float, float] = (-1.0, 1.0), *,
+                 resolution: int = 101, levels: int = 18, log: bool = False, vectorized: bool = True,
+                 label: str = "loss", ax: "Axes | None" = None) -> "Axes":
     """A function of two parameters as filled level lines.
 
     Parameters
@@ -80,7 +88,8 @@ def loss_surface(loss, xlim=(-1.0, 1.0), ylim=(-1.0, 1.0), *, resolution=101, le
 
 # %% ../../nbs/library/plotting/surfaces.ipynb #89dffb3d
 @_styled
-def trajectory(path, *, label=None, color=None, every=1, ax=None):
+def trajectory(path: ArrayLike, *, label: str | None = None, color: str | None = None, every: int = 1,
+               ax: "Axes | None" = None) -> "Axes":
     """The path of an optimizer through the plane of two parameters, from a ring to a star.
 
     Parameters

@@ -9,11 +9,18 @@ __all__ = ['Callback', 'EarlyStopping', 'Checkpoint', 'Diagnostics']
 import math
 import os
 from copy import deepcopy
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._checks import see, whole
 from .._doors import as_numbers, shown
+
+if TYPE_CHECKING:  # matplotlib is imported when something is drawn, and the Trainer imports this module
+    from matplotlib.axes import Axes
+
+    from deepnotes.training.trainer import Trainer
 
 _PAGE = see("Callbacks")
 
@@ -38,22 +45,22 @@ class Callback:
     every = None
     last = False
 
-    def on_train_begin(self, trainer):
+    def on_train_begin(self, trainer: "Trainer") -> None:
         """Called by `fit` before the first step."""
 
-    def on_resume(self, trainer):
+    def on_resume(self, trainer: "Trainer") -> None:
         """Called by the first `fit` after `Trainer.load`, once the callback has its state back."""
 
-    def on_epoch_begin(self, trainer):
+    def on_epoch_begin(self, trainer: "Trainer") -> None:
         """Called before the first step of an epoch."""
 
-    def on_train_batch_end(self, trainer, step):
+    def on_train_batch_end(self, trainer: "Trainer", step: int) -> None:
         """Called after each `every` steps of an epoch; `step` counts from 1."""
 
-    def on_epoch_end(self, trainer, row):
+    def on_epoch_end(self, trainer: "Trainer", row: dict) -> None:
         """Called after an epoch; `row` holds its values by name, `trainer.history` has them already."""
 
-    def on_train_end(self, trainer):
+    def on_train_end(self, trainer: "Trainer") -> None:
         """Called by `fit` after the last epoch; not after Ctrl-C or an error."""
 
     def __copy__(self):
@@ -63,7 +70,7 @@ class Callback:
         """What must survive a checkpoint: arrays, numbers, strings, lists and dicts of them."""
         return {}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         """Take over what `state_dict` gave."""
         for name, value in state.items():
             setattr(self, name, value)
@@ -142,22 +149,23 @@ class EarlyStopping(Callback):
     Chapter: Callbacks, section Stopping early
     """
 
-    def __init__(self, monitor="val_loss", patience=5, min_delta=0.0, mode="auto", restore_best_weights=True):
+    def __init__(self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0,
+                 mode: Literal["auto", "min", "max"] = "auto", restore_best_weights: bool = True):
         whole("EarlyStopping", "patience", patience, 1, _PAGE)
         self.monitor, self.patience, self.min_delta, self.mode = monitor, int(patience), min_delta, mode
         self.restore_best_weights = bool(restore_best_weights)
         self.on_train_begin(None)
 
-    def on_train_begin(self, trainer):
+    def on_train_begin(self, trainer: "Trainer") -> None:
         """Begin to wait anew."""
         self._best = _Best("EarlyStopping", self.monitor, self.mode, self.min_delta)
         self.wait, self.best_epoch, self._weights = 0, None, None
 
-    def on_resume(self, trainer):
+    def on_resume(self, trainer: "Trainer") -> None:
         """A run that had stopped stays stopped."""
         trainer.stop_training = trainer.stop_training or self.wait >= self.patience
 
-    def on_epoch_end(self, trainer, row):
+    def on_epoch_end(self, trainer: "Trainer", row: dict) -> None:
         """Compare, count, and stop."""
         if self._best.improves(_value("EarlyStopping", row, self.monitor)):
             self.wait, self.best_epoch = 0, len(trainer.history)
@@ -168,7 +176,7 @@ class EarlyStopping(Callback):
         if self.wait >= self.patience:
             trainer.stop_training = True
 
-    def on_train_end(self, trainer):
+    def on_train_end(self, trainer: "Trainer") -> None:
         """Back to the best weights."""
         if self._weights is not None:
             trainer.model.load_state_dict(self._weights)
@@ -178,7 +186,7 @@ class EarlyStopping(Callback):
         weights = None if self._weights is None else dict(self._weights)
         return {"best": self._best.value, "wait": self.wait, "best_epoch": self.best_epoch, "weights": weights}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         """Go on waiting where another run waited."""
         self._best.value, self.wait = state["best"], state["wait"]
         self.best_epoch, self._weights = state["best_epoch"], state["weights"]
@@ -214,7 +222,8 @@ class Checkpoint(Callback):
 
     last = True
 
-    def __init__(self, path, every=None, best=None, monitor="val_loss", mode="auto"):
+    def __init__(self, path: str | os.PathLike, every: int | None = None, best: str | os.PathLike | None = None,
+                 monitor: str = "val_loss", mode: Literal["auto", "min", "max"] = "auto"):
         if every is not None and (isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1):
             raise ValueError(f"Checkpoint: every must be a positive integer or None, got {shown(every)}. {_PAGE}.")
         for name, place in (("path", path), ("best", best)):
@@ -223,11 +232,11 @@ class Checkpoint(Callback):
         self.path, self.every, self.best, self.monitor = path, every, best, monitor
         self._best = _Best("Checkpoint", monitor, mode)
 
-    def on_train_batch_end(self, trainer, step):
+    def on_train_batch_end(self, trainer: "Trainer", step: int) -> None:
         """Save within the epoch."""
         trainer.save(self.path)
 
-    def on_epoch_end(self, trainer, row):
+    def on_epoch_end(self, trainer: "Trainer", row: dict) -> None:
         """Save, and save the best."""
         better = self.best is not None and self._best.improves(_value("Checkpoint", row, self.monitor))
         trainer.save(self.path)
@@ -238,7 +247,7 @@ class Checkpoint(Callback):
         """The best value so far."""
         return {"best": self._best.value}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         """Go on comparing with the best value of another run."""
         self._best.value = state["best"]
 
@@ -272,14 +281,14 @@ class Diagnostics(Callback):
     Chapter: Callbacks, section Looking into the network
     """
 
-    def __init__(self, X, y, bins=None):
+    def __init__(self, X: ArrayLike, y: ArrayLike, bins: np.ndarray | None = None):
         self.X, self.y = X, y
         self.bins = np.linspace(-4.0, 4.0, 41) if bins is None else as_numbers("Diagnostics", "bins", bins, _PAGE).astype(float)
         if self.bins.ndim != 1 or len(self.bins) < 2 or not np.all(np.diff(self.bins) > 0):
             raise ValueError(f"Diagnostics: bins must be two or more edges in rising order, got {shown(bins)}. {_PAGE}.")
         self.epochs, self.gradient_norm, self.update_ratio, self.dead, self.histograms = [], {}, {}, {}, {}
 
-    def on_epoch_end(self, trainer, row):
+    def on_epoch_end(self, trainer: "Trainer", row: dict) -> None:
         """Look and keep."""
         seen = trainer.diagnose(self.X, self.y)
         self.epochs.append(len(trainer.history))
@@ -294,7 +303,7 @@ class Diagnostics(Callback):
         """All numbers so far."""
         return {name: getattr(self, name) for name in ("epochs", "gradient_norm", "update_ratio", "dead", "histograms")}
 
-    def plot(self):
+    def plot(self) -> np.ndarray:
         """Draw gradient norms, update ratios and dead units against the epoch.
 
         Returns
@@ -327,7 +336,7 @@ class Diagnostics(Callback):
                     ax.legend(fontsize="small")
         return axes
 
-    def plot_activations(self, layer):
+    def plot_activations(self, layer: str) -> "Axes":
         """Draw the distribution of a layer's activations as it changes, epochs from left to right.
 
         Parameters

@@ -19,12 +19,16 @@ import secrets
 import stat
 import zlib
 from pathlib import Path
+from typing import BinaryIO
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import _safetensors, kernels, layers, optimizers, schedules
 from .._checks import see
-from .._modules import ForeignWeights
+from .._modules import ForeignWeights, Module
+from ..optimizers import Optimizer
 
 _PAGE = see("Checkpoints")
 
@@ -267,7 +271,7 @@ def _fetch(op, path, wanted):
     raise CheckpointError(f"{op}: {name} {why}. {_PAGE}, section Read without trust.")
 
 
-def save(tree, path):
+def save(tree: dict, path: str | bytes | os.PathLike | BinaryIO) -> None:
     """Store a tree of dicts, lists, tuples, numbers, strings and arrays in one safetensors file, atomically.
 
     Parameters
@@ -295,7 +299,7 @@ def save(tree, path):
     _deliver("checkpoints.save", _packed(tree), path)
 
 
-def load(path):
+def load(path: str | bytes | os.PathLike | BinaryIO) -> dict:
     """The tree that `save` stored.
 
     Parameters
@@ -333,7 +337,7 @@ def load(path):
 _OURS = {"layout": "deepnotes"}         # in whose order matrices stand
 
 
-def save_weights(state, path):
+def save_weights(state: Module | Mapping[str, ArrayLike], path: str | bytes | os.PathLike | BinaryIO) -> None:
     """Store arrays by name as a plain safetensors file, which other libraries read.
 
     Parameters
@@ -368,7 +372,7 @@ def save_weights(state, path):
     _deliver("checkpoints.save_weights", _safetensors.package().save(arrays, metadata), path)
 
 
-def load_weights(path):
+def load_weights(path: str | bytes | os.PathLike | BinaryIO) -> dict[str, np.ndarray]:
     """The arrays of a plain safetensors file, by name.
 
     Parameters
@@ -461,7 +465,7 @@ def _argument(module, name):
     _refuse("describe", f"cannot tell with which {name}= this {kind} was made; pass model= when you load")
 
 
-def describe(model):
+def describe(model: Module) -> dict:
     """How a model of this library's layers is made, as plain data.
 
     Parameters
@@ -507,7 +511,7 @@ def _places(module):
     return [module, *(inner for child in module.children() for inner in _places(child))]
 
 
-def build(description, state=None):
+def build(description: dict, state: dict[str, np.ndarray] | None = None) -> Module:
     """The model that `describe` described, with fresh weights.
 
     Parameters
@@ -607,7 +611,7 @@ def _build(entry):
     return cls(*inside, **arguments)
 
 # %% ../../nbs/library/training/checkpoints.ipynb #a8bdd382
-def model_state(model):
+def model_state(model: Module) -> dict:
     """A model as a tree: its description (or why there is none), weights and buffers, names of frozen parameters.
 
     Parameters
@@ -630,7 +634,7 @@ def model_state(model):
     return {"description": description, "reason": reason, "state": dict(model.state_dict()), "frozen": frozen}
 
 
-def optimizer_state(optimizer, model):
+def optimizer_state(optimizer: Optimizer, model: Module) -> dict:
     """An optimizer as a tree: its class, the names of its parameters by group, settings and arrays.
 
     Parameters
@@ -661,7 +665,7 @@ def optimizer_state(optimizer, model):
     return {"class": None if own else name, "groups": groups, "state": optimizer.state_dict()}
 
 
-def build_optimizer(entry, model):
+def build_optimizer(entry: dict, model: Module) -> Optimizer:
     """The optimizer that `optimizer_state` described, for the parameters of a model, with the stored settings.
 
     Parameters
@@ -696,7 +700,7 @@ def build_optimizer(entry, model):
         return optimizer
 
 
-def build_scheduler(state, optimizer):
+def build_scheduler(state: dict, optimizer: Optimizer):
     """The schedule whose `state_dict` is given, for an optimizer that has the stored rates.
 
     Parameters

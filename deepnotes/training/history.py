@@ -11,6 +11,10 @@ import csv
 import html
 import io
 import math
+import os
+from typing import BinaryIO
+
+import numpy as np
 
 import deepnotes.training.checkpoints as checkpoints
 
@@ -35,7 +39,7 @@ class History:
     def __init__(self):
         self.columns = {"epoch": []}
 
-    def append(self, **row):
+    def append(self, **row: float) -> None:
         """Add the values of one epoch; its number is counted."""
         n = len(self)
         for name in row:
@@ -80,7 +84,7 @@ class History:
             rows.append("".join(f"<td>{cell}</td>" for cell in cells))
         return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
 
-    def to_csv(self, path):
+    def to_csv(self, path: str | bytes | os.PathLike | BinaryIO) -> None:
         """Write all columns to a file of comma-separated values, one line per epoch.
 
         Parameters
@@ -98,7 +102,7 @@ class History:
         writer.writerows(zip(*self.columns.values(), strict=True))
         checkpoints._deliver("History.to_csv", file.getvalue().encode(), path)
 
-    def plot(self):
+    def plot(self) -> np.ndarray:
         """Draw loss, accuracy and all other columns against the epoch, training beside validation.
 
         Returns

@@ -8,11 +8,12 @@ __all__ = ['Loader']
 # %% ../../nbs/library/training/loader.ipynb #729c9051
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._checks import see, whole
 from .._doors import as_numbers, column_names, in_order, shown
@@ -69,8 +70,10 @@ class Loader:
     Chapter: Mini-batches from anywhere, section Shuffled by seed
     """
 
-    def __init__(self, X, y=None, batch_size=32, shuffle=True, seed=0, drop_last=False, *, sample_weight=None,
-                 class_weight=None):
+    def __init__(self, X: ArrayLike | os.PathLike | Iterable, y: ArrayLike | os.PathLike | None = None,
+                 batch_size: int = 32, shuffle: bool = True, seed: int = 0, drop_last: bool = False, *,
+                 sample_weight: ArrayLike | None = None,
+                 class_weight: dict | Sequence[float] | Literal["balanced"] | None = None):
         whole("Loader", "batch_size", batch_size, 1, _PAGE)
         whole("Loader", "seed", seed, 0, _PAGE)
         self.batch_size, self.seed = int(batch_size), int(seed)
@@ -130,7 +133,7 @@ class Loader:
         whole, rest = divmod(self.examples, self.batch_size)
         return whole if self.drop_last else whole + (rest > 0)
 
-    def order(self, epoch=None):
+    def order(self, epoch: int | None = None) -> np.ndarray:
         """Indices of the rows in the order of an epoch.
 
         Parameters
@@ -161,7 +164,7 @@ class Loader:
             self._order = epoch, rng.permutation(n) if self.shuffle else np.arange(n)
         return self._order[1]
 
-    def read(self, start, stop):
+    def read(self, start: int, stop: int) -> tuple[np.ndarray, ...]:
         """The rows of the batches `start` to `stop` (excluded) of the present epoch, as arrays in memory.
 
         Parameters
@@ -229,11 +232,11 @@ class Loader:
         if empty:
             raise ValueError(f"Loader: the iterable has no batches. {_PAGE}, section Whatever can be iterated.")
 
-    def next_epoch(self):
+    def next_epoch(self) -> None:
         "Stand at the beginning of the next epoch."
         self.epoch, self.step = self.epoch + 1, 0
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         """Where the loader stands, and what that depends on.
 
         Returns
@@ -248,7 +251,7 @@ class Loader:
         return {"epoch": self.epoch, "step": self.step, "examples": self.examples, "batch_size": self.batch_size,
                 "shuffle": self.shuffle, "seed": self.seed, "drop_last": self.drop_last}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         """Stand where another loader of the same rows stood.
 
         Parameters

@@ -12,8 +12,11 @@ import inspect
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 import deepnotes.training.checkpoints as checkpoints
 from .. import outputs
@@ -22,7 +25,7 @@ from .._doors import as_numbers, cast, check_finite, column_names, column_order,
 from ..autograd import Tensor, no_grad
 from ..capture import capture as capture_step
 from ..layers import Embedding, Module
-from ..optimizers import Adam
+from ..optimizers import Adam, Optimizer
 from .diagnose import diagnosis, origin
 from .history import History
 from .loader import Loader
@@ -34,6 +37,10 @@ from .segments import Segments, Snapshot, training_mode
 from .settings import check_limit, check_parts, check_schedule, measures, named_metrics
 from .steps import _Eager, _value, training_step
 from .weights import _row_weights, _weighing
+
+if TYPE_CHECKING:
+    from deepnotes.schedules import LRScheduler
+    from deepnotes.training.callbacks import Callback
 
 # %% ../../nbs/library/training/trainer.ipynb #e020a568
 _BUSY = {}               # who is at work with a Trainer, by its id: (thread, what); not in the Trainer, since no lock travels
@@ -108,8 +115,12 @@ class Trainer:
     Chapter: The training procedure, section The Trainer
     """
 
-    def __init__(self, model, loss="cross_entropy", optimizer=None, seed=0, *, metrics=(), scheduler=None,
-                 scheduler_interval="epoch", clip_grad_norm=None, clip_grad_value=None, capture=True):
+    def __init__(self, model: Module,
+                 loss: Literal["cross_entropy", "binary_cross_entropy_with_logits", "mse_loss"] | Callable = "cross_entropy",
+                 optimizer: Optimizer | None = None, seed: int = 0, *,
+                 metrics: str | Callable | Sequence[str | Callable] = (), scheduler: "LRScheduler | None" = None,
+                 scheduler_interval: Literal["epoch", "step"] = "epoch", clip_grad_norm: float | None = None,
+                 clip_grad_value: float | None = None, capture: bool = True):
         if optimizer is None and isinstance(model, Module):
             optimizer = Adam(model.parameters())
         check_parts(model, loss, optimizer, seed)
@@ -233,8 +244,11 @@ class Trainer:
 
     # the loop
 
-    def fit(self, X, y=None, epochs=10, batch_size=32, validation=None, callbacks=(), progress=None, *, sample_weight=None,
-            class_weight=None):
+    def fit(self, X: ArrayLike | os.PathLike | Loader, y: ArrayLike | os.PathLike | None = None, epochs: int = 10,
+            batch_size: int = 32, validation: tuple | None = None,
+            callbacks: "Callback | Sequence[Callback] | None" = (), progress: bool | None = None, *,
+            sample_weight: ArrayLike | None = None,
+            class_weight: dict | Sequence[float] | Literal["balanced"] | None = None) -> History:
         """Train for a number of epochs.
 
         Parameters
@@ -369,7 +383,7 @@ class Trainer:
                              "part of the epoch that is done.") from None
         self._position = loader.state_dict()
 
-    def restart_epoch(self):
+    def restart_epoch(self) -> None:
         """Forget that an epoch has begun: the next `fit` starts it anew, on whatever data; the weights stay.
 
         Notes
@@ -532,7 +546,7 @@ class Trainer:
             f"Likely cause: {cause}. Weights, optimizer and history are those before this step. "
             f"{_CHAPTER}, section Reading a sick run.")
 
-    def diagnose(self, X, y):
+    def diagnose(self, X: ArrayLike, y: ArrayLike) -> dict:
         """Look into the network on one batch: gradients, updates, activations, dead units. Nothing is changed.
 
         Parameters
@@ -571,7 +585,7 @@ class Trainer:
 
     # on disk
 
-    def save(self, path):
+    def save(self, path: str | bytes | os.PathLike | BinaryIO) -> None:
         """Store model, optimizer, schedule, position, history and random states in one file, atomically.
 
         Parameters
@@ -587,7 +601,7 @@ class Trainer:
         """
         checkpoints.save(self.state_dict(), path)
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         """All that is needed to go on later, as a tree of arrays and plain values.
 
         Returns
@@ -600,7 +614,7 @@ class Trainer:
         """
         return state_of(self)
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         """Go on where another Trainer of the same kind of model and optimizer stood: everything is taken over or nothing.
 
         Parameters
@@ -629,7 +643,9 @@ class Trainer:
         self.model.train(training)
 
     @classmethod
-    def load(cls, path, model=None, optimizer=None, scheduler=None, loss=None, metrics=(), capture=True):
+    def load(cls, path: str | bytes | os.PathLike | BinaryIO, model: Module | None = None,
+             optimizer: Optimizer | None = None, scheduler: object | None = None, loss: Callable | None = None,
+             metrics: Callable | Sequence[Callable] = (), capture: bool = True) -> "Trainer":
         """A Trainer as `save` stored it, ready to go on.
 
         Parameters
@@ -727,7 +743,8 @@ class Trainer:
             raise TypeError(f"Trainer: the metric {name} must return a number, got an array of shape {np.shape(value)}. {_CHAPTER}.")
         return float(value)
 
-    def evaluate(self, X, y, sample_weight=None, class_weight=None):
+    def evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None,
+                 class_weight: dict | Sequence[float] | Literal["balanced"] | None = None) -> dict:
         """Loss, metrics and, for classifiers, accuracy on data, in evaluation mode.
 
         Parameters
@@ -754,7 +771,7 @@ class Trainer:
         weight = _row_weights("Trainer.evaluate", y, sample_weight, class_weight)
         return self._measure(*self._data("evaluate", X, y, weight=weight), op="Trainer.evaluate")
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Share of right answers, for classifiers.
 
         Parameters
@@ -782,7 +799,7 @@ class Trainer:
             raise TypeError(f"Trainer.score: accuracy has no meaning for the loss {self.loss!r}; use evaluate. {_CHAPTER}.")
         return self.evaluate(X, y, sample_weight)["accuracy"]
 
-    def forward(self, X):
+    def forward(self, X: ArrayLike) -> np.ndarray:
         """Outputs of the model in evaluation mode: logits for classifiers, values otherwise.
 
         Parameters
@@ -807,7 +824,7 @@ class Trainer:
             raise ValueError(f"{op}: X holds no examples. {_CHAPTER}.")
         return np.concatenate([out.data for _, out in self._chunks(op, X)])
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Classes for classifiers, values otherwise.
 
         Parameters

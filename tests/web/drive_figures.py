@@ -6,39 +6,22 @@ compared with numbers that numpy computes here.
 
 import os
 import re
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from audit import FLAGS, Visit, serve
+from audit import Visit
+from browsing import book, browser  # noqa: F401
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `web`: make test-web")
-HTML = Path(os.environ.get("DEEPNOTES_HTML") or Path(__file__).resolve().parents[2] / "_build" / "html")
 TIMES = int(os.environ.get("DEEPNOTES_TIMES") or 3)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as engine:
-        path = os.environ.get("DEEPNOTES_CHROMIUM") or shutil.which("chromium")
-        browser = engine.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def home():
-    return serve(HTML)
-
-
 @pytest.fixture
-def open_figure(browser, home):
+def open_figure(browser, book):  # noqa: F811
     """A function that opens a fresh page and gives its figure; the test fails if anything was logged as an error."""
     visits = []
 
     def open_one(page, widget):
-        visit = Visit(browser, home, early=True)
+        visit = Visit(browser, book, early=True)
         visits.append(visit)
         visit.open(page)
         figure = visit.page.locator(f'[data-widget="{widget}"]').first
