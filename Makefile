@@ -9,7 +9,7 @@ TASK = $(PYTHON) tools/tasks.py
 help:
 	@echo "make book    build the online book into _build/html (makes the environment first)"
 	@echo "make pdf     print the built book: a PDF of each chapter and one of the whole   ARGS=04_outputs"
-	@echo "make test    run every chapter and every test        ARGS=\"-k name\" goes to pytest, ALL=1 reruns unchanged chapters"
+	@echo "make test    run every chapter and every test        ARGS=\"-k name\" goes to pytest, ALL=1 reruns unchanged chapters, ARGS=--cov counts lines"
 	@echo "make test-lowest     the library's tests with the lowest versions it declares"
 	@echo "make test-bare       what users do, with numpy alone: no numba, scipy, matplotlib or safetensors"
 	@echo "make test-older-cpu  the numeric tests as on an older processor"

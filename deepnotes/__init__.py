@@ -12,13 +12,21 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = ("activations", "autograd", "callbacks", "capture", "checkpoints", "comparing", "convolution", "datasets",
-            "estimators", "exchange", "initialization", "kernels", "layers", "loader", "optimizers", "outputs", "parallel",
-            "plotting", "schedules", "training")
+            "estimators", "exchange", "initialization", "kernels", "layers", "loader", "optim", "optimizers", "outputs",
+            "parallel", "plotting", "schedules", "training")
 _NAMES = {
     "Tensor": "autograd", "no_grad": "autograd", "grad": "autograd", "grad_check": "autograd", "draw": "autograd",
     "backend": "kernels", "show_config": "kernels",
     "MLP": "layers", "Module": "layers", "Linear": "layers", "Sequential": "layers",
     "Loader": "training", "Trainer": "training",
+}
+# Names that people bring along from elsewhere, and where the same is here.
+_ELSEWHERE = {
+    "nn": "dn.layers for layers, dn.outputs for losses, dn.activations for functions",
+    "functional": "dn.activations for functions, dn.outputs for losses",
+    "losses": "dn.outputs", "models": "dn.layers.Sequential, dn.MLP", "metrics": "dn.training.metrics",
+    "DataLoader": "dn.Loader", "utils": "dn.Loader for batches, dn.optimizers for clipping",
+    "manual_seed": "seed=0 of dn.Trainer, rng=0 of layers",
 }
 # Modules that users call by a short name; they live in a package.
 _WITHIN = {name: f"training.{name}" for name in ("callbacks", "checkpoints", "loader")}
@@ -30,9 +38,21 @@ def __getattr__(name):
     elif name in _MODULES:
         value = importlib.import_module(f"deepnotes.{_WITHIN.get(name, name)}")
     else:
-        raise AttributeError(f"deepnotes has no attribute {name!r}; it offers {', '.join([*_NAMES, *_MODULES])}")
+        raise AttributeError(f"deepnotes has no attribute {name!r}{_instead(name)}; it offers {', '.join([*_NAMES, *_MODULES])}")
     globals()[name] = value
     return value
+
+
+def _instead(name):
+    "Where a name that is not here is: of another library, or one floor below. Only names that a person types are looked for."
+    if name in _ELSEWHERE:
+        return f": use {_ELSEWHERE[name]}"
+    if name.startswith("_"):
+        return ""
+    for module in ("layers", "optim", "outputs", "activations", "schedules", "convolution", "autograd", "training", "datasets"):
+        if name in importlib.import_module(f"deepnotes.{module}").__all__:
+            return f"; did you mean dn.{module}.{name}"
+    return ""
 
 
 def __dir__():

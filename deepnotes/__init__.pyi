@@ -13,6 +13,7 @@ from . import exchange as exchange
 from . import initialization as initialization
 from . import kernels as kernels
 from . import layers as layers
+from . import optim as optim
 from . import optimizers as optimizers
 from . import outputs as outputs
 from . import parallel as parallel

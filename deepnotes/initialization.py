@@ -12,7 +12,6 @@ import math
 import operator
 import warnings
 from contextlib import ExitStack, contextmanager
-from statistics import NormalDist
 from typing import Literal
 from collections.abc import Callable, Sequence
 
@@ -303,6 +302,7 @@ def _normal():
     try:
         from scipy.special import ndtr, ndtri
     except ImportError:
+        from statistics import NormalDist
         ends, inside = {0.0: -math.inf, 1.0: math.inf}, NormalDist().inv_cdf
         return (lambda x: 0.5 * math.erfc(-x / math.sqrt(2)),
                 np.vectorize(lambda p: ends[p] if p in ends else inside(p), otypes=[np.float64]))

@@ -1031,9 +1031,11 @@ def _name_of(kind, names, *otherwise):
 def _made(name, make, *arguments):
     "The Module that a class or function makes of the arguments, or an error that says what it was instead."
     try:
-        inspect.signature(make).bind(*arguments)
+        plain = isinstance(make, type) and issubclass(make, Module) and make.__init__ is object.__init__
+        if not plain or arguments:              # of such a class `inspect` parses a text first, which takes as long as 20 steps
+            inspect.signature(make).bind(*arguments)
         fits = not isinstance(make, Module)
-    except TypeError:
+    except (TypeError, ValueError):             # of a few built-in classes nothing says what they take
         fits = False
     module = make(*arguments) if fits else None
     if not isinstance(module, Module):

@@ -32,8 +32,14 @@ _RANGES = {      # what a hyperparameter may be: a test for each of its numbers,
     "eps": (lambda x: 0.0 <= x < math.inf, "at least 0 and finite"),
     "lr_decay": (lambda x: 0.0 <= x < math.inf, "at least 0 and finite"),
     "initial_accumulator_value": (lambda x: 0.0 <= x < math.inf, "at least 0 and finite"),
+    "rho": (lambda x: 0.0 <= x < 1.0, "in [0, 1)"),
+    "momentum_decay": (lambda x: 0.0 <= x < math.inf, "at least 0 and finite"),
+    "etas": (lambda x: 0.0 < x < math.inf, "two numbers more than 0"),
+    "step_sizes": (lambda x: 0.0 < x < math.inf, "two numbers more than 0"),
 }
-_ELSEWHERE = {*_RANGES, "nesterov", "centered", "amsgrad", "decoupled_weight_decay", "learning_rate"}  # what a group may not bring unread
+_PAIRS = ("betas", "etas", "step_sizes")
+_ELSEWHERE = {*_RANGES, "nesterov", "centered", "amsgrad", "decoupled_weight_decay", "maximize",
+              "learning_rate"}  # what a group may not bring unread
 
 
 def _is_real(x):
@@ -54,7 +60,7 @@ def _checked(owner, name, value):
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"{owner}: {name} must be True or False, got {shown(value)}. {_CHAPTER}.")
         return bool(value)
-    many = name == "betas"
+    many = name in _PAIRS
     parts = list(value) if many and isinstance(value, (tuple, list, np.ndarray)) else [value]
     in_range, words = _RANGES[name]
     if len(parts) != 1 + many or not all(_is_real(x) and in_range(x) for x in parts):
@@ -105,7 +111,7 @@ class ParamGroup(MutableMapping):
         self._owner, self._fixed, self.rule = owner, fixed, dict(values)
         self._parts, at = {}, 0
         for name in names:
-            width = 2 if name == "betas" else 1
+            width = 2 if name in _PAIRS else 1
             self._parts[name], at = slice(at, at + width), at + width
         self.numbers = np.zeros(at)
         self._values = {"params": params}
@@ -146,7 +152,7 @@ class ParamGroup(MutableMapping):
         if name in self._fixed or name not in self._parts:
             return self._values[name]
         values = self.numbers[self._parts[name]].tolist()
-        return tuple(values) if name == "betas" else values[0]
+        return tuple(values) if name in _PAIRS else values[0]
 
     def __setitem__(self, name, value):
         if name == "params" or name in self._fixed:
@@ -190,6 +196,8 @@ class Optimizer:
         hyperparameters that differ from the defaults.
     defaults : dict
         Hyperparameters of groups that do not say otherwise.
+    maximize : bool
+        Step along the gradient, uphill, instead of against it.
 
     Attributes
     ----------
@@ -217,7 +225,8 @@ class Optimizer:
     Chapter: Optimizers, section What all optimizers share
     """
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], defaults: dict):
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], defaults: dict, maximize: bool = False):
+        defaults = {**defaults, "maximize": maximize} if maximize else defaults     # only there can it be in a file
         self.defaults, self.param_groups, self.state, self._plan = dict(defaults), [], {}, []
         params = [params] if isinstance(params, (Tensor, dict)) else _listed(type(self).__name__, params)
         groups = params if params and isinstance(params[0], dict) else [{"params": params}]
@@ -274,6 +283,7 @@ class Optimizer:
             raise ValueError(f"{name}: a parameter is listed twice and would take two steps. {_CHAPTER}.")
         given = {key: value for key, value in param_group.items() if key != "params"}
         _, names, fixed, states = self._rule(values := {**self.defaults, **given})
+        fixed = (*fixed, "maximize") if "maximize" in values else fixed
         group = ParamGroup(name, params, values, names, fixed)
         for p in params:
             self.state[p] = {state: self._start(state, p.data, group) for state in states}
@@ -283,7 +293,7 @@ class Optimizer:
     def _planned(self, group):
         "What a step does for a group: its kernel, the numbers this reads, each parameter with what is remembered about it."
         kernel, *_ = self._rule(group.rule)
-        return kernel, group.numbers, [(p, tuple(self.state[p].values())) for p in group["params"]]
+        return kernel, group.numbers, group.rule.get("maximize"), [(p, tuple(self.state[p].values())) for p in group["params"]]
 
     def __getstate__(self):
         return {name: value for name, value in vars(self).items() if name != "_plan"}      # kernels are code
@@ -345,13 +355,15 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for kernel, numbers, rows in self._plan:
+        for kernel, numbers, uphill, rows in self._plan:
             for p, states in rows:
                 if p.grad is not None:
                     array, slope = p.data, p.grad.data
                     if slope.shape != array.shape or not isinstance(slope, np.ndarray):
                         raise ValueError(f"{type(self).__name__}.step: a parameter of shape {array.shape} needs a gradient that is a "
                                          f"Tensor of that shape, got a {type(p.grad).__name__} of shape {slope.shape}. {_CHAPTER}.")
+                    if uphill:
+                        slope = launch(kernels.negative, np.empty(slope.shape, slope.dtype), slope)
                     p.data = launch(kernel, array, slope, *states, numbers)
         return loss
 
@@ -450,6 +462,8 @@ class SGD(Optimizer):
         This times the parameter is added to its gradient.
     nesterov : bool
         Look ahead: step along the velocity that the next gradient would meet.
+    maximize : bool
+        Step uphill, along the gradient.
 
     Raises
     ------
@@ -475,8 +489,9 @@ class SGD(Optimizer):
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3, momentum: float = 0.0,
-                 dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False):
-        super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov))
+                 dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, *, maximize: bool = False):
+        super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov),
+                         maximize=maximize)
 
     def _rule(self, values):
         if values["nesterov"] and not (values["momentum"] and not values["dampening"]):
@@ -508,6 +523,8 @@ class Adagrad(Optimizer):
         Where the sum of squares starts.
     eps : float
         Added to the root of the sum.
+    maximize : bool
+        Step uphill, along the gradient.
 
     Raises
     ------
@@ -527,9 +544,9 @@ class Adagrad(Optimizer):
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-2, lr_decay: float = 0.0,
-                 weight_decay: float = 0.0, initial_accumulator_value: float = 0.0, eps: float = 1e-10):
+                 weight_decay: float = 0.0, initial_accumulator_value: float = 0.0, eps: float = 1e-10, *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
-                                      initial_accumulator_value=initial_accumulator_value, eps=eps))
+                                      initial_accumulator_value=initial_accumulator_value, eps=eps), maximize=maximize)
 
     def _rule(self, values):
         return kernels.adagrad, ("lr", "lr_decay", "eps", "weight_decay"), ("initial_accumulator_value",), ("sum", "step")
@@ -560,6 +577,8 @@ class RMSprop(Optimizer):
         Share of the last velocity that is kept, in [0, 1).
     centered : bool
         Divide by the standard deviation of the gradients: their mean, kept too, is taken from their squares.
+    maximize : bool
+        Step uphill, along the gradient.
 
     Raises
     ------
@@ -586,8 +605,9 @@ class RMSprop(Optimizer):
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-2, alpha: float = 0.99,
-                 eps: float = 1e-8, weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False):
-        super().__init__(params, dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered))
+                 eps: float = 1e-8, weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False, *, maximize: bool = False):
+        super().__init__(params, dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered),
+                         maximize=maximize)
 
     def _rule(self, values):
         names = ("lr", "alpha", "eps", "weight_decay", "momentum")
@@ -618,6 +638,8 @@ class Adam(Optimizer):
         by 1 - β₂ᵗ; as that factor grows in the first thousands of steps, steps can still grow with it.
     decoupled_weight_decay : bool
         Whether the decay leaves the gradient alone, as in `AdamW`.
+    maximize : bool
+        Step uphill, along the gradient.
 
     Raises
     ------
@@ -642,9 +664,9 @@ class Adam(Optimizer):
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
-                 amsgrad: bool = False, *, decoupled_weight_decay: bool = False):
+                 amsgrad: bool = False, *, decoupled_weight_decay: bool = False, maximize: bool = False):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
-                                      decoupled_weight_decay=decoupled_weight_decay))
+                                      decoupled_weight_decay=decoupled_weight_decay), maximize=maximize)
 
     def _rule(self, values):
         names, fixed = ("lr", "betas", "eps", "weight_decay", "decoupled_weight_decay"), ("amsgrad", "decoupled_weight_decay")
@@ -665,6 +687,8 @@ class AdamW(Adam):
         As in `Adam`.
     weight_decay : float
         Each step multiplies the parameters by ``1 - lr * weight_decay``.
+    maximize : bool
+        Step uphill, along the gradient.
 
     Raises
     ------
@@ -684,8 +708,8 @@ class AdamW(Adam):
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2,
-                 amsgrad: bool = False):
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True)
+                 amsgrad: bool = False, *, maximize: bool = False):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True, maximize=maximize)
 
 # %% ../nbs/07_optimizers.ipynb #eb26a09f
 #| code-fold: show

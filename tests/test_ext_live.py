@@ -136,9 +136,35 @@ def test_the_list_is_whole(web):
     assert {"numpy", "matplotlib", "scipy", "scikit-learn", "tqdm", "fastcore"} <= by_name
     assert all(re.fullmatch("[0-9a-f]{64}", about["sha256"]) and about["bytes"] > 0 for about in every.values())
     assert {need.lower().replace("_", "-") for about in every.values() for need in about.get("depends", [])} <= by_name
-    first = {"pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip"} | {
-        name for name, about in every.items() if about.get("name") not in (None, "scipy", "scikit-learn", "joblib", "threadpoolctl")}
-    assert sum(every[name]["bytes"] for name in first) < 30e6  # a first figure, fetched without any compression
+    named = {about["name"].lower(): about for about in every.values() if "name" in about}
+    first, todo = {}, ["matplotlib", "tqdm", "fastcore"]  # and all that they need
+    while todo:
+        name = todo.pop().lower()
+        first[name] = named[name]["bytes"]
+        todo += [need for need in named[name]["depends"] if need.lower() not in first]
+    core = sum(about["bytes"] for about in every.values() if "name" not in about)
+    assert core + sum(first.values()) < 30e6  # a first figure, fetched without any compression
+    assert {"ipython", "comm", "jedi", "micropip"} <= by_name  # what JupyterLite's kernel asks for when it starts
+
+
+def test_cells_that_are_heavy_in_a_browser_exist_and_what_makes_them_smaller_stands_in_them():
+    notes = json.loads((ROOT / "web" / "cells.json").read_text(encoding="utf-8"))
+    for page, cells in notes.items():
+        sources = {cell["id"]: "".join(cell["source"]) for cell in json.loads((ROOT / f"{page}.ipynb").read_text("utf-8"))["cells"]}
+        assert set(cells) <= set(sources), page
+        for id, about in cells.items():
+            assert set(about) <= {"seconds", "smaller"}
+            for book, less in about.get("smaller", {}).items():
+                assert sources[id].count(book) == 1, (page, id, book)
+                ast.parse(sources[id].replace(book, less))
+
+
+def test_launch_menus_begin_with_the_sites_own_notebooks_once(web):
+    page = '<p></p><div class="dropdown dropdown-launch-buttons"><button></button> <ul class="dropdown-menu"><li>Binder</li></ul></div>'
+    made = web.with_launch(page, "04_outputs.ipynb")
+    assert re.search(r'<ul class="dropdown-menu">\s*<li><a href="../lite/notebooks/index.html\?path=04_outputs.ipynb"', made)
+    assert made.endswith("<li>Binder</li></ul></div>") and web.with_launch(made, "04_outputs.ipynb") == made
+    assert web.with_launch("<p>no menu</p>", "x.ipynb") == "<p>no menu</p>"
 
 
 def test_the_library_s_wheel_lies_under_a_name_that_changes_with_it(web, tmp_path):

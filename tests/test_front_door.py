@@ -85,3 +85,23 @@ def test_the_stub_names_what_the_front_door_offers():
             home = importlib.import_module("deepnotes" + (f".{node.module}" if node.module else ""))
             assert [a.name for a in node.names if a.name not in ABSENT and not hasattr(home, a.name)
                     and importlib.util.find_spec(f"{home.__name__}.{a.name}") is None] == []
+
+
+@pytest.mark.parametrize("name, said", [
+    ("ReLU", "did you mean dn.layers.ReLU"), ("Adam", "did you mean dn.optim.Adam"), ("Conv2d", "did you mean dn.convolution.Conv2d"),
+    ("cross_entropy", "did you mean dn.outputs.cross_entropy"), ("tensor", "did you mean dn.autograd.tensor"),
+    ("nn", "use dn.layers for layers, dn.outputs for losses"), ("DataLoader", "use dn.Loader"),
+])
+def test_names_of_other_libraries_lead_to_ours(name, said):
+    with pytest.raises(AttributeError, match=f"deepnotes has no attribute '{name}'.*{said}"):
+        getattr(dn, name)
+    assert dn.optim.Adam is dn.optimizers.Adam
+
+
+def test_where_the_names_of_others_lead_there_is_something():
+    import re
+    for words in dn._ELSEWHERE.values():
+        for path in re.findall(r"dn\.([\w.]+)", words):
+            value = dn
+            for part in path.split("."):
+                value = getattr(value, part)

@@ -37,8 +37,9 @@ def test_what_no_test_notices_is_counted(tmp_path, monkeypatch, capsys, tests, m
     equivalent.write_text("[]")
     monkeypatch.setattr(mutate, "EQUIVALENT", equivalent)
     monkeypatch.setattr(mutate, "WATCHED", {"plus": ["test_plus.py"]})
-    monkeypatch.setattr(mutate, "place_for_work", lambda folder: __import__("shutil").copytree(tree, folder, dirs_exist_ok=True))
-    tried, left = mutate.watch("plus", 9, random.Random(0))
+    seen = mutate.map_of_tests(tree, ["plus"])
+    assert [found for _, found in seen.values()] == [{("plus", 1), ("plus", 2)}]
+    tried, left = mutate.watch(tree, "plus", seen, 9, random.Random(0))
     assert (tried, len(left)) == (2, missed)
     equivalent.write_text(json.dumps([{"module": "plus", "line": "return x + 1", "becomes": "2", "why": "as a test"}]))
-    assert mutate.watch("plus", 9, random.Random(0))[0] == 1
+    assert mutate.watch(tree, "plus", seen, 9, random.Random(0))[0] == 1

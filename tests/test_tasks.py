@@ -163,10 +163,12 @@ def test_chapters_that_measure_come_last_and_one_by_one(tree):
 def test_the_whole_suite_runs_on_all_cores_and_chosen_tests_as_they_are_chosen(tree, tasks, monkeypatch):
     commands = []
     monkeypatch.setattr(tasks, "run", lambda *command: commands.append(command[3:]))
-    for cores, arguments in (("3", []), ("1", []), ("3", ["-k", "name"])):
+    for cores, arguments in (("3", []), ("1", []), ("3", ["-k", "name"]), ("1", ["--cov"])):
         monkeypatch.setenv("DEEPNOTES_JOBS", cores)
         tasks.test(arguments)
-    assert commands == [("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"), (), ("-k", "name")]
+    slowest = ("--durations=20", "--durations-min=1")
+    assert commands == [("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", *slowest), slowest, ("-k", "name"),
+                        (*slowest, "--cov=deepnotes", "--cov-report=term:skip-covered")]
 
 
 def test_the_lowest_versions_are_those_of_pyproject(tasks):
@@ -174,7 +176,8 @@ def test_the_lowest_versions_are_those_of_pyproject(tasks):
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["sklearn"], *extras["test"]]
+    named = [*project["dependencies"], *(line for extra in ("sklearn", "parallel", "dask", "test") for line in extras[extra])]
+    declared = [line for line in named if not line.startswith("deepnotes[")]
     assert tasks.lowest() == [line.split(",")[0].replace(">=", "==") for line in declared]
     assert all(">=" in line for line in declared)
     assert next(line for line in declared if line.startswith("numba")).partition(",<")[2], "numba has no upper bound"

@@ -28,7 +28,7 @@ FLOORS = [
     {"modules", "_modules"},
     {"layers", "data_start"},
     {"optimizers", "convolution"},
-    {"schedules"},
+    {"schedules", "optim"},
     {"capture"},
     {"training"},
     {"estimators", "exchange", "parallel"},

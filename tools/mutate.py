@@ -3,46 +3,56 @@
     python tools/mutate.py training/trainer training/loader --sample 20 --seed 1
 
 For each module named (or all of `WATCHED`) a number of places is drawn; each is changed in a copy of the tree, and the tests
-that belong to the module run there until the first failure. A change that no test notices is printed with its line. Those that
-cannot be noticed, because both programs do the same, stand in `tests/equivalent_mutants.json` with the reason, and do not count.
+that belong to the module run there until the first failure: at first those that came by the changed lines, the quickest ahead,
+then the others. A change that no test notices is printed with its line. Those that cannot be noticed, because both programs do
+the same, stand in `tests/equivalent_mutants.json` with the reason, and do not count.
+
+This file is also the plugin of these test runs: it writes down which test comes by which lines, and has a changed kernel
+compiled again, but not all others with it.
 """
 
 import argparse
 import ast
+import hashlib
 import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "tests" / "equivalent_mutants.json"
-#: which tests answer for which module; a module is a path below deepnotes/ without its ending
+#: which tests answer for which module, the closest first; a module is a path below deepnotes/ without its ending
 WATCHED = {
     "training/trainer": ["test_training.py", "test_training_loop.py", "test_data_doors.py", "test_life.py"],
     "training/segments": ["test_training.py", "test_training_loop.py", "test_life.py"],
     "training/diagnose": ["test_training.py", "test_training_loop.py"],
-    "training/resume": ["test_files.py", "test_golden.py", "test_copies.py", "test_training_loop.py"],
-    "capture/judge": ["test_capture.py", "differential"],
-    "capture/reach": ["test_capture.py", "test_capture_python.py"],
+    "training/resume": ["test_training_loop.py", "test_golden.py", "test_files.py", "test_copies.py"],
+    "training/checkpoints": ["test_golden.py", "test_checkpoints.py", "test_files.py", "test_copies.py"],
+    "training/loader": ["test_training_loop.py", "test_golden.py", "test_data_doors.py"],
+    "training/callbacks": ["test_training.py", "test_training_loop.py", "test_data_doors.py"],
+    "capture/judge": ["test_capture.py", "test_capture_python.py", "differential"],
+    "capture/reach": ["test_capture_python.py", "test_capture.py"],
     "capture/record": ["test_capture.py", "test_capture_numbers.py", "differential"],
     "capture/captured": ["test_capture.py", "test_capture_numbers.py"],
     "capture/fuse": ["test_capture.py", "differential"],
     "capture/numbers": ["test_capture_numbers.py"],
-    "training/checkpoints": ["test_files.py", "test_checkpoints.py", "test_golden.py", "test_copies.py"],
-    "training/loader": ["test_training_loop.py", "test_golden.py", "test_data_doors.py"],
-    "training/callbacks": ["test_training.py", "test_training_loop.py", "test_data_doors.py"],
     "schedules": ["test_schedules.py"],
     "autograd/tape": ["test_autograd.py", "test_autograd_ops.py", "test_backprop_chapter.py"],
     "autograd/operations": ["test_autograd_ops.py", "test_autograd.py", "test_numbers.py"],
     "outputs": ["test_outputs.py", "test_outputs_chapter.py"],
-    "kernels/sums": ["test_kernels.py", "test_kernels_chapter.py", "test_sums.py"],
+    "kernels/core": ["test_kernels.py", "test_kernels_chapter.py", "user/test_compiler_fails.py"],
+    "kernels/sums": ["test_sums.py", "test_kernels.py", "test_kernels_chapter.py"],
+    "kernels/rows": ["test_kernels.py", "test_outputs.py", "test_kernels_chapter.py"],
     "kernels/gather": ["test_kernels.py", "test_sums.py"],
     "kernels/losses": ["test_outputs.py", "test_outputs_chapter.py"],
+    "kernels/steps": ["test_optimizers.py", "test_optimizers_chapter.py"],
 }
 COMPARE = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "is": "is not", "is not": "is",
            "in": "not in", "not in": "in"}
@@ -109,42 +119,157 @@ def place_for_work(folder):
             shutil.copy(ROOT / name, folder / name)
 
 
-def survives(folder, tests, limit):
-    """Whether the tests pass there, and how long they took; a program that hangs is noticed too."""
-    env = {**os.environ, "PYTHONPATH": str(folder), "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in tests)]
-    begin = time.monotonic()
+# ── Inside a test run ────────────────────────────────────────────────────────────────────────────────────────────────
+
+SEEN = {}  # of each test: seconds, and the lines of watched modules that it came by
+
+
+class Lines:
+    "Which lines of some files run, by the interpreter's own trace; compiled loops have none."
+
+    def __init__(self, files):
+        self.files, self.found = files, set()
+
+    def call(self, frame, event, _):
+        module = self.files.get(frame.f_code.co_filename)
+        if module is None:
+            return None
+
+        def line(frame, event, _):
+            self.found.add((module, frame.f_lineno))
+            return line
+
+        return line(frame, event, _)
+
+    def __enter__(self):
+        threading.settrace(self.call)
+        sys.settrace(self.call)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+        threading.settrace(None)
+
+
+def pytest_configure(config):
+    if os.environ.get("MUTATE_MODULE", "").startswith("kernels/"):
+        keep_machine_code(os.environ["MUTATE_MODULE"])
+
+
+def pytest_runtest_protocol(item, nextitem):
+    """Note the lines of a test as it runs (its set-up, too)."""
+    if "MUTATE_LINES" not in os.environ:
+        return None
+    from _pytest.runner import runtestprotocol
+    names = os.environ["MUTATE_MODULES"].split()
+    files = {str(Path(item.config.rootpath, "deepnotes", f"{name}.py")): name for name in names}
+    begin = time.process_time()
+    with Lines(files) as lines:
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        runtestprotocol(item, nextitem=nextitem)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    SEEN[item.nodeid] = time.process_time() - begin, sorted(lines.found)
+    return True
+
+
+def pytest_sessionfinish(session):
+    if "MUTATE_LINES" in os.environ:
+        Path(os.environ["MUTATE_LINES"]).write_text(json.dumps(SEEN), encoding="utf-8")
+
+
+def keep_machine_code(module):
+    """Loops that do not come from the changed module keep their key in the cache; those that do get one of their own."""
+    from deepnotes.compiler import cache, loops
+    cache.STAMPED = tuple(name for name in cache.STAMPED if name.replace(".", "/") != module)
+    changed, name = Path(cache.__file__).parent.parent / f"{module}.py", f"deepnotes.{module}".replace("/", ".")
+    tag = hashlib.sha256(changed.read_bytes()).hexdigest()
+    compiled_function, machine_code = loops.compiled_function, loops.machine_code
+
+    def anew(function, dtype, signature, apart=False):
+        reached = [function, *(function.__globals__.get(word) for word in function.__code__.co_names)]
+        mine = any(getattr(x, "__module__", None) == name for x in reached)
+        loops.machine_code = lambda build, signature, text, apart: machine_code(build, signature, text + tag * mine, apart)
+        try:
+            return compiled_function(function, dtype, signature, apart)
+        finally:
+            loops.machine_code = machine_code
+
+    loops.compiled_function = anew
+
+
+# ── Around it ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_tests(folder, tests, limit, output=subprocess.DEVNULL, **more):
+    """Whether tests pass there, or None if they hang; they and what they start end after `limit` seconds."""
+    env = {"DEEPNOTES_PROGRAMS": "200", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **os.environ,
+           "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "tools")]),
+           "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", **more}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "mutate", *tests]
+    process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output,
+                               start_new_session=os.name == "posix")
     try:
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, timeout=limit)
+        return process.wait(limit) == 0
     except subprocess.TimeoutExpired:
-        return False, limit
-    return done.returncode == 0, time.monotonic() - begin
+        return None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
+            process.wait()
 
 
-def watch(module, sample, draw):
+def map_of_tests(folder, modules):
+    """Of each test that belongs to one of the modules, its seconds and lines, from one run in which nothing is changed."""
+    tests = sorted({f"tests/{name}" for module in modules for name in WATCHED[module]})
+    with tempfile.TemporaryDirectory() as name:
+        lines = Path(name) / "lines.json"
+        if not run_tests(folder, tests, None, None, MUTATE_LINES=str(lines), MUTATE_MODULES=" ".join(modules)):
+            sys.exit(f"Error: {' '.join(tests)} fail before anything is changed.")
+        return {node: (seconds, {tuple(at) for at in found}) for node, (seconds, found) in json.loads(lines.read_text()).items()}
+
+
+def statement(text, line):
+    """All lines of the innermost statement around a line: the interpreter names but some of them."""
+    around = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.stmt) and node.lineno <= line <= node.end_lineno]
+    inner = max(around, key=lambda node: (node.lineno, -node.end_lineno))
+    last = inner.body[0].lineno - 1 if isinstance(getattr(inner, "body", None), list) else inner.end_lineno
+    return range(inner.lineno, max(last, line) + 1)
+
+
+def in_order(module, seen, lines):
+    """The tests of a module: those that came by the lines, and the others; the quickest first."""
+    own = {node: found for node, found in seen.items() if any(node.startswith(f"tests/{name}") for name in WATCHED[module])}
+    near = [node for node, (_, found) in own.items() if any((module, line) in found for line in lines)]
+    return [sorted(nodes, key=lambda node: own[node][0]) for nodes in (near, own.keys() - set(near))]
+
+
+def is_noticed(folder, module, seen, lines):
+    """Whether a test of the module fails, or never ends, with the change that is there now."""
+    for nodes in in_order(module, seen, lines):
+        limit = 120 + 10 * sum(seen[node][0] for node in nodes)
+        if nodes and not run_tests(folder, nodes, limit, MUTATE_MODULE=module):
+            return True
+    return False
+
+
+def watch(folder, module, seen, sample, draw):
     """Try a sample of one module's changes; how many there were, and those that no test noticed."""
     known = {(k["module"], k["line"], k["becomes"]) for k in json.loads(EQUIVALENT.read_text(encoding="utf-8"))}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        place_for_work(folder)
-        path = folder / "deepnotes" / f"{module}.py"
-        text = path.read_text(encoding="utf-8")
-        passed, seconds = survives(folder, WATCHED[module], 3600)
-        if not passed:
-            sys.exit(f"Error: the tests of {module} fail before anything is changed.")
-        tried, left = 0, []
-        found = [change for change in changes(text) if is_python(change[-1])]
-        for line, old, new, changed in draw.sample(found, min(sample, len(found))):
-            shown = text.splitlines()[line - 1].strip()
-            if (module, shown, new) in known:
-                continue
-            path.write_text(changed, encoding="utf-8")
-            tried += 1
-            alive, _ = survives(folder, WATCHED[module], 60 + 4 * seconds)
-            if alive:
-                left.append((line, shown, old, new))
-                print(f"  not noticed: {module}.py:{line}: `{old}` → `{new}` in `{shown}`", flush=True)
-        return tried, left
+    path = folder / "deepnotes" / f"{module}.py"
+    text = path.read_text(encoding="utf-8")
+    tried, left = 0, []
+    found = [change for change in changes(text) if is_python(change[-1])]
+    for line, old, new, changed in draw.sample(found, min(sample, len(found))):
+        shown = text.splitlines()[line - 1].strip()
+        if (module, shown, new) in known:
+            continue
+        path.write_text(changed, encoding="utf-8")
+        tried += 1
+        if not is_noticed(folder, module, seen, statement(text, line)):
+            left.append((line, shown, old, new))
+            print(f"  not noticed: {module}.py:{line}: `{old}` → `{new}` in `{shown}`", flush=True)
+    path.write_text(text, encoding="utf-8")
+    return tried, left
 
 
 def main():
@@ -152,12 +277,18 @@ def main():
     parser.add_argument("modules", nargs="*", choices=[[], *WATCHED], default=[], metavar="module")
     parser.add_argument("--sample", type=int, default=20, help="places a module")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--near", type=int, help="only the closest files of tests, so many a module; it then misses more")
     options = parser.parse_args()
     total = missed = 0
-    for module in options.modules or WATCHED:
-        tried, left = watch(module, options.sample, random.Random(f"{options.seed}{module}"))
-        print(f"{module}: {tried - len(left)} of {tried} changes noticed", flush=True)
-        total, missed = total + tried, missed + len(left)
+    with tempfile.TemporaryDirectory() as name:
+        folder, modules = Path(name).resolve(), options.modules or list(WATCHED)
+        place_for_work(folder)
+        WATCHED.update({module: WATCHED[module][:options.near] for module in modules})
+        seen = map_of_tests(folder, modules)
+        for module in modules:
+            tried, left = watch(folder, module, seen, options.sample, random.Random(f"{options.seed}{module}"))
+            print(f"{module}: {tried - len(left)} of {tried} changes noticed", flush=True)
+            total, missed = total + tried, missed + len(left)
     print(f"all: {total - missed} of {total} changes noticed ({(total - missed) / max(total, 1):.0%})")
 
 

@@ -216,8 +216,12 @@ def test(arguments):
     say("pytest")
     # Whoever names tests or options gets pytest as it is; the whole suite runs on all cores, each file in one process,
     # files in alphabetical order: by number of tests, the few that build books would come last and alone.
-    spread = ["-n", str(jobs()), "--dist", "loadfile", "--no-loadscope-reorder"] if not arguments and jobs() > 1 else []
-    run(BIN / "python", "-m", "pytest", *spread, *arguments)
+    # `--cov` counts the lines of the library that the whole suite runs; it is slower then, as Python traces itself.
+    counted = ["--cov=deepnotes", "--cov-report=term:skip-covered"] if arguments == ["--cov"] else []
+    whole = not arguments or bool(counted)
+    spread = ["-n", str(jobs()), "--dist", "loadfile", "--no-loadscope-reorder"] if whole and jobs() > 1 else []
+    slowest = ["--durations=20", "--durations-min=1"] if whole else []
+    run(BIN / "python", "-m", "pytest", *spread, *slowest, *(counted or arguments))
 
 
 # Tests of the book and the tool-chain, which need what only developers install.
@@ -337,7 +341,9 @@ def web():
     shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools packs modules that an earlier build left there
     run(BIN / "python", "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", wheels, ROOT)
     shutil.copytree(HTML, part)
-    run(BIN / "python", ROOT / "tools" / "web.py", part, next(wheels.glob("*.whl")))
+    packages = json.loads((ROOT / "web" / "files.json").read_text(encoding="utf-8"))["lite"]
+    lite = elsewhere("lite", BIN / "python", packages)  # by itself: it packs every extension of JupyterLab that it finds beside it
+    run(BIN / "python", ROOT / "tools" / "web.py", part, next(wheels.glob("*.whl")), lite.with_name("jupyter-lite"))
     shutil.rmtree(WEB, ignore_errors=True)
     part.rename(WEB)
     say(f"the full site is in {WEB} (`make serve` shows it; browsers run no code in pages opened as files)")
@@ -391,17 +397,17 @@ def pdf(arguments):
 def test_web(arguments):
     """The built book in a real browser: every page judged, every interactive figure driven, and on the full site the cells run.
 
-    With `--cells` each figure is driven once, and no page is judged.
+    With `--cells` each figure is driven once, and no page is judged; with `--measure` too, CONTRIBUTING.md says what a first run costs.
     """
     bring_browser()
     tests, pytest = ROOT / "tests" / "web", [BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=20"]
     if "--cells" in arguments:
-        os.environ["DEEPNOTES_TIMES"] = "1"
-        return run(*pytest, tests / "run_cells.py", tests / "drive_figures.py")
+        os.environ |= {"DEEPNOTES_TIMES": "1"} | ({"DEEPNOTES_MEASURE": "1"} if "--measure" in arguments else {})
+        return run(*pytest, *(tests / name for name in ("run_cells.py", "run_lite.py", "drive_figures.py")))
     run(*pytest, tests / "drive_figures.py", tests / "print_pages.py")
     run(BIN / "python", tests / "audit.py", HTML, *arguments)
     if WEB.exists():
-        run(*pytest, tests / "run_cells.py")
+        run(*pytest, tests / "run_cells.py", tests / "run_lite.py")
     else:
         say("cells that run in the page were not tried: they are in the site that `make web` makes")
 

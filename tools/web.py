@@ -1,10 +1,11 @@
 """The full site, in which the code of the pages runs: `make web`, after `make book`.
 
-    python tools/web.py SITE WHEEL
+    python tools/web.py SITE WHEEL [LITE]
 
 Puts into SITE (a copy of the built book) what the browser's Python needs, all of it from this site: Pyodide's own files and the
 packages that the chapters import, the library's WHEEL as it is published, and the scripts of `web/`; then gives each page with
-code the lines that bring its buttons.
+code the lines that bring its buttons. With LITE, the program `jupyter-lite`, the site gets JupyterLite too, with the student
+edition of each chapter, and the chapters' launch buttons name it.
 
 The files are fetched once and kept in `.cache/pyodide`; each is compared with its sha256 sum in `web/files.json`, whose sums for
 Pyodide's own builds are those of its release (the npm package `pyodide` of that version holds them). They come from where
@@ -63,7 +64,8 @@ def from_release(address, name):
 def download(requirement, folder):
     """The wheel that pip downloads for a requirement, made for Pyodide's Python or for any; None if pip gets none."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:",
+               "--ignore-requires-python"]  # Pyodide runs them, not this Python
     done = subprocess.run([*command, "-d", str(folder), requirement])
     found = sorted(folder.glob("*.whl"))
     return found[-1] if done.returncode == 0 and found else None
@@ -168,6 +170,50 @@ def inks():
     return DARK | {"black": INK}
 
 
+# -- JupyterLite ------------------------------------------------------------------------------------------------------
+
+KERNEL = {"kernelspec": {"name": "python", "display_name": "Python (Pyodide)", "language": "python"}, "language_info": {"name": "python"}}
+CHOICES = {  # `mjs`: with Pyodide's .js the kernel never starts, and does not say so
+    "@jupyterlite/pyodide-kernel-extension:kernel": {"pyodideUrl": "./../live/pyodide/pyodide.mjs", "disablePyPIFallback": True},
+}
+
+
+def lite(site, program):
+    """JupyterLite in `lite/`, with the student edition and the same Pyodide; how many notebooks it holds."""
+    work = (site / "lite.work").resolve()
+    (work / "files").mkdir(parents=True)
+    notebooks = sorted((site / "student").glob("*.ipynb"))
+    for path in notebooks:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        (work / "files" / path.name).write_text(json.dumps(notebook | {"metadata": KERNEL}, ensure_ascii=False), encoding="utf-8")
+    settings = {"appName": "Deep Notes", "exposeAppInBrowser": True, "litePluginSettings": CHOICES}  # a test asks it what has run
+    (work / "jupyter-lite.json").write_text(json.dumps({"jupyter-lite-schema-version": 0, "jupyter-config-data": settings}))
+    places = ["--contents", work / "files", "--lite-dir", work, "--output-dir", (site / "lite").resolve()]
+    command = [program, "build", *places, "--no-sourcemaps"]
+    done = subprocess.run([str(part) for part in command], cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"{done.stdout}\nError: JupyterLite could not be built; its own words are above.")
+    shutil.rmtree(work)
+    for path in notebooks:
+        page = site / "nbs" / f"{path.stem}.html"
+        page.write_text(with_launch(page.read_text(encoding="utf-8"), path.name), encoding="utf-8")
+    return len(notebooks)
+
+
+def with_launch(html, notebook):
+    """A chapter's page whose launch menu begins with this site's own JupyterLite."""
+    item = (f'<li><a href="../lite/notebooks/index.html?path={notebook}" target="_blank" class="btn btn-sm dropdown-item" '
+            'title="Runs in this browser; nothing to install"><span class="btn__text-container">JupyterLite</span></a></li>')
+    head, menu, rest = html.partition('class="dropdown dropdown-launch-buttons"')
+    if not menu or item in html:
+        return html
+    before, opened, after = rest.partition('<ul class="dropdown-menu">')
+    return head + menu + before + opened + "\n" + item + after
+
+
+# -- all of it --------------------------------------------------------------------------------------------------------
+
+
 def build(site, wheel, files):
     """Write it all into the site."""
     live = site / "live"
@@ -206,6 +252,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("site", type=Path)
     parser.add_argument("wheel", type=Path)
+    parser.add_argument("lite", nargs="?")
     options = parser.parse_args()
     files = json.loads((WEB / "files.json").read_text(encoding="utf-8"))
     try:
@@ -214,6 +261,8 @@ def main():
         print(f"\nError: {problem}", file=sys.stderr)
         sys.exit(ABSENT)
     count = build(options.site, options.wheel, files)
+    if options.lite:
+        print(f"── JupyterLite holds {lite(options.site, options.lite)} notebooks", flush=True)
     size = sum(path.stat().st_size for path in (options.site / "live").rglob("*") if path.is_file()) / 1e6
     print(f"── {count} cells have their buttons; Python and its packages take {size:.0f} MB of the site", flush=True)
 

@@ -1,7 +1,7 @@
 /* Cells that run in the page. Each cell of code gets a line of buttons; an exercise's answer gets Check and Show the solution.
  * Before the first click nothing is fetched but this script. What the reader types stays in this browser.
  *
- * The page names itself in <script id="dn-live">: {page, site, cells: {id: {part, exercise, why, seconds}}, exercises}; what the
+ * The page names itself in <script id="dn-live">: {page, site, cells: {id: {part, exercise, why, seconds, smaller}}, exercises}; what the
  * cells need (code that is not shown, packages, names) is in live/<page>.json, fetched at the first click. */
 import { makeEditor } from "./editor.mjs";
 import { Session } from "./session.mjs";
@@ -59,6 +59,8 @@ async function need() {
     say("This page's code could not be fetched. Look after the network and press Run again.", true);
     throw error;
   }
+  for (const cell of data.cells) // what would take minutes here runs smaller
+    for (const [book, less] of Object.entries(here.cells[cell.id]?.smaller || {})) cell.code = cell.code.replaceAll(book, less);
   for (const [label, exercise] of Object.entries(data.exercises)) // an exercise without a place to answer has been given one
     if (exercise.call && !exercise.answer) {
       const cell = { id: "made-" + label, code: "# your answer\n" + exercise.call, kind: "shown", packages: [], binds: [], changes: [], uses: [], part: "answer", exercise: label };
@@ -75,11 +77,12 @@ const find = (id) => data.cells.find((cell) => cell.id === id);
 class Cell {
   constructor(id, box, input) {
     Object.assign(this, { id, box, input, about: here.cells[id] || {}, editor: null, out: null });
-    const { part, why, seconds } = this.about;
+    const { part, why, seconds, smaller } = this.about;
     this.tools = make("div", { className: "dn-tools" });
     input.after(this.tools);
     if (why) return void this.tools.append(make("span", {}, why));
     const time = seconds ? ` (about ${seconds} s)` : "";
+    if (smaller) this.tools.append(make("span", { className: "dn-smaller" }, `Smaller here, for a browser's speed: ${Object.values(smaller).join(", ")}.`));
     if (part === "answer") this.tools.append(button("✓ Check", "Runs your answer and the exercise's check", () => check(this.about.exercise)));
     this.tools.append(button("▶ Run" + time, "Runs this cell, and before it what it needs", () => runCell(this)));
     this.tools.append(button(part === "answer" ? "Write" : "Edit", "Change the code; Shift+Enter runs it", () => this.edit(true)));

@@ -4,29 +4,49 @@
 let python, run, current;
 const post = (kind, data) => postMessage({ type: "out", id: current, kind, data });
 
-/* Says what is being fetched and how much of it has come. Pyodide fetches by itself, so fetch is told to count. */
+/* Says what is being fetched and how much of it has come. Pyodide fetches by itself, so fetch is told to count; and as Pyodide waits
+ * for ever for a file that breaks off, what breaks here ends the start. */
 const sizes = {};
-let fetched = 0;
+let fetched = 0, broke;
+const broken = new Promise((_, reject) => (broke = reject));
+broken.catch(() => {});
 const plain = self.fetch.bind(self);
 self.fetch = async (request, options) => {
-  const response = await plain(request, options);
-  const file = new URL(response.url || request.url || request, self.location).pathname.split("/").pop();
-  if (!response.ok) throw new Error(`${file}: the server answered ${response.status}`);
-  if (!response.body || !(file in sizes)) return response;
-  const total = sizes[file], name = file.replace(/^pyodide\.asm.*|^python_stdlib.*/, "Python").split("-")[0];
+  const file = new URL(request.url || request, self.location).pathname.split("/").pop();
+  try {
+    const response = await plain(request, options);
+    if (!response.ok) throw new Error(`${file}: the server answered ${response.status}`);
+    return response.body && file in sizes ? counted(response, file) : response;
+  } catch (error) {
+    broke(error);
+    throw error;
+  }
+};
+
+/** The same answer, its bytes counted as they come. */
+function counted(response, file) {
+  const total = sizes[file], name = file.replace(/^pyodide\.asm.*|^python_stdlib.*/, "Python").split("-")[0], reader = response.body.getReader();
   let came = 0, said = 0;
-  const count = new TransformStream({
-    transform(chunk, controller) {
-      came += chunk.byteLength;
-      fetched += chunk.byteLength;
-      if (performance.now() - said < 100 && came < total) return controller.enqueue(chunk);
+  const body = new ReadableStream({
+    async pull(controller) {
+      try {
+        const { done, value } = await reader.read();
+        if (done) return controller.close();
+        controller.enqueue(value);
+        came += value.byteLength;
+        fetched += value.byteLength;
+      } catch (error) {
+        broke(error);
+        return controller.error(error);
+      }
+      if (performance.now() - said < 100 && came < total) return;
       said = performance.now();
       progress(`Fetching ${name}: ${mb(came)} of ${mb(total)} MB (${mb(fetched)} MB in all, kept by the browser)`);
-      controller.enqueue(chunk);
     },
+    cancel: (reason) => reader.cancel(reason),
   });
-  return new Response(response.body.pipeThrough(count), { status: response.status, headers: response.headers });
-};
+  return new Response(body, { status: response.status, headers: response.headers });
+}
 const mb = (bytes) => (bytes / 1e6).toFixed(1);
 const progress = (text) => postMessage({ type: "progress", text });
 
@@ -35,7 +55,7 @@ async function start({ site, files }) {
   const folder = new URL("pyodide/", site).href;
   Object.assign(sizes, await (await plain(folder + "sizes.json")).json());
   const { loadPyodide } = await import(folder + "pyodide.mjs");
-  python = await loadPyodide({ indexURL: folder, packages: ["deepnotes", "fastcore"] });
+  python = await Promise.race([loadPyodide({ indexURL: folder, packages: ["deepnotes", "fastcore"] }), broken]);
   const text = async (name) => (await fetch(new URL(name, site))).text();
   python.FS.writeFile("/home/pyodide/matplotlibrc", await text("figures.mplstyle"));
   for (const [path, content] of Object.entries(files)) {

@@ -11,7 +11,15 @@ __all__ = ['float32', 'float64', 'Tensor', 'tensor', 'as_tensor', 'no_grad', 'en
            'astype', 'broadcast_to', 'expand', 'sum_to', 'reshape', 'permute', 'transpose', 'squeeze', 'unsqueeze',
            'flip', 'pad', 'getitem', 'take_along_axis', 'gather', 'take', 'concatenate', 'stack', 'split', 'sum',
            'mean', 'var', 'std', 'max', 'min', 'amax', 'amin', 'argmax', 'argmin', 'prod', 'logsumexp', 'softmax',
-           'log_softmax', 'cumsum', 'matmul', 'einsum']
+           'log_softmax', 'cumsum', 'matmul', 'einsum', 'scaled_dot_product_attention', 'zeros', 'ones', 'full',
+           'zeros_like', 'ones_like', 'full_like', 'arange', 'linspace', 'eye', 'any', 'all', 'bitwise_and',
+           'bitwise_or', 'bitwise_xor', 'bitwise_not', 'logical_and', 'logical_or', 'logical_xor', 'logical_not',
+           'clone', 'relu', 'masked_fill', 'index_select', 'mm', 'bmm', 'dot', 'ceil', 'trunc', 'round', 'frac',
+           'floor_divide', 'remainder', 'fmod', 'cumprod', 'logcumsumexp', 'norm', 'repeat', 'tile',
+           'repeat_interleave', 'flatten', 'movedim', 'swapaxes', 'roll', 'tril', 'triu', 'unbind', 'chunk', 'cat',
+           'hstack', 'vstack', 'Sorted', 'sort', 'argsort', 'topk', 'one_hot', 'tan', 'arcsin', 'arccos', 'arctan',
+           'arctan2', 'sinh', 'cosh', 'arcsinh', 'arccosh', 'arctanh', 'asin', 'acos', 'atan', 'atan2', 'asinh',
+           'acosh', 'atanh', 'log2', 'log10', 'exp2', 'rsqrt', 'logaddexp']
 
 # %% ../../nbs/library/autograd/index.ipynb #d2e260ac
 from .checking import grad_check
@@ -24,19 +32,41 @@ from .operations import (add, subtract, multiply, divide, negative, power, pow, 
                                            reciprocal, abs, absolute, maximum, minimum, clip, clamp, where, equal,
                                            not_equal, less, less_equal, greater, greater_equal, isnan, isinf,
                                            isfinite, astype, broadcast_to, expand, sum_to, reshape, permute,
-                                           transpose, squeeze, unsqueeze, flip, pad, getitem, take_along_axis,
+                                           transpose, squeeze, unsqueeze, flip, getitem, take_along_axis,
                                            gather, take, concatenate, stack, split, sum, mean, var, std, max, min,
                                            amax, amin, argmax, argmin, prod, logsumexp, softmax, log_softmax,
                                            cumsum, matmul)
 from .tape import (float32, float64, Tensor, tensor, as_tensor, no_grad, enable_grad,
                                      is_grad_enabled, record, OUTPUT, Node)
+from .attention import scaled_dot_product_attention
+from .creation import zeros, ones, full, zeros_like, ones_like, full_like, arange, linspace, eye
+from .logic import (any, all, bitwise_and, bitwise_or, bitwise_xor, bitwise_not, logical_and,
+                                      logical_or, logical_xor, logical_not)
+from .methods import clone, relu, masked_fill, index_select, mm, bmm, dot
+from .rounding import ceil, trunc, round, frac, floor_divide, remainder, fmod
+from .running import cumprod, logcumsumexp, norm
+from .shapes import (repeat, tile, repeat_interleave, flatten, movedim, swapaxes, roll, tril, triu,
+                                       unbind, chunk, cat, hstack, vstack, pad)
+from .sorting import Sorted, sort, argsort, topk, one_hot
+from .trigonometry import (tan, arcsin, arccos, arctan, arctan2, sinh, cosh, arcsinh, arccosh,
+                                             arctanh, asin, acos, atan, atan2, asinh, acosh, atanh, log2, log10, exp2,
+                                             rsqrt, logaddexp)
 
 _all_ = ["float32", "float64", "Tensor", "tensor", "as_tensor", "no_grad", "enable_grad", "is_grad_enabled",
-         "record", "OUTPUT", "Node", "grad", "grad_check", "Drawing", "draw", "elementwise_op", "add", "subtract",
-         "multiply", "divide", "negative", "power", "pow", "exp", "log", "log1p", "expm1", "sqrt", "square",
-         "sign", "sin", "cos", "tanh", "sigmoid", "erf", "floor", "reciprocal", "abs", "absolute", "maximum",
-         "minimum", "clip", "clamp", "where", "equal", "not_equal", "less", "less_equal", "greater",
+         "record", "OUTPUT", "Node", "grad", "grad_check", "Drawing", "draw", "elementwise_op", "add",
+         "subtract", "multiply", "divide", "negative", "power", "pow", "exp", "log", "log1p", "expm1", "sqrt",
+         "square", "sign", "sin", "cos", "tanh", "sigmoid", "erf", "floor", "reciprocal", "abs", "absolute",
+         "maximum", "minimum", "clip", "clamp", "where", "equal", "not_equal", "less", "less_equal", "greater",
          "greater_equal", "isnan", "isinf", "isfinite", "astype", "broadcast_to", "expand", "sum_to", "reshape",
          "permute", "transpose", "squeeze", "unsqueeze", "flip", "pad", "getitem", "take_along_axis", "gather",
          "take", "concatenate", "stack", "split", "sum", "mean", "var", "std", "max", "min", "amax", "amin",
-         "argmax", "argmin", "prod", "logsumexp", "softmax", "log_softmax", "cumsum", "matmul", "einsum"]
+         "argmax", "argmin", "prod", "logsumexp", "softmax", "log_softmax", "cumsum", "matmul", "einsum",
+         "scaled_dot_product_attention", "zeros", "ones", "full", "zeros_like", "ones_like", "full_like",
+         "arange", "linspace", "eye", "any", "all", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not",
+         "logical_and", "logical_or", "logical_xor", "logical_not", "clone", "relu", "masked_fill",
+         "index_select", "mm", "bmm", "dot", "ceil", "trunc", "round", "frac", "floor_divide", "remainder",
+         "fmod", "cumprod", "logcumsumexp", "norm", "repeat", "tile", "repeat_interleave", "flatten", "movedim",
+         "swapaxes", "roll", "tril", "triu", "unbind", "chunk", "cat", "hstack", "vstack", "Sorted", "sort",
+         "argsort", "topk", "one_hot", "tan", "arcsin", "arccos", "arctan", "arctan2", "sinh", "cosh",
+         "arcsinh", "arccosh", "arctanh", "asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh", "log2",
+         "log10", "exp2", "rsqrt", "logaddexp"]

@@ -7,7 +7,6 @@ __all__ = ['Drawing', 'draw']
 
 # %% ../../nbs/library/autograd/drawing.ipynb #bdd81f6f
 import builtins
-from html import escape
 
 import numpy as np
 
@@ -67,6 +66,7 @@ def draw(root: Tensor, names: dict[str, Tensor] | None = None) -> Drawing:
 
     Chapter: Backpropagation, section Drawing a graph
     """
+    from html import escape
     graph = _graph(root)
     if len(graph) > 300:
         raise ValueError(f"draw: {len(graph)} nodes are too many to read; draw a smaller example (at most 300)")

@@ -7,7 +7,7 @@ __all__ = ['ElementwiseNode', 'elementwise_op']
 
 # %% ../../nbs/library/autograd/elementwise.ipynb #702e06d6
 import builtins
-import dis
+import functools
 import inspect
 import sys
 import types
@@ -15,6 +15,7 @@ import types
 import numpy as np
 
 from .. import kernels
+from ..compiler.cache import globals_loaded
 from .promotion import _broadcast_arrays, _promote
 from .tape import LEAF, Node, OPS, Tensor, _FLOATS, _PLAIN, _mode, _order, _revive, _wrap
 from ..kernels import fitted, launch
@@ -63,17 +64,34 @@ class ElementwiseNode(Node):
         return parts
 
 
+def _names_of(formula):
+    "The names of a formula's parameters. `inspect` makes an object of each, 125 times whenever Python starts."
+    code = formula.__code__ if type(formula) is types.FunctionType else None
+    if code is None or code.co_flags & _GATHERS or code.co_kwonlyargcount or hasattr(formula, "__signature__"):
+        return list(inspect.signature(formula).parameters)
+    return list(code.co_varnames[:code.co_argcount])
+
+
+_GATHERS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+
+
 def _isolated(formula):
     "The formula with only the globals it loads: an attribute as in kernels.exp is not our operation of the same name"
     if not isinstance(formula, types.FunctionType) or hasattr(formula, "kernel"):
         return formula
-    loads = {i.argval for i in dis.get_instructions(formula) if i.opname == "LOAD_GLOBAL"}
+    loads = globals_loaded(formula.__code__)
     known = {name: _isolated(value) for name, value in formula.__globals__.items() if name in loads}
     copy = types.FunctionType(formula.__code__, known, formula.__name__, formula.__defaults__, formula.__closure__)
     copy.__module__ = formula.__module__
     return copy
 
 # %% ../../nbs/library/autograd/elementwise.ipynb #2b9bdac2
+@functools.cache
+def _product_of(wanted):
+    "The incoming gradient times a derivative, as code; most formulas ask for the same few inputs."
+    return compile(f"def pulled(g, {wanted}): return g * derivative({wanted})", "<derivative>", "exec")
+
+
 class _Elementwise:
     "What elementwise_op knows: the forward kernel, and for each input the backward kernel and what it reads"
 
@@ -100,7 +118,7 @@ class _Elementwise:
             return None, ()
         if derivative == -1:
             return kernels.negative, ()
-        wants = list(inspect.signature(derivative).parameters)
+        wants = _names_of(derivative)
         derivative = _isolated(derivative)
         unknown = [w for w in wants if w not in (*names, "g")]
         if unknown:
@@ -110,8 +128,7 @@ class _Elementwise:
         if wants and wants[0] == "g":
             return kernels.elementwise(derivative, name), tuple(names.index(w) for w in wants[1:])
         namespace = {"derivative": derivative}
-        wanted = ", ".join(wants)
-        exec(f"def pulled(g, {wanted}): return g * derivative({wanted})", namespace)
+        exec(_product_of(", ".join(wants)), namespace)
         return kernels.elementwise(namespace["pulled"], name), tuple(names.index(w) for w in wants)
 
     def pull_tensors(self, i, g, values):
@@ -121,7 +138,7 @@ class _Elementwise:
         if derivative == -1:
             return -g
         operands = [values[j] for j in picks]
-        if next(iter(inspect.signature(derivative).parameters), None) == "g":
+        if _names_of(derivative)[:1] == ["g"]:
             return derivative(g, *operands)
         return g * derivative(*operands)
 

@@ -20,6 +20,7 @@ import numpy as np
 from .. import kernels
 from .._doors import shown
 from .elementwise import elementwise_op
+from .naming import both_names
 from .promotion import _broadcast, _is_number, _number, _promote
 from .tape import (LEAF, OPS, OUTPUT, Tensor, _mode, _wrap, as_tensor, float32, float64,
                                      is_grad_enabled, record)
@@ -453,6 +454,7 @@ def transpose(x, *axes):
     return permute(x, *axes)
 
 # %% ../../nbs/library/autograd/operations.ipynb #b1ceac4b
+@both_names
 def squeeze(x, axis=None):
     """Drop axes of size 1: the given ones, or all.
 
@@ -475,6 +477,7 @@ def squeeze(x, axis=None):
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
 
 
+@both_names
 def unsqueeze(x, axis):
     """Insert an axis of size 1 before position `axis`.
 
@@ -494,6 +497,7 @@ def unsqueeze(x, axis):
     return reshape(x, x.shape[:i] + (1,) + x.shape[i:])
 
 # %% ../../nbs/library/autograd/operations.ipynb #fc276792
+@both_names
 def flip(x, axis=None):
     """Reverse the order along the given axes.
 
@@ -623,6 +627,7 @@ def _indices(name, indices, size):
     return indices
 
 
+@both_names
 def take_along_axis(x, indices, axis):
     """For each position, the element of `x` at that index along `axis` (``np.take_along_axis``).
 
@@ -661,6 +666,7 @@ def take_along_axis(x, indices, axis):
     return record("take_along_axis", out, (x,), (back,))
 
 
+@both_names
 def gather(x, axis, index):
     """``out[i, j] = x[i, index[i, j]]`` for axis 1, and so on: PyTorch's name and argument order for `take_along_axis`.
 
@@ -691,6 +697,7 @@ def gather(x, axis, index):
     return take_along_axis(part, index, axis)
 
 # %% ../../nbs/library/autograd/operations.ipynb #bf57a1cd
+@both_names
 def take(x, indices, axis=0):
     """Slices of `x` at `indices` along one axis, as rows of a table (``np.take``, PyTorch's ``index_select``).
 
@@ -731,6 +738,7 @@ def _same_dtype(name, tensors):
     return _promote(name, [as_tensor(t, name) for t in tensors], "same")
 
 
+@both_names
 def concatenate(tensors, axis=0):
     """Join tensors along an axis that they have.
 
@@ -762,6 +770,7 @@ def concatenate(tensors, axis=0):
     return record("concatenate", out, tensors, tuple([lambda g, key=key: g[key] for key in keys]))
 
 
+@both_names
 def stack(tensors, axis=0):
     """Join tensors of one shape along a new axis.
 
@@ -784,6 +793,7 @@ def stack(tensors, axis=0):
     return concatenate([unsqueeze(t, axis) for t in tensors], axis)
 
 # %% ../../nbs/library/autograd/operations.ipynb #143c073f
+@both_names
 def split(x, size, axis=0):
     """Cut a tensor into pieces along an axis.
 
@@ -832,6 +842,7 @@ def _spread(g, kept, shape):
     return np.broadcast_to(g.reshape(kept), shape)
 
 
+@both_names
 def sum(x, axis=None, keepdims=False):
     """Sum over the given axes.
 
@@ -867,6 +878,7 @@ def sum(x, axis=None, keepdims=False):
     )
 
 
+@both_names
 def mean(x, axis=None, keepdims=False):
     """Mean over the given axes; nan over no elements at all.
 
@@ -898,6 +910,7 @@ def mean(x, axis=None, keepdims=False):
     return record("mean", out, (x,), (lambda g: broadcast_to(reshape(g / count, kept), shape),), fast=(fast,))
 
 # %% ../../nbs/library/autograd/operations.ipynb #dc99d294
+@both_names
 def var(x, axis=None, correction=1, keepdims=False):
     """Variance over the given axes: the squared distances from the mean, summed and divided by n - correction.
 
@@ -945,6 +958,7 @@ def _scale(x, axes):
 _root = elementwise_op(kernels.sqrt, lambda g, out: kernels.where(out == 0, 0.0, 0.5 * g / out), name="std")
 
 
+@both_names
 def std(x, axis=None, correction=1, keepdims=False):
     """Standard deviation over the given axes: the root of `var`; its gradient is 0 where it is 0.
 
@@ -981,6 +995,7 @@ def _extreme(name, kernel, x, axis, keepdims):
     return record(name, out, (x,), (rule,), saved=(x, OUTPUT))
 
 
+@both_names
 def max(x, axis=None, keepdims=False):
     """Largest element over the given axes; nan if there is one. Ties share the gradient equally.
 
@@ -1004,6 +1019,7 @@ def max(x, axis=None, keepdims=False):
     return _extreme("max", kernels.max, x, axis, keepdims)
 
 
+@both_names
 def min(x, axis=None, keepdims=False):
     """Smallest element over the given axes; nan if there is one. Ties share the gradient equally.
 
@@ -1040,6 +1056,7 @@ def _arg(name, kernel, x, axis, keepdims):
     return _wrap(launch(kernel, out, a, axis).reshape(shape))
 
 
+@both_names
 def argmax(x, axis=None, keepdims=False):
     """Index of the largest element (the first among equals), along one axis or in the flattened tensor. No gradient.
 
@@ -1058,6 +1075,7 @@ def argmax(x, axis=None, keepdims=False):
     return _arg("argmax", kernels.argmax, x, axis, keepdims)
 
 
+@both_names
 def argmin(x, axis=None, keepdims=False):
     """Index of the smallest element (the first among equals), along one axis or in the flattened tensor. No gradient.
 
@@ -1076,6 +1094,7 @@ def argmin(x, axis=None, keepdims=False):
     return _arg("argmin", kernels.argmin, x, axis, keepdims)
 
 # %% ../../nbs/library/autograd/operations.ipynb #2cc5f07a
+@both_names
 def prod(x, axis=None, keepdims=False):
     """Product over the given axes.
 
@@ -1123,6 +1142,7 @@ def prod(x, axis=None, keepdims=False):
     return record("prod", out, (x,), (rule,), saved=(x, OUTPUT))
 
 # %% ../../nbs/library/autograd/operations.ipynb #6721c396
+@both_names
 def logsumexp(x, axis=None, keepdims=False):
     """log of the sum of exponentials over the given axes, without overflow.
 
@@ -1152,6 +1172,7 @@ def logsumexp(x, axis=None, keepdims=False):
     )
 
 # %% ../../nbs/library/autograd/operations.ipynb #35ce6d70
+@both_names
 def softmax(x, axis=-1):
     """exp(x) divided by its sum along one axis, without overflow.
 
@@ -1184,6 +1205,7 @@ def softmax(x, axis=-1):
     )
 
 
+@both_names
 def log_softmax(x, axis=-1):
     """x minus logsumexp(x) along one axis: the logarithm of `softmax`, also where that underflows.
 
@@ -1216,6 +1238,7 @@ def log_softmax(x, axis=-1):
     )
 
 # %% ../../nbs/library/autograd/operations.ipynb #0f8ec19d
+@both_names
 def cumsum(x, axis=0):
     """Running sum along one axis; its gradient is the running sum from the other end.
 

@@ -107,14 +107,14 @@ def _as_array(data, dtype=None, what="Tensor"):
     if isinstance(data, Tensor):
         array = data._data
     elif isinstance(data, np.ndarray | np.generic) or hasattr(data, "__array__"):
-        array = _doors.as_array(what, "data", data, _DATA) if isinstance(data, np.ma.MaskedArray) else np.asarray(data)
+        array = _doors.as_array(what, "data", data, _DATA) if _doors.is_masked(data) else np.asarray(data)
     else:
         if isinstance(data, list | tuple) and any(isinstance(item, Tensor) for item in data):
             raise TypeError(
                 f"{what}: got a list of Tensors; stack(list) joins them and keeps their gradients "
                 "(chapter Backpropagation, section The Tensor)"
             )
-        masked = isinstance(data, list | tuple) and any(isinstance(item, np.ma.MaskedArray) for item in data)
+        masked = isinstance(data, list | tuple) and any(map(_doors.is_masked, data))
         array = _doors.as_array(what, "data", data, _DATA) if masked else _from_python(data, dtype, what)
         if array.dtype == float64 and dtype is None:
             dtype = float32  # Python numbers carry no precision of their own: they take the library's default

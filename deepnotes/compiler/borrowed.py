@@ -7,7 +7,6 @@ __all__ = ['BORROWED', 'installed', 'missing']
 
 # %% ../../nbs/library/compiler/borrowed.ipynb #0a0eac34
 import importlib.util
-import pkgutil
 
 # %% ../../nbs/library/compiler/borrowed.ipynb #6431606b
 _ENTRY = "numba's own entry point for Python (a dispatcher's `entry_point`): it loads in this process only"
@@ -59,6 +58,7 @@ def missing():
 
 
 def _found(name):
+    import pkgutil
     try:
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):

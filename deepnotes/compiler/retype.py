@@ -41,6 +41,11 @@ SCALARS = {
     "sign": lambda x: 1.0 if x > 0.0 else (-1.0 if x < 0.0 else x), "power": lambda x, y: x**y,
     "maximum": _maximum, "minimum": _minimum, "clip": _clip, "where": lambda x, y, z: y if x else z,
     "isnan": lambda x: x != x, "isinf": lambda x: abs(x) == math.inf, "isfinite": lambda x: abs(x) < math.inf,
+    "tan": lambda x: math.tan(x), "arcsin": lambda x: math.asin(x), "arccos": lambda x: math.acos(x),
+    "arctan": lambda x: math.atan(x), "arctan2": lambda x, y: math.atan2(x, y), "sinh": lambda x: math.sinh(x),
+    "cosh": lambda x: math.cosh(x), "arcsinh": lambda x: math.asinh(x), "arccosh": lambda x: math.acosh(x),
+    "arctanh": lambda x: math.atanh(x), "log2": lambda x: np.log2(x), "log10": lambda x: math.log10(x), "exp2": lambda x: np.exp2(x),
+    "trunc": lambda x: np.trunc(x), "logaddexp": lambda x, y: np.logaddexp(x, y),
 }
 
 # %% ../../nbs/library/compiler/retype.ipynb #284e6c17

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._checks import finite, generator, see
-from .._doors import as_array, as_numbers, check_finite, column_names, in_order, is_missing, shown
+from .._doors import as_array, as_numbers, check_finite, column_names, in_order, is_masked, is_missing, shown
 
 # %% ../../nbs/library/datasets/table.ipynb #6126d517
 _ARRAYS = see("Representation learning", "Data as arrays")
@@ -203,7 +203,7 @@ def train_test_split(*arrays: ArrayLike, test_size: float = 0.25, rng: "np.rando
 
 def _rows_of(op, data):
     "What can be split as it is (a table, an array whose mask stays with it), else an array."
-    keeps = isinstance(data, np.ma.MaskedArray) or hasattr(data, "iloc") or column_names(data) is not None
+    keeps = is_masked(data) or hasattr(data, "iloc") or column_names(data) is not None
     return data if keeps else _of_anything(op, "an array", data)
 
 
@@ -222,8 +222,8 @@ def _of_anything(op, name, data):
 
 def _classes_of(op, labels):
     "Labels to stratify by: what is missing is no class."
-    labels = _of_anything(op, "stratify", labels) if not isinstance(labels, np.ma.MaskedArray) else as_array(
-        op, "stratify", labels, _ARRAYS)
+    labels = (as_array(op, "stratify", labels, _ARRAYS) if is_masked(labels)
+              else _of_anything(op, "stratify", labels))
     missing = np.array([is_missing(v) for v in labels.ravel()]) if labels.dtype.kind in "fO" else np.zeros(1, bool)
     if missing.any():
         raise ValueError(f"{op}: stratify holds no class in row {int(missing.argmax())} ({labels.ravel()[missing.argmax()]}); "

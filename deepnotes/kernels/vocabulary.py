@@ -12,7 +12,6 @@ __all__ = ['exp', 'log', 'log1p', 'expm1', 'tanh', 'sigmoid', 'erf', 'erfinv', '
 import builtins
 import inspect
 import math
-from statistics import NormalDist
 
 import numpy as np
 
@@ -55,6 +54,7 @@ def _special(name, x):
 
 def _inverse_erf(x):
     "The number whose erf is x, for where there is no scipy: a first guess, then Newton's rule, in the tail on 1 - erf."
+    from statistics import NormalDist
     t = builtins.abs(float(x))
     if not 0 < t < 1:
         return x if t == 0 else math.copysign(math.inf, x) if t == 1 else math.nan

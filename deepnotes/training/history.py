@@ -8,7 +8,6 @@ __all__ = ['History']
 # %% ../../nbs/library/training/history.ipynb #a81d729f
 import copy
 import csv
-import html
 import io
 import math
 import os
@@ -76,6 +75,7 @@ class History:
 
     def _repr_html_(self):
         "The table that a notebook shows: first and last epochs."
+        import html
         n = len(self)
         shown = list(range(n)) if n <= 12 else [*range(4), None, *range(n - 6, n)]
         rows = ["".join(f"<th>{html.escape(name)}</th>" for name in self.columns)]

@@ -77,6 +77,7 @@ QUERIES = {  # query -> one of these pages must be among the first five hits
 class Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     packed: dict[str, bytes] = {}
+    sent: list[tuple[str, int]] = []  # each answer: which file, how many bytes
 
     def do_GET(self):
         path = Path(self.translate_path(self.path))
@@ -94,10 +95,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             body = self.packed[key]
         self.send_response(200)
         self.send_header("Content-Type", kind)
+        self.send_header("Cache-Control", "max-age=600")
         if pack:
             self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.sent.append((self.path, len(body)))
         self.wfile.write(body)
 
     def log_message(self, *args):

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from audit import FLAGS, serve
+from playwright import sync_api as playwright  # `make test-web` brings it; a run without it is no run
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `web`: make test-web")
 ROOT = Path(__file__).resolve().parents[2]
 HTML = Path(os.environ.get("DEEPNOTES_HTML") or ROOT / "_build" / "html")
 SITE = Path(os.environ.get("DEEPNOTES_SITE") or ROOT / "_build" / "web")
@@ -74,13 +74,18 @@ class Reader:
         """Cells that a reader may run one after the other, in order: exercises are for the reader."""
         return [cell for cell in self.data["cells"] if cell["kind"] == "shown" and "why" not in cell and "part" not in cell]
 
+    def unfold(self, cell):
+        """Open whatever a cell's buttons are folded into; what is folded has no role, and cannot be found by it."""
+        opened = "for (let e = box.querySelector('.dn-tools'); e; e = e.parentElement) if (e.matches('details')) e.open = true"
+        cell.evaluate(f"box => {{ {opened} }}")
+
     def press(self, cell, name):
-        """Press a button of a cell, after what it is folded into was unfolded."""
-        unfold = "for (let e = box.querySelector('.dn-tools'); e; e = e.parentElement) if (e.matches('details')) e.open = true"
-        cell.evaluate(f"box => {{ {unfold} }}")
+        """Press a button of a cell."""
+        self.unfold(cell)
         cell.locator(".dn-tools").get_by_role("button", name=re.compile(re.escape(name))).first.dispatch_event("click")
 
     def write(self, cell, code):
+        self.unfold(cell)
         self.press(cell, "Edit" if cell.get_by_role("button", name="Edit").count() else "Write")
         cell.get_by_label("Code of this cell").fill(code)
 
@@ -100,6 +105,13 @@ class Reader:
         said = self.says(r"^Ready|^Solved|^Not yet|^Stopped|^A cell raised|could not be fetched|broke down|cannot run")
         assert re.search(pattern, said), (said, self.page.locator(".dn-error").all_inner_texts())
         return said
+
+    def seconds(self, cell, code=None):
+        """Run a cell to its end, and give the time that the page says it took."""
+        if code is not None:
+            self.write(cell, code)
+        self.press(cell, "Run")
+        return float(re.search(r"([\d.]+) s\.", self.ends())[1])
 
     def out(self, cell):
         return cell.locator(".dn-out")

@@ -5,11 +5,14 @@ Every request to another host would fail the test, and so would one for Python's
 
 import json
 import os
+import re
+import textwrap
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from browsing import LIMIT, SITE, browser, read, site  # noqa: F401
+from audit import Handler
+from browsing import LIMIT, ROOT, SITE, browser, read, site  # noqa: F401
 
 if not (SITE / "live").is_dir():
     pytest.skip("no site whose code runs: make web", allow_module_level=True)
@@ -101,6 +104,38 @@ def test_a_browser_without_webassembly_says_so(browser, site):  # noqa: F811
     page.locator(".dn-tools button", has_text="Run").first.dispatch_event("click")
     page.locator(".dn-problem", has_text="cannot run WebAssembly").wait_for()
     context.close()
+
+
+def fetched():
+    """Bytes of Python and its packages that the server sent since it was asked last."""
+    total = sum(size for path, size in Handler.sent if "/live/" in path)
+    Handler.sent.clear()
+    return total
+
+
+def test_the_network_of_the_front_page_trains_and_a_second_page_fetches_nothing_again(read, capsys):  # noqa: F811
+    reader = read("index")
+    train, after = (reader.cell(cell["id"]) for cell in reader.plain()[:2])
+    fetched()
+    start, size = reader.seconds(after, "1 + 1"), fetched()
+    reader.seconds(train)
+    more = fetched()
+    trains = reader.seconds(train)  # what it needs has been fetched and imported
+    accuracy = float(re.search(r"([\d.]+)% of", reader.printed(train))[1])
+    reader.open("02_backprop")
+    again, little = reader.seconds(reader.first(), "import deepnotes as dn\ndn.Tensor(2.0)"), fetched()
+    assert accuracy > 95 and size < 30e6 and little < 1e6
+    said = (
+        f"On this machine ({os.cpu_count()} cores, {os.getloadavg()[0]:.1f} programs wanting them) the first run of a page took "
+        f"{start:.0f} s and {size / 1e6:.1f} MB over the wire, the first of a second page {again:.0f} s and {little / 1e6:.1f} MB. "
+        f"The digits of the front page need {more / 1e6:.1f} MB more, for scikit-learn and scipy; their network trains in {trains:.1f} s."
+    )
+    with capsys.disabled():
+        print("\n" + said)
+    if os.environ.get("DEEPNOTES_MEASURE"):
+        path = ROOT / "CONTRIBUTING.md"
+        parts = re.split(r"(?<=<!-- measured -->\n)|(?=<!-- end -->)", path.read_text(encoding="utf-8"))
+        path.write_text(parts[0] + textwrap.fill(said, 125) + "\n" + parts[2], encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES)
