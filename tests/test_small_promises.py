@@ -84,4 +84,4 @@ def test_gradients_of_the_side_not_taken_are_what_where_says(backend):
     with kernels.backend(backend):
         assert np.isnan(gradient(warned, 100)) and np.isnan(gradient(other, 0)) and np.isnan(gradient("sqrt((x * x).sum())", 0))
         assert gradient(cure, 100) == 1 and gradient(cure_of_root, 0) == 0 and gradient(cure_of_root, 4) == 0.25
-        assert gradient(cure, -1) == gradient(warned, -1) == np.exp(np.float32(-1))
+        np.testing.assert_allclose([gradient(cure, -1), gradient(warned, -1)], np.exp(-1.0), rtol=1e-6)
