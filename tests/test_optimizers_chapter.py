@@ -152,7 +152,7 @@ SKELETONS = {
         "check_best_rate": "best_rate", "check_terminal": "distance_per_step", "check_nesterov": "my_nesterov", "check_adam": "my_adam",
         "check_patience": "my_patience", "check_tuning": "my_tuning", "check_clip": "my_clip", "check_batch": "my_batch",
         "check_sign": "my_sign_optimizer", "check_sweep": "my_sweep"},
-    "07b_schedules": {"check_inverse": "my_factor", "check_trapezoid": "my_trapezoid"},
+    "library/schedules": {"check_inverse": "my_factor", "check_trapezoid": "my_trapezoid"},
 }
 
 
@@ -222,9 +222,9 @@ class TwoLaunches(optimizers.Optimizer):
     ("07_optimizers", "check_sign", TwoLaunches),
     ("07_optimizers", "check_sweep", lambda loss_of, low, high: (0.33, low, high)),
     ("07_optimizers", "check_sweep", lambda loss_of, low, high: (0.33, 0.32, 0.34)),
-    ("07b_schedules", "check_inverse", lambda t, horizon: max(0.0, 1 - t / (2 * horizon))),
-    ("07b_schedules", "check_trapezoid", lambda o, total: schedules.CosineAnnealingLR(o, total)),
-    ("07b_schedules", "check_trapezoid", lambda o, total: schedules.LambdaLR(o, lambda t: 1.0)),
+    ("library/schedules", "check_inverse", lambda t, horizon: max(0.0, 1 - t / (2 * horizon))),
+    ("library/schedules", "check_trapezoid", lambda o, total: schedules.CosineAnnealingLR(o, total)),
+    ("library/schedules", "check_trapezoid", lambda o, total: schedules.LambdaLR(o, lambda t: 1.0)),
 ])
 def test_checks_refuse_wrong_answers(chapter, check, wrong):
     with pytest.raises(AssertionError):

@@ -60,9 +60,9 @@ QUERIES = {  # query -> one of these pages must be among the first five hits
     "Adam": ["07_optimizers", "api/optimizers"],
     "He initialization": ["05_initialization", "api/initialization"],
     "early stopping": ["08_training", "library/training/callbacks", "api/training"],
-    "batch normalization": ["06_layers", "06b_modules", "api/layers"],
+    "batch normalization": ["06_layers", "library/modules", "api/layers"],
     "grad_check": ["02_backprop", "library/autograd/operations", "api/autograd"],
-    "learning rate schedule": ["07b_schedules", "07_optimizers", "api/schedules"],
+    "learning rate schedule": ["library/schedules", "07_optimizers", "api/schedules"],
     "softmax": ["04_outputs"],  # the chapter, not only the functions of that name
     "XOR": ["01_representation", "01b_plotting"],
     "backpropagation": ["02_backprop"],
