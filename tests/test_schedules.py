@@ -155,6 +155,17 @@ def test_groups_that_came_later_are_named_in_the_error_and_the_position_stays():
     assert scheduler.last_epoch == 0
 
 
+@pytest.mark.parametrize("eps, expected", [(0.5, 1.0), (0.49, 0.5)])
+def test_a_plateau_changes_a_rate_by_more_than_eps_or_not_at_all(eps, expected):
+    optimizer = SGD(groups(), lr=1.0)
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, eps=eps)
+    for group in optimizer.param_groups:
+        group["lr"] = 1.0
+    scheduler.step(3.0)
+    scheduler.step(3.0)
+    assert {group["lr"] for group in optimizer.param_groups} == {expected}
+
+
 def test_a_plateau_refuses_what_is_no_number_and_does_not_count_it():
     scheduler = ReduceLROnPlateau(SGD(groups()))
     for value in ("0.3", np.ones(3), None if scheduler.last_epoch else [1.0]):

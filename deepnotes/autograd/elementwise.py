@@ -17,15 +17,14 @@ import numpy as np
 from .. import kernels
 from ..compiler.cache import globals_loaded
 from .promotion import _broadcast_arrays, _promote
-from .tape import LEAF, Node, OPS, Tensor, _FLOATS, _PLAIN, _mode, _order, _revive, _wrap
+from .tape import LEAF, Node, OPS, Tensor, _FLOATS, _PLAIN, _mode, _revive, _wrap
 from ..kernels import fitted, launch
 
 # %% ../../nbs/library/autograd/elementwise.ipynb #ec00b7eb
 class ElementwiseNode(Node):
     "A node whose rules are derivative formulas: each fused with the incoming gradient into one pass"
 
-    __slots__ = ("shapes",)
-    name = property(lambda self: self.rules.name)
+    __slots__ = ()
 
     def release(self):
         self.edges = self.saved = self.cells = None
@@ -188,9 +187,7 @@ class _Elementwise:
                     break
             else:
                 return t
-            node = t._node = ElementwiseNode()
-            node.rules, node.shapes, node.order, node._hooks = self, shapes, next(_order), None
-            edges, read = [], ()
+            edges, read, cells = [], (), []
             for x, derivative, (_, picks) in zip(operands, self.derivatives, self.pulls, strict=True):
                 edge = None
                 if isinstance(x, Tensor) and x._node is not None:
@@ -199,16 +196,13 @@ class _Elementwise:
                     edge = x if x._node is LEAF else x._node
                     read += picks
                 edges.append(edge)
-            node.edges, cells, node.stamp = edges, [], 0
-            node.saved = [a if j in read else None for j, a in enumerate((*arrays, out))]
+            saved = [a if j in read else None for j, a in enumerate((*arrays, out))]
             for j in read:
                 if j == self.arity:
                     cells.append(t._version)
                 elif isinstance(operands[j], Tensor):
                     cells.append(operands[j]._version)
-                    node.stamp += operands[j]._version[0]
-            node.cells = cells or None
-            node.like = out if out.size < 10 else out.shape
+            t._node = ElementwiseNode(self.name, out, edges, self, saved, cells, shapes=shapes)
         return t
 
 # %% ../../nbs/library/autograd/elementwise.ipynb #e777b184
@@ -257,16 +251,10 @@ def _unary(op):
         t = _wrap(out)
         source = x._node
         if source is not None and _mode.enabled:
-            node = t._node = ElementwiseNode()
-            node.rules, node.shapes, node.order, node._hooks = op, None, next(_order), None
-            node.edges = (x if source is LEAF else source,)
-            node.saved = (a if saves_x else None, out if saves_out else None)
-            if reads:
-                node.cells = (cell,) = (x._version if saves_x else t._version,)
-                node.stamp = cell[0]
-            else:
-                node.cells = None
-            node.like = out if out.size < 10 else out.shape
+            edges = (x if source is LEAF else source,)
+            saved = (a if saves_x else None, out if saves_out else None)
+            cells = (x._version if saves_x else t._version,) if reads else ()
+            t._node = ElementwiseNode(op.name, out, edges, op, saved, cells)
         return t
 
     return unary if op.result != "bool" else _nary(op)
@@ -311,21 +299,17 @@ def _binary(op):
         t = _wrap(out)
         from_x, from_y = x._node, y._node
         if (from_x is not None or from_y is not None) and _mode.enabled:
-            node = t._node = ElementwiseNode()
-            node.rules, node.shapes, node.order, node._hooks = op, shapes, next(_order), None
-            node.edges = (x if from_x is LEAF else from_x, y if from_y is LEAF else from_y)
+            edges = (x if from_x is LEAF else from_x, y if from_y is LEAF else from_y)
             save_x = from_x is not None and x_for[0] or from_y is not None and x_for[1]
             save_y = from_x is not None and y_for[0] or from_y is not None and y_for[1]
-            node.saved = (a if save_x else None, b if save_y else None, None)
+            saved = (a if save_x else None, b if save_y else None, None)
             if save_x and save_y:
-                node.cells = (x._version, y._version)
-                node.stamp = x._version[0] + y._version[0]
+                cells = (x._version, y._version)
             elif save_x or save_y:
-                node.cells = (cell,) = (x._version if save_x else y._version,)
-                node.stamp = cell[0]
+                cells = (x._version if save_x else y._version,)
             else:
-                node.cells = None
-            node.like = out if out.size < 10 else shape
+                cells = ()
+            t._node = ElementwiseNode(op.name, out, edges, op, saved, cells, shapes=shapes)
         return t
 
     return binary if op.result != "bool" else _nary(op)

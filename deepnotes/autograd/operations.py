@@ -21,7 +21,7 @@ from .. import kernels
 from .elementwise import elementwise_op
 from .naming import both_names
 from .promotion import _broadcast, _is_number, _number, _promote
-from .tape import (LEAF, OPS, OUTPUT, Tensor, _mode, _wrap, as_tensor, float32, float64,
+from .tape import (LEAF, OPS, OUTPUT, Tensor, _adopt, _mode, _wrap, as_tensor, float32, float64,
                                      is_grad_enabled, record)
 from ..kernels import fitted, launch
 
@@ -79,12 +79,6 @@ erf = elementwise_op(
 )
 floor = elementwise_op(kernels.floor, None, doc="Largest integer not above x; no gradient flows.")
 reciprocal = elementwise_op(kernels.reciprocal, lambda out: -out * out, doc="1 / x.")
-
-# %% ../../nbs/library/autograd/operations.ipynb #15bc3d97
-for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power}.items():
-    setattr(Tensor, f"__{_name}__", _op)
-    setattr(Tensor, f"__r{_name}__", lambda self, other, _op=_op: _op(other, self))
-Tensor.__neg__ = negative
 
 # %% ../../nbs/library/autograd/operations.ipynb #89dc469f
 abs = absolute = elementwise_op(
@@ -208,16 +202,6 @@ isnan = elementwise_op(kernels.isnan, name="isnan", result="bool", doc="Where x 
 isinf = elementwise_op(kernels.isinf, name="isinf", result="bool", doc="Where x is infinite.")
 isfinite = elementwise_op(kernels.isfinite, name="isfinite", result="bool", doc="Where x is neither infinite nor nan.")
 
-
-def _comparable(other):
-    return isinstance(other, Tensor | np.ndarray | list | tuple) or _is_number(other)
-
-
-for _name, _op in {"eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater,
-                   "ge": greater_equal}.items():
-    setattr(Tensor, f"__{_name}__",
-            lambda self, other, _op=_op: _op(self, other) if _comparable(other) else NotImplemented)
-
 # %% ../../nbs/library/autograd/operations.ipynb #76518a26
 def astype(x, dtype):
     """Convert to another dtype; between float dtypes the gradient is converted back.
@@ -250,9 +234,6 @@ def astype(x, dtype):
 def _floating(x, name):
     x = as_tensor(x, name)
     return x if x._data.dtype.kind == "f" else astype(x, float32)
-
-
-Tensor.astype = astype
 
 # %% ../../nbs/library/autograd/operations.ipynb #0d514e7b
 def _shape_of(shape):
@@ -612,9 +593,6 @@ def _put(g, shape, key):
     else:
         launch(kernels.index_add, out, g._data, key)
     return record("getitem_backward", out, (g,), (lambda g: getitem(g, key),))
-
-
-Tensor.__getitem__ = getitem
 
 # %% ../../nbs/library/autograd/operations.ipynb #edbc8aa2
 def _indices(name, indices, size):
@@ -1317,39 +1295,6 @@ _MATMUL_2D = (
     lambda g, a, b: launch(kernels.matmul, np.empty(a.shape, g.dtype), g, b.T),
     lambda g, a, b: launch(kernels.matmul, np.empty(b.shape, g.dtype), a.T, g),
 )
-Tensor.__matmul__, Tensor.__rmatmul__ = matmul, lambda self, other: matmul(other, self)
-
-# %% ../../nbs/library/autograd/operations.ipynb #e5bd0e57
-def _in_place(op):
-    def update(self, other):
-        if self._node is LEAF and _mode.enabled:
-            raise RuntimeError(
-                "in-place change: this tensor is a leaf that requires a gradient; compute a new tensor, or change "
-                "it under no_grad() (chapter Backpropagation, section Changes in place)"
-            )
-        new = op(self, other)
-        if new.shape != self.shape or new.dtype != self.dtype:
-            raise ValueError(
-                f"in-place change: a result of shape {new.shape} and dtype {new.dtype} does not fit into shape "
-                f"{self.shape} and dtype {self.dtype}"
-            )
-        _adopt(self, new, lambda: launch(kernels.copy, self._data, new._data))
-        return self
-
-    return update
-
-
-def _adopt(t, new, write):
-    "Write new numbers into t, make the graph of `new` its graph, and let older graphs notice"
-    if new._node is not None and t._version[1]:
-        raise RuntimeError(
-            "in-place change: this tensor shares its memory with a view, whose history would be lost; "
-            "compute a new tensor (chapter Backpropagation, section Changes in place)"
-        )
-    write()
-    t._version[0] += 1
-    if new._node is not None:
-        t._node = new._node
 
 # %% ../../nbs/library/autograd/operations.ipynb #1aa378cb
 def _setitem(self, key, value):
@@ -1393,16 +1338,7 @@ def _put_at(out, value, key):
 
 
 _index_put = kernels.Kernel("index_put", _put_at)
-for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power,
-                   "matmul": matmul}.items():
-    setattr(Tensor, f"__i{_name}__", _in_place(_op))
-for _op in (exp, log, log1p, expm1, sqrt, square, abs, sin, cos, tanh, sigmoid, erf, sign, floor, reciprocal, maximum,
-            minimum, clip, astype, sum, mean, var, std, max, min, argmax, argmin, prod, logsumexp, softmax, log_softmax,
-            cumsum, reshape, permute, transpose, squeeze, unsqueeze, broadcast_to, expand, flip, gather, split, matmul,
-            isnan, isinf, isfinite):
-    setattr(Tensor, _op.__name__, _op)
-Tensor.__abs__ = abs
-Tensor.__setitem__ = _setitem
-Tensor.pow, Tensor.abs, Tensor.clamp, Tensor.amax, Tensor.amin, Tensor.view = power, abs, clip, max, min, reshape
-Tensor.T = property(permute, doc="The tensor with its axes in reverse order, a view")
-OPS["matmul"] = matmul
+OPS["setitem"] = _setitem
+OPS.update({op.__name__: op for op in (
+    astype, sum, mean, var, std, max, min, argmax, argmin, prod, cumsum, logsumexp, softmax, log_softmax, reshape, permute,
+    transpose, squeeze, unsqueeze, broadcast_to, expand, flip, gather, split, getitem, matmul)})

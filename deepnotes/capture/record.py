@@ -11,8 +11,7 @@ import contextlib
 import numpy as np
 
 from .. import kernels
-from ..autograd import tape
-from ..autograd.tape import Tensor
+from ..autograd.tape import Tensor, observing
 from .effects import owner, writes_of
 from .fuse import rewritten
 from .judge import Match, Trial, check_sources
@@ -22,7 +21,7 @@ from .numbers import Given, alike, is_number, stands_for_number, unmarked
 from .program import Program
 from .reach import NUMBERS
 from .show import Joined, Line, Names, step_source
-from ..compiler.life import Interrupts, own_lock
+from ..compiler.life import Interrupts
 
 # %% ../../nbs/library/capture/record.ipynb #8fc85945
 def program_of(lines, cells):
@@ -49,25 +48,7 @@ def is_constant(x):
     return isinstance(x, NUMBERS) or isinstance(x, np.ndarray) and not x.ndim
 
 
-class _Looking:
-    "While it is entered, in any thread, `.data` and `.numpy()` show arrays that tell who looks."
-
-    def __init__(self):
-        self.entered, self._lock = 0, own_lock(self)
-
-    def __enter__(self):
-        self.move(1)
-
-    def __exit__(self, *_):
-        self.move(-1)
-
-    def move(self, step):
-        with self._lock:
-            self.entered += step
-            tape.look = look if self.entered else None
-
-
-looking = _Looking()
+looking = observing(look)
 
 # %% ../../nbs/library/capture/record.ipynb #f980600b
 def _is_exact(x):

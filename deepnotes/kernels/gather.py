@@ -394,6 +394,8 @@ def check_loop(function):
             found = calls(out, x, a, b, refusal)
             if found is None:
                 otherwise(out, x, a, b, refusal)
+            elif not found:             # nothing is wrong with nothing
+                out[...] = -1
             for loop, args, _ in found or ():
                 place = loop(*args)
                 if place >= 0:
