@@ -226,7 +226,7 @@ def test(arguments):
 
 # Tests of the book and the tool-chain, which need what only developers install.
 AROUND = ("book*", "ext*", "gate*", "readme*", "tasks*", "packaging*", "widgets*", "benchmarks*", "page*", "student*", "*_chapter*",
-          "exercises*", "repository*")
+          "exercises*", "repository*", "typed*")
 # What a library of numpy alone has to do; the rest of the tests compare with what is not there.
 BARE = ("user", "test_kernels.py", "test_autograd.py", "test_layers.py", "test_optimizers.py")
 
@@ -549,6 +549,7 @@ def main():
         test_older_cpu(rest)
     elif task == "check":
         run(BIN / "python", ROOT / "tools" / "check.py")
+        run(BIN / "python", ROOT / "tools" / "typed.py")
     elif task == "update":
         run(BIN / "python", ROOT / "tools" / "check.py", "--update", *rest)
     elif task == "lab":

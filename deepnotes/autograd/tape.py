@@ -15,6 +15,7 @@ from contextlib import ContextDecorator
 from copy import deepcopy
 from functools import lru_cache
 from heapq import heappop, heappush
+from typing import Any
 
 import numpy as np
 
@@ -209,6 +210,7 @@ class Tensor:
     """
 
     __slots__ = ("_data", "_node", "_version", "grad", "_hooks", "__weakref__")
+    grad: "Tensor | Any"        # None before `backward`; to say so would be a complaint about each `x.grad.item()`
     __array_priority__ = 1000
 
     def __init__(self, data, requires_grad=False, dtype=None):
