@@ -1,4 +1,6 @@
 """Guards and boundaries that one changed operator would take away, each with a test that notices."""
+import re
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,25 @@ def test_the_second_derivative_of_a_standard_deviation_of_zero_is_zero():
     x.grad = None
     (first * np.arange(4.0)).sum().backward()
     np.testing.assert_array_equal(x.grad.data, np.zeros(4))
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+def test_gradients_of_the_side_not_taken_are_what_where_says(backend):
+    "The two formulas that `where` warns of have a nan for a gradient, and the two cures that it names have the right one."
+    warned, other, cure_of_root, cure = re.findall(r"``(.+?)``", " ".join(ag.where.__doc__.split()))
+    names = {name: getattr(ag, name) for name in ("where", "exp", "sqrt", "minimum")}
+
+    def gradient(formula, at):
+        x = Tensor(np.array([at], "f4"), requires_grad=True)
+        y = eval(formula, names, {"x": x})
+        y.sum().backward()
+        assert np.isfinite(y.data).all()
+        return x.grad.item()
+
+    with kernels.backend(backend):
+        assert np.isnan(gradient(warned, 100)) and np.isnan(gradient(other, 0)) and np.isnan(gradient("sqrt((x * x).sum())", 0))
+        assert gradient(cure, 100) == 1 and gradient(cure_of_root, 0) == 0 and gradient(cure_of_root, 4) == 0.25
+        np.testing.assert_allclose([gradient(cure, -1), gradient(warned, -1)], np.exp(-1.0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("out, operands, expected", [

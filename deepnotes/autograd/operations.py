@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .. import kernels
+from .._doors import shown
 from .elementwise import elementwise_op
 from .naming import both_names
 from .promotion import _broadcast, _is_number, _number, _promote
@@ -331,13 +332,13 @@ def _axes(name, axis, ndim):
     axes = []
     for a in axis if isinstance(axis, tuple | list) else (axis,):
         if not isinstance(a, int | np.integer) or isinstance(a, bool):
-            raise TypeError(f"{name}: expected an int, a tuple of ints or None as axis, got {a!r}")
+            raise TypeError(f"{name}: expected an int, a tuple of ints or None as axis, got {shown(a)}")
         if not -ndim <= a < ndim:
             allowed = f"allowed: {-ndim}..{ndim - 1}" if ndim else "a number has none to reduce; leave axis out"
             raise IndexError(f"{name}: axis {a} is out of range for a tensor with {ndim} axes ({allowed})")
         axes.append(int(a) % ndim)
     if len(set(axes)) < len(axes):
-        raise ValueError(f"{name}: axis {axis} names the same axis twice")
+        raise ValueError(f"{name}: axis {shown(axis)} names the same axis twice")
     return tuple(sorted(axes))
 
 
@@ -518,9 +519,9 @@ def pad(x: Tensor | ArrayLike, widths: int | Sequence[tuple[int, int]], value: f
     Chapter: Operations and their gradients, section Shapes
     """
     x = as_tensor(x, "pad")
-    pairs = [(widths, widths)] * x.ndim if isinstance(widths, int) else [tuple(p) for p in widths]
+    pairs = [(widths, widths)] * x.ndim if isinstance(widths, int | np.integer) else [tuple(p) for p in widths]
     if len(pairs) != x.ndim or builtins.any(len(p) != 2 or builtins.min(p) < 0 for p in pairs):
-        raise ValueError(f"pad: expected {x.ndim} pairs (before, after) of sizes >= 0, got {widths}")
+        raise ValueError(f"pad: expected {x.ndim} pairs (before, after) of sizes >= 0, got {shown(widths)}")
     value = fitted(_number(value, "pad"), x.dtype, "pad")
     out = np.empty(tuple(n + b + a for n, (b, a) in zip(x.shape, pairs, strict=True)), x.dtype)
     key = tuple(slice(b, b + n) for n, (b, _) in zip(x.shape, pairs, strict=True))
@@ -793,13 +794,13 @@ def split(x: Tensor | ArrayLike, size: int | Sequence[int], axis: int = 0) -> li
     x = as_tensor(x, "split")
     (axis,) = _axes("split", axis, x.ndim)
     total = x.shape[axis]
-    if isinstance(size, int):
+    if isinstance(size, int | np.integer):
         if size < 1:
             raise ValueError(f"split: expected a size of at least 1, got {size}")
         size = [builtins.min(size, total - i) for i in range(0, total, size)] or [0]
     if builtins.sum(size) != total:
         raise ValueError(
-            f"split: sizes {list(size)} add up to {builtins.sum(size)}, but axis {axis} has {total} elements"
+            f"split: sizes {shown(list(size))} add up to {builtins.sum(size)}, but axis {axis} has {total} elements"
         )
     pieces, start = [], 0
     for n in size:
@@ -841,6 +842,7 @@ def sum(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdi
     Notes
     -----
     Every summand has derivative 1: the gradient is repeated over the summed axes.
+    Of float32 the error does not grow with the number of summands: it stays below 1e-6 of the sum of their magnitudes.
 
     Chapter: Operations and their gradients, section Sums
     """
@@ -880,8 +882,7 @@ def mean(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepd
     kept = _kept(shape, axes)
     count = math.prod([shape[i] for i in axes])
     out = np.empty(kept if keepdims else _reduced(shape, axes, False), a.dtype)
-    launch(kernels.sum, out, a, axes)
-    launch(kernels.divide, out, out, float(count))
+    launch(kernels.mean, out, a, axes)
 
     def fast(g):
         return _spread(launch(kernels.divide, np.empty(g.shape, g.dtype), g, float(count)), kept, shape)
