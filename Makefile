@@ -19,7 +19,7 @@ help:
 	@echo "make lab     JupyterLab on a copy of each chapter to work in   SOURCE=1: on the sources"
 	@echo "make test-student   run the notebooks that readers get, with only what readers have   ARGS=04_outputs"
 	@echo "make test-binder    three of them in an empty environment with what binder/ lists, and nothing else"
-	@echo "make check   the gate: export, clean notebooks, lint, contents, layering"
+	@echo "make check   the gate: export, clean notebooks, lint, contents, layering, types"
 	@echo "make export  write deepnotes/ from the chapters"
 	@echo "make update  carry edits made in deepnotes/ back into the chapters   ARGS=deepnotes/layers.py"
 	@echo "make bench   side-by-side timings                    ARGS goes to the benchmarks"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import autograd, kernels
+from ._doors import shown
 from .autograd import Tensor, as_tensor, elementwise_op, record
 from .kernels import absolute, clip, exp, launch, log, log1p
 from .kernels import losses as loss_kernels
@@ -38,7 +39,7 @@ def _reduce(name, values, reduction):
 def _check_reduction(name, reduction, allowed=("mean", "sum", "none")):
     if reduction not in allowed:
         names = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
-        raise ValueError(f"{name}: reduction must be {names}, got {reduction!r} {_read('Means, sums and nothing')}")
+        raise ValueError(f"{name}: reduction must be {names}, got {shown(reduction)} {_read('Means, sums and nothing')}")
 
 
 def _floating(name, what, x, section):

@@ -335,7 +335,7 @@ EXAMPLES = {
     "cumsum": rows(1, 1), "copy": copying,
     "cumprod": rows(1, 1), "cumprod_backward": running_back, "logcumsumexp": rows(1, 1), "logcumsumexp_backward": running_logs_back,
     "argsort": sorting, "all": reductions(bool), "any": reductions(bool),
-    "sum": reductions(), "prod": reductions(), "max": reductions(empty=False), "min": reductions(empty=False),
+    "sum": reductions(), "mean": reductions(), "prod": reductions(), "max": reductions(empty=False), "min": reductions(empty=False),
     "logsumexp": reductions(),
     "argmax": reductions(np.int64, False, (0, 1)), "argmin": reductions(np.int64, False, (0, 1)),
     "sum_to": summing_to, "add_squares": squares,

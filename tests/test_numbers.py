@@ -267,3 +267,37 @@ def test_every_operation_gives_a_gradient_or_refuses():
                 continue
             y.backward(np.ones(2))
             assert operands[i].grad is not None, (name, i)
+
+
+@BACKENDS
+@pytest.mark.parametrize("dtype, number", [("i1", 1000), ("i1", -200), ("u1", -1), ("i4", 2**40), ("u8", -1), ("i8", 2**70)])
+def test_launches_of_numbers_that_do_not_fit(dtype, number, backend):
+    "Where an operation would choose a wider dtype, a launch has its output: numpy's answer, a refusal, is the kernels' too."
+    x, c = np.array([1, 2, 3], dtype), np.array([True, False, True])
+    with kernels.backend(backend):
+        for kernel in (kernels.add, kernels.subtract, kernels.multiply, kernels.maximum, kernels.minimum):
+            out = np.full(3, 7, dtype)
+            with pytest.raises(OverflowError):
+                kernels.launch(kernel, out, x, number)
+            assert (out == 7).all()
+        with pytest.raises(OverflowError):
+            kernels.launch(kernels.where, np.empty(3, dtype), c, x, number)
+        for kernel, wanted in ((kernels.less, number > 3), (kernels.greater_equal, number < 1), (kernels.equal, False)):
+            assert (kernels.launch(kernel, np.empty(3, bool), x, number) == wanted).all()
+        assert kernels.launch(kernels.add, np.empty(3, "f4"), x.astype("f4"), 2**70).tolist() == [2.0**70] * 3
+
+
+@BACKENDS
+def test_launches_of_fractions_that_meet_whole_numbers(backend):
+    x = np.array([1, 2, 3], "i4")
+    with kernels.backend(backend):
+        for kernel in (kernels.add, kernels.multiply, kernels.maximum):
+            out = np.full(3, 7, "i4")
+            with pytest.raises(TypeError, match="same_kind"):
+                kernels.launch(kernel, out, x, 2.5)
+            assert (out == 7).all()
+        assert kernels.launch(kernels.less, np.empty(3, bool), x, 2.5).tolist() == [True, True, False]
+        assert kernels.launch(kernels.equal, np.empty(3, bool), x, 2.5).tolist() == [False] * 3
+        large = np.array([1, 2**64 - 1], "u8")
+        assert kernels.launch(kernels.maximum, np.empty(2, "u8"), large, 2**63).tolist() == [2**63, 2**64 - 1]
+        assert kernels.launch(kernels.where, np.empty(3, "f4"), x > 1, 0.5, -0.5).tolist() == [-0.5, 0.5, 0.5]

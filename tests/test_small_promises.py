@@ -1,4 +1,6 @@
 """Guards and boundaries that one changed operator would take away, each with a test that notices."""
+import re
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,8 @@ from deepnotes import autograd as ag
 from deepnotes import kernels, outputs
 from deepnotes.autograd import Tensor
 from deepnotes.capture import capture
-from deepnotes.kernels import launch
+from deepnotes.capture.fuse import Group, outer_updates
+from deepnotes.kernels import launch, threads
 from deepnotes.layers import RMSNorm
 
 
@@ -64,3 +67,73 @@ def test_the_second_derivative_of_a_standard_deviation_of_zero_is_zero():
     x.grad = None
     (first * np.arange(4.0)).sum().backward()
     np.testing.assert_array_equal(x.grad.data, np.zeros(4))
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+def test_gradients_of_the_side_not_taken_are_what_where_says(backend):
+    "The two formulas that `where` warns of have a nan for a gradient, and the two cures that it names have the right one."
+    warned, other, cure_of_root, cure = re.findall(r"``(.+?)``", " ".join(ag.where.__doc__.split()))
+    names = {name: getattr(ag, name) for name in ("where", "exp", "sqrt", "minimum")}
+
+    def gradient(formula, at):
+        x = Tensor(np.array([at], "f4"), requires_grad=True)
+        y = eval(formula, names, {"x": x})
+        y.sum().backward()
+        assert np.isfinite(y.data).all()
+        return x.grad.item()
+
+    with kernels.backend(backend):
+        assert np.isnan(gradient(warned, 100)) and np.isnan(gradient(other, 0)) and np.isnan(gradient("sqrt((x * x).sum())", 0))
+        assert gradient(cure, 100) == 1 and gradient(cure_of_root, 0) == 0 and gradient(cure_of_root, 4) == 0.25
+        np.testing.assert_allclose([gradient(cure, -1), gradient(warned, -1)], np.exp(-1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("out, operands, expected", [
+    ("f4", ["f8", "f8"], "f4"), ("?", ["i8", "f4"], "f4"), ("?", ["f8", "f4"], "f8"), ("?", ["?", "i2"], "i2"), ("?", ["?", "?"], "?"),
+    ("i8", ["f4"], "f4")])
+def test_a_comparison_computes_in_the_dtype_of_the_first_floats_then_of_the_first_integers(out, operands, expected):
+    operands = [2.5, *(np.zeros(2, kind) for kind in operands)]
+    assert kernels.compute_dtype(np.zeros(2, out), operands) == np.dtype(expected)
+
+
+def test_a_loop_is_shared_from_its_fourth_run_on_if_it_has_enough_to_do(monkeypatch):
+    alone, shared = [], []
+
+    class Pool:
+        def run(self, loop, n, chunk, args, whole, cores):
+            shared.append((n, chunk, cores))
+            return True
+
+    monkeypatch.setattr(threads, "_pool", Pool())
+    monkeypatch.setattr(threads, "_pace", {})
+    monkeypatch.setattr(threads, "_num_threads", 2)
+    monkeypatch.setattr(threads, "WORTH", 0.0)
+    x, n = np.zeros(2 * threads.GRAIN), 2 * threads.GRAIN
+    for _ in range(5):
+        threads.split(lambda x: None if x is None else alone.append(x.size), n, n, (x,))     # each a loop of its own
+    assert alone == [n] * 5 and not shared
+    alone.clear()
+
+    def loop(x):
+        alone.append(x.size)
+
+    for _ in range(5):
+        threads.split(loop, n, n, (x,))
+    assert alone == [n] * 3 and shared == [(n, n // 4, 2)] * 2
+    monkeypatch.setattr(threads, "WORTH", np.inf)                       # too little to do
+    threads.split(loop, n, n, (x,))
+    monkeypatch.setattr(threads, "WORTH", 0.0)
+    monkeypatch.setattr(threads, "_num_threads", 1)                     # nobody to share with
+    threads.split(loop, n, n, (x,))
+    assert alone == [n] * 5 and len(shared) == 2
+
+
+@pytest.mark.parametrize("written_again", [False, True])
+def test_a_gradient_that_is_written_twice_joins_no_update(written_again):
+    column, row, g, p, velocity = (np.ones(shape, "f4") for shape in [(5, 1), (1, 4), (5, 4), (5, 4), (5, 4)])
+    product = kernels.Launch(kernels.matmul, g, (column, row))
+    again = [kernels.Launch(kernels.copy, g, (np.zeros((5, 4), "f4"),))] * written_again
+    update = kernels.Launch(kernels.sgd, p, (g, velocity, np.zeros(6)))
+    groups = [Group(launch) for launch in [product, *again, update]]
+    joined = outer_updates(groups, lambda array: False)
+    assert [group.launches for group in joined] == ([[product], again, [update]] if written_again else [[product, update]])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from deepnotes import autograd as ag
-from deepnotes import kernels, layers, optimizers
+from deepnotes import kernels, layers, optimizers, outputs
 from deepnotes.autograd import Tensor
+from deepnotes.capture import capture
 from deepnotes.kernels import launch
 
 BACKENDS = pytest.mark.parametrize("backend", kernels.BACKENDS)
@@ -39,6 +40,56 @@ def test_sums_and_means(backend):
         assert off(ag.sum_to(EQUAL, 1, 1).data, 2 * total) < LIMIT
         assert off(ag.sum_to(cube, 1, 1, 2).data, total) < LIMIT
         assert off(ag.var(EQUAL, 0).data, 0, 1) < 1e-14 and off(ag.std(EQUAL, 0).data, 0, 1) < 1e-7
+
+
+@BACKENDS
+@pytest.mark.parametrize("shape, axis", [((7, 5), None), ((7, 5), 0), ((7, 5), 1), ((3, 40, 3), 1), ((2, 600), 1),
+                                         ((9000, 2), 0), ((300_000,), 0), ((2, 9000), (1,))])
+def test_means_of_what_no_sum_holds(shape, axis, backend):
+    "Near the end of the range the sum is infinite and the mean is not; nor is a sum whose parts cancel."
+    top = np.finfo("f4").max
+    x = np.full(shape, 0.75 * top, "f4") + (0.2 * top * np.random.default_rng(0).uniform(-1, 1, shape)).astype("f4")
+    wide = x.astype("f8")
+    with kernels.backend(backend):
+        for given in (x, -x, np.asfortranarray(x), x[::-1]):
+            t = Tensor(given, requires_grad=True)
+            out = ag.mean(t, axis)
+            assert out.dtype == np.float32 and off(out.data, given.astype("f8").mean(axis)) < LIMIT
+            out.sum().backward()
+            assert off(t.grad.data, out.size / x.size) < LIMIT
+        assert np.isposinf(ag.sum(x, axis).data).all() and np.isneginf(ag.sum(-x, axis).data).all()
+        assert (ag.var(np.full_like(x, top), axis).data == 0).all()
+        both = np.concatenate([x, -x], 0 if axis is None else np.atleast_1d(axis)[0])
+        assert np.abs(ag.sum(both, axis).data).max() <= LIMIT * np.abs(wide).sum(axis).min()
+        for bad in (np.inf, np.nan):
+            x.flat[0] = bad
+            np.testing.assert_allclose(ag.mean(x, axis).data, x.astype("f8").mean(axis), rtol=LIMIT)
+
+
+def test_a_captured_mean_of_what_no_sum_holds():
+    x = np.full((40, 3), 3e38, "f4")
+    for fuse in (False, True):
+        step = capture(lambda x: (ag.mean(x), ag.mean(x, 0), ag.mean(x * 1.0, 1)), fuse=fuse)
+        for _ in range(4):
+            for out in step(Tensor(x)):
+                assert (out.data == np.float32(3e38)).all()
+        assert step.captured, step.reason
+
+
+@BACKENDS
+@pytest.mark.parametrize("make", [layers.BatchNorm1d, layers.LayerNorm])
+def test_normalization_of_the_largest_numbers(make, backend):
+    rng = np.random.default_rng(0)
+    x = (np.finfo("f4").max * (0.9 + 0.05 * rng.uniform(-1, 1, (64, 8)))).astype("f4")
+    axis = 0 if make is layers.BatchNorm1d else 1
+    with kernels.backend(backend):
+        t = Tensor(x, requires_grad=True)
+        out = make(8)(t)
+        wide = x.astype("f8")
+        wanted = (wide - wide.mean(axis, keepdims=True)) / wide.std(axis, keepdims=True)
+        assert np.abs(out.data - wanted).max() < 1e-5
+        out.sum().backward()
+        assert np.isfinite(t.grad.data).all()
 
 
 @BACKENDS
@@ -126,6 +177,26 @@ def test_wide_rows_of_softmax(backend):
         assert off(launch(kernels.softmax_backward, new(), g, y, 1), y * (g - total), 0.1 / n) < LIMIT
         total = float(g[0, 0]) * n
         assert off(launch(kernels.log_softmax_backward, new(), g, x, 1), g - total) < LIMIT
+
+
+@BACKENDS
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_very_many_classes(backend, smoothing):
+    n = 300_001
+    z = np.full((2, n), 0.1, "f4")
+    z[1] = np.random.default_rng(0).normal(size=n)
+    wide, labels = z.astype("f8"), np.array([5, n - 1])
+    log_p = wide - np.log(np.exp(wide).sum(1, keepdims=True))
+    wanted = -(1 - smoothing) * log_p[[0, 1], labels] - smoothing * log_p.mean(1)
+    with kernels.backend(backend):
+        for given in (z, np.asfortranarray(z)):
+            t = Tensor(given, requires_grad=True)
+            loss = outputs.cross_entropy(t, labels, reduction="none", label_smoothing=smoothing)
+            loss.sum().backward()
+            assert off(loss.data, wanted) < LIMIT
+            target = np.full((2, n), smoothing / n)
+            target[[0, 1], labels] += 1 - smoothing
+            assert np.all(np.abs(t.grad.data - (np.exp(log_p) - target)) < 3 * LIMIT * (np.exp(log_p) + target))
 
 
 # ---- normalization

@@ -11,6 +11,7 @@ from sklearn.model_selection import train_test_split
 
 from deepnotes import datasets
 from deepnotes.autograd import Tensor
+from deepnotes.comparing import paired
 from deepnotes.layers import MLP, Linear
 from deepnotes.optimizers import SGD, Adam, AdamW
 from deepnotes.outputs import cross_entropy
@@ -34,10 +35,13 @@ def space():
     moons = datasets.make_moons(400, noise=0.2, rng=0)
     space = {"np": np, "os": os, "tempfile": tempfile, "Path": Path, "Trainer": Trainer, "MLP": MLP, "Linear": Linear, "SGD": SGD,
              "Adam": Adam, "AdamW": AdamW, "Ridge": Ridge, "Callback": Callback, "EarlyStopping": EarlyStopping, "Loader": Loader,
-             "datasets": datasets, "split": split, "sample": (split[0][:200], split[2][:200]), "X": moons.X, "y": moons.y}
-    for start in ("def linear_model(", "def moons(", "def patient(", "def check_steps("):
+             "datasets": datasets, "digits": digits, "images": digits.X / digits.X.max() * 2 - 1, "paired": paired, "split": split,
+             "sample": (split[0][:200], split[2][:200]), "X": moons.X, "y": moons.y}
+    for start in ("def linear_model(", "def moons(", "def patient(", "def moved(", "def T(A)", "def batch_of(", "def train_many(",
+                  "def probabilities(", "def report(hits", "def write_station(", "def network(", "def calibrated(", "def check_steps("):
         (cell,) = [c for c in code_cells() if start in c]
-        cell = cell.split("\n\n\ndef opening")[0].split("\n\n\npatients =")[0]
+        for rest in ("\n\n\ndef opening", "\n\n\npatients =", "\n\n\nrng, ks =", "\n\n\nprint(", "\n\n\ngrid ="):
+            cell = cell.split(rest)[0]
         exec(cell, space)
     space["A"], space["t"] = space["standardized"](datasets.load_diabetes())
     return space
@@ -101,21 +105,124 @@ def test_the_order_matters_and_its_being_new_does_not(space):
     assert abs(np.median(new[:, 4]) - np.median(once[:, 4])) < 0.03
 
 
-def test_more_epochs_overfit_and_three_remedies(space):
+def test_accumulated_micro_batches_are_one_batch_if_weighted_by_their_share():
+    data = datasets.make_moons(100, noise=0.2, rng=0)
+    model = MLP(2, [8], 2, rng=0, dtype="float64")
+
+    def gradient(parts, weight):
+        model.zero_grad()
+        for rows in parts:
+            (weight(rows) * cross_entropy(model(Tensor(data.X[rows].astype("float64"))), data.y[rows])).backward()
+        return model[0].weight.grad.numpy().copy()
+
+    whole = gradient([np.arange(100)], lambda rows: 1.0)
+    uneven = np.split(np.arange(100), [40, 80])
+    np.testing.assert_allclose(gradient(uneven, lambda rows: len(rows) / 100), whole, atol=1e-15)
+    assert abs(gradient(uneven, lambda rows: 1 / 3) - whole).max() > 1e-3 * abs(whole).max()
+
+
+def test_many_networks_at_once_are_networks_alone(space):
+    "Each network of an array takes the steps of the loop, with its own dose, whoever else is trained beside it."
+    many = space["train_many"]([3, 4], [3, 4], [0.01, 0.03], decay=[[0.0], [0.01]], marks=(5, 30))
+    alone = space["train_many"]([3, 4], [3, 4], 0.03, decay=0.01, marks=(5, 30))
+    assert [w.shape for w in many[1]] == [(2, 2, 2, 64, 32), (2, 2, 2, 1, 32), (2, 2, 2, 32, 10), (2, 2, 2, 1, 10)]
+    for step in range(2):
+        for w, v in zip(many[step], alone[step], strict=True):
+            np.testing.assert_allclose(w[1, 1], v, rtol=0, atol=2e-5)
+    images, y, rng = space["images"], space["noisy_split"](3)[1], np.random.default_rng(0)
+    order = np.array([space["noisy_split"](s)[0] for s in (3, 4)])
+    model = MLP(64, [32], 10, rng=3)
+    optimizer = SGD(model.parameters(), lr=0.03, momentum=0.9)
+    for _ in range(5):
+        _, _, k = space["batch_of"](rng, order, np.float32(200).reshape(1, 1), np.float32(0).reshape(1, 1))
+        optimizer.zero_grad()
+        penalty = sum(0.005 * (model[i].weight * model[i].weight).sum() for i in (0, 2))
+        (cross_entropy(model(Tensor(images[k[0]])), y[k[0]]) + penalty).backward()
+        optimizer.step()
+    for w, parameter in zip(alone[0], model.parameters(), strict=True):
+        np.testing.assert_allclose(w[0].reshape(parameter.shape), parameter.data, atol=2e-5)
+
+
+def test_remedies_add_to_early_stopping_and_data_most(space):
+    splits, errors, train = range(60, 68), space["errors"], space["train_many"]
+    runs = {"late": (0.01, {"marks": (1000,)}), "early": (0.003, {"marks": (700,)}), "decay": (0.003, {"marks": (700,), "decay": 0.03}),
+            "shift": (0.01, {"marks": (700,), "shift": 1.0, "drop": 0.25}), "data": (0.003, {"marks": (1000,), "rows": 800})}
+    wrong = {name: errors(train(splits, splits, lr, **dose)[0], splits, space["TEST"]) for name, (lr, dose) in runs.items()}
+    for better, worse in (("early", "late"), ("decay", "early"), ("shift", "early"), ("data", "shift")):
+        found = paired(wrong[worse], wrong[better])
+        assert found.low > 0, (better, worse, str(found))
+
+
+def test_the_best_on_the_test_set_is_not_that_good(space):
+    "The bound holds for guessers and for candidates that err together; scores on rows that did not choose are right on average."
+    rng, report = np.random.default_rng(1), space["report"]
+    for k in (2, 16, 128):
+        best = rng.binomial(100, 0.5, (4000, k)).max(1).mean() / 100 - 0.5
+        assert 0.4 * np.sqrt(2 * np.log(k)) / 20 < best < np.sqrt(2 * np.log(k)) / 20
+    shared = rng.random((16, 997))
+    shared[:, :500] = shared[0, :500]                        # candidates that agree on half of the rows
+    for hits in (rng.random((16, 997)) < 0.8, shared < 0.8):
+        told = np.array([report(hits, 16, rng) for _ in range(600)])
+        optimism, honest = told[:, 0] - told[:, 2], told[:, 1] - told[:, 2]
+        assert 0.01 < optimism.mean() < np.sqrt(2 * np.log(16)) / 20
+        assert abs(honest.mean()) < 5 * honest.std() / 600**0.5 + 0.004
+
+
+def test_the_mean_of_many_is_better_than_its_members_by_what_they_disagree(space):
+    splits = np.repeat([80, 81, 82, 83, 84, 85], 6)
+    weights = space["train_many"](splits, np.tile(np.arange(6), 6), 0.01, marks=(400,))[0]
+    gains, far = [], []
+    for i, split in enumerate(splits[::6]):
+        rows = space["noisy_split"](split)[0][800:]
+        members = [[w[6 * i + j] for w in weights] for j in range(6)]
+        p = np.array([space["probabilities"](space["images"][rows], *w) for w in members], float)
+        y = np.eye(10)[space["digits"].y[rows]]
+        each = ((p - y) ** 2).sum(-1).mean()
+        together = ((p.mean(0) - y) ** 2).sum(-1).mean()
+        np.testing.assert_allclose(together, each - ((p - p.mean(0)) ** 2).sum(-1).mean(), rtol=1e-12)
+        gains.append((p.argmax(-1) != y.argmax(-1)).mean() - (p.mean(0).argmax(-1) != y.argmax(-1)).mean())
+        noise = 100 * np.random.default_rng(i).normal(size=(50, 64))
+        q = np.array([space["probabilities"](noise, *w) for w in members])
+        far.append((q.max(-1).mean(), q.mean(0).max(-1).mean()))
+    assert min(gains) > 0
+    assert min(alone for alone, _ in far) > 0.95 and max(mean for _, mean in far) < 0.75
+
+
+def test_early_stopping_helps_on_thirty_noisy_points(space):
     moons = space["moons"]
 
-    def run(seed, hidden=(100, 100), decay=0.0, callbacks=()):
-        model = MLP(2, hidden, 2, rng=seed)
-        trainer = Trainer(model, optimizer=AdamW(model.parameters(), lr=0.003, weight_decay=decay), seed=seed)
-        history = trainer.fit(*moons(30, seed), epochs=200, batch_size=10, validation=moons(300, 99), callbacks=callbacks,
+    def run(seed, callbacks=()):
+        model = MLP(2, [100, 100], 2, rng=seed)
+        trainer = Trainer(model, optimizer=AdamW(model.parameters(), lr=0.003, weight_decay=0.0), seed=seed)
+        history = trainer.fit(*moons(30, seed), epochs=100, batch_size=10, validation=moons(300, 99), callbacks=callbacks,
                               progress=False)
         return history["val_loss"], trainer.evaluate(*moons(1000, 98))["loss"]
 
-    losses, ends = zip(*[run(seed) for seed in range(3)], strict=True)
-    assert all(loss[-1] > 1.5 * min(loss) for loss in losses)
-    for remedy in ({"decay": 3.0}, {"hidden": (4,)}):
-        assert np.median([run(seed, **remedy)[1] for seed in range(3)]) < np.median(ends) / 1.5
-    assert np.median([run(seed, callbacks=EarlyStopping(patience=30))[1] for seed in range(3)]) < np.median(ends) / 1.5
+    losses, ends = zip(*[run(seed) for seed in range(6)], strict=True)
+    assert all(loss[-1] > 1.2 * min(loss) for loss in losses)
+    assert paired(ends, [run(seed, EarlyStopping(patience=30))[1] for seed in range(6)]).low > 0
+
+
+def test_the_network_of_the_capstone_beats_a_fair_baseline_and_nears_the_truth(space, tmp_path):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    space["write_station"](tmp_path / "a.csv", 2000, 1)
+    table = datasets.read_csv(tmp_path / "a.csv", target="station", text="one-hot")
+    assert table.features[2:7] == ("day=weekend", "day=workday", "weather=dry", "weather=rain", "weather=snow")
+    p = space["write_station"](tmp_path / "b.csv", 4000, 2)
+    fresh = datasets.read_csv(tmp_path / "b.csv", target="station", text="one-hot")
+    train, valid = table.split(400, rng=0, stratify=True)
+    scaler = datasets.StandardScaler().fit(train.X)
+    net = space["network"]((scaler.transform(train.X), train.y), validation=(scaler.transform(valid.X), valid.y),
+                           callbacks=EarlyStopping(patience=15))
+    said = space["calibrated"](net, scaler.transform(fresh.X), 1.0)[:, 1]
+    cubic = make_pipeline(PolynomialFeatures(3), StandardScaler(), LogisticRegression(C=0.3, max_iter=500)).fit(train.X, train.y)
+
+    def extra(q):
+        return (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
+
+    assert 0 < extra(said) < 0.09 < extra(cubic.predict_proba(fresh.X)[:, 1])
 
 
 def test_vital_signs_tell_four_patients_apart(space):
@@ -139,7 +246,8 @@ def test_vital_signs_tell_four_patients_apart(space):
 
 SKELETONS = {"check_steps": ("steps", "last_batch"), "check_epoch_loss": "epoch_loss", "check_batches": "my_minibatches",
              "check_patience": "my_stop", "check_decay": "my_decay", "check_target": "my_target", "check_doctor": "my_doctor",
-             "check_write": "my_write", "check_ridge": "my_alpha", "check_study": "my_study"}
+             "check_write": "my_write", "check_ridge": "my_alpha", "check_gift": "my_gift", "check_diversity": "my_diversity",
+             "check_your_run": "my_fit", "check_study": "my_study"}
 
 
 def test_the_chapters_own_solutions_pass_and_its_skeletons_fail(space):
@@ -227,6 +335,10 @@ def ties_improve(losses, patience):
     ("check_doctor", lambda seen: "dead units"), ("check_doctor", lambda seen: "too slow" if seen["loss"] > 2 else "healthy"),
     ("check_write", elsewhere), ("check_write", half_written), ("check_write", removing),
     ("check_ridge", lambda rate, steps: 1 / steps), ("check_ridge", lambda rate, steps: rate),
+    ("check_gift", lambda n, k: np.sqrt(2 * np.log(k) / n)), ("check_gift", lambda n, k: np.sqrt(np.log(k) / n)),
+    ("check_diversity", lambda f: f.var()), ("check_diversity", lambda f: f.var(axis=0, ddof=1).mean()),
+    ("check_your_run", lambda data: lambda X: np.full(len(X), data.y.mean())),
+    ("check_your_run", lambda data: lambda X: (X[:, 0] > 12).astype(float)),
     ("check_study", [(8, 100, 0.95), (16, 100, 0.95), (32, 100, 0.95), (64, 100, 0.95)]),
     ("check_study", [(8, 100, 0.95), (64, 50, 0.5), (128, 40, 0.95), (256, 30, 0.95)]), ("check_study", []),
 ])

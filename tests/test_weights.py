@@ -231,6 +231,31 @@ def test_the_weight_of_right_answers(dtype, backend):
                                          (((z > 0) == (answers > 0.5)).sum(axis=1) * weight).sum()]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_of_what_is_no_number_no_answer_is_right(dtype, backend):
+    "Wherever a row has a NaN, in outputs or in targets; counted, weighed, in whatever layout."
+    rng = np.random.default_rng(0)
+    z, shares, answers = (rng.normal(size=(90, 3)).astype(dtype) for _ in range(3))
+    for x in (z, shares, answers):
+        x[rng.random(x.shape) < 0.2] = np.nan
+    z[:3, 0], weight = np.nan, rng.integers(1, 5, 90).astype(dtype)
+    labels = np.where(np.arange(90) < 3, -1, rng.integers(0, 3, 90))
+    top = [int(np.argmax(row)) if np.isfinite(row).all() else None for row in z]
+    wanted = {"labels": np.array([a is not None and a == b for a, b in zip(top, labels, strict=True)]),
+              "shares": np.array([a is not None and np.isfinite(b).all() and a == np.argmax(b)
+                                  for a, b in zip(top, shares, strict=True)]),
+              "answers": np.array([[np.isfinite(a + b) and (a > 0) == (b > 0.5) for a, b in zip(*rows, strict=True)]
+                                   for rows in zip(z, answers, strict=True)])}
+    assert all(0.1 < hits.mean() < 0.6 for hits in wanted.values())
+    with kernels.backend(backend):
+        for name, y in (("labels", labels), ("shares", shares), ("answers", answers)):
+            hits = wanted[name].reshape(90, -1)
+            for given in (z, np.asfortranarray(z)):
+                assert counting._count_right(given, y, name == "answers").item() == hits.sum()
+                assert counting._weigh_right(given, y, name == "answers", weight).item() == (hits * weight[:, None]).sum()
+
+
 # ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

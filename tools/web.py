@@ -138,6 +138,18 @@ def package(about, file):
             "package_type": "package", "imports": about["imports"], "depends": about["depends"], "unvendored_tests": False}
 
 
+def weight(packages, sizes, *names):
+    """Megabytes over the wire, uncompressed, until these packages can be imported for the first time."""
+    todo, found = ["deepnotes", "fastcore", *names], set()
+    while todo:
+        name = todo.pop().lower().replace("_", "-")
+        if name not in found:
+            found.add(name)
+            todo += packages[name]["depends"]
+    core = sum(size for file, size in sizes.items() if file not in {about["file_name"] for about in packages.values()})
+    return (core + sum(sizes[packages[name]["file_name"]] for name in found)) / 1e6
+
+
 # -- pages ------------------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +243,8 @@ def build(site, wheel, files):
     sizes[file] = wheel.stat().st_size
     (folder / "pyodide-lock.json").write_text(json.dumps(text))
     (folder / "sizes.json").write_text(json.dumps(sizes))
+    first, drawn, learnt = (weight(text["packages"], sizes, *more) for more in ((), ["matplotlib"], ["scikit-learn"]))
+    print(f"── over the wire: {first:.1f} MB for a first run, {drawn:.1f} with a figure, {learnt:.1f} with scikit-learn's data", flush=True)
     notes = json.loads((WEB / "cells.json").read_text(encoding="utf-8"))
     install = list(requirements(read_settings(ROOT)).values())
     count = 0

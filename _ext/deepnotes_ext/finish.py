@@ -1,6 +1,6 @@
 """The last pass over the pages that were written: what the theme cannot be told by options.
 
-- code and folds (``code.py``);
+- code and folds (``code.py``), and the loop under a chapter's title (``loop.py``);
 - a page loads what it uses: no icon fonts (``deepnotes.css`` draws the icons), MathJax and figure scripts only where there
   is something for them to do, the search index on the search page alone, one style sheet and one script for all that
   every page shares, and of each drawing only the one for the page's theme;
@@ -22,6 +22,7 @@ from sphinx.application import Sphinx
 
 from .cards import draw_card
 from .code import name_folds, plain, wrap_code
+from .loop import place_loop
 from .paper import offer
 
 _SCRIPT = re.compile(r'\s*<script[^>]*\bsrc="(?P<src>[^"]+)"[^>]*></script>')
@@ -277,6 +278,7 @@ def finish(html: str, page: Path, root: Path, base: str) -> str:
     """All of it, for one page."""
     if DONE in html:
         return html
+    html = place_loop(html, page.relative_to(root).as_posix())
     html = announce(wrap_code(name_folds(fold_numbers(html))))
     html = fetch_fonts(bundle(lean(pictures(html, page)), page, root), page, root)
     html = describe_page(html, page, root, base)

@@ -14,10 +14,13 @@ __all__ = ['add', 'subtract', 'multiply', 'divide', 'negative', 'power', 'pow', 
 # %% ../../nbs/library/autograd/operations.ipynb #3eb0a6fa
 import builtins
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from .. import kernels
+from .._doors import shown
 from .elementwise import elementwise_op
 from .naming import both_names
 from .promotion import _broadcast, _is_number, _number, _promote
@@ -118,7 +121,7 @@ def _end(x, dtype, open_end):
     return x
 
 # %% ../../nbs/library/autograd/operations.ipynb #97e3c26d
-def clip(x, min=None, max=None):
+def clip(x: Tensor | ArrayLike, min: Tensor | ArrayLike | None = None, max: Tensor | ArrayLike | None = None) -> Tensor:
     """Limit every element to [min, max]; the gradient is 1 inside and at both ends, 0 outside.
 
     Parameters
@@ -159,7 +162,7 @@ _where = elementwise_op(
 )
 
 # %% ../../nbs/library/autograd/operations.ipynb #167d68ce
-def where(condition, x, y):
+def where(condition: Tensor | ArrayLike, x: Tensor | ArrayLike, y: Tensor | ArrayLike) -> Tensor:
     """Elements of `x` where `condition` holds, of `y` elsewhere.
 
     Parameters
@@ -203,7 +206,7 @@ isinf = elementwise_op(kernels.isinf, name="isinf", result="bool", doc="Where x 
 isfinite = elementwise_op(kernels.isfinite, name="isfinite", result="bool", doc="Where x is neither infinite nor nan.")
 
 # %% ../../nbs/library/autograd/operations.ipynb #76518a26
-def astype(x, dtype):
+def astype(x: Tensor | ArrayLike, dtype: DTypeLike) -> Tensor:
     """Convert to another dtype; between float dtypes the gradient is converted back.
 
     Parameters
@@ -242,7 +245,7 @@ def _shape_of(shape):
     return tuple([int(n) for n in shape])
 
 
-def broadcast_to(x, *shape):
+def broadcast_to(x: Tensor | ArrayLike, *shape: int | tuple[int, ...]) -> Tensor:
     """Repeat `x` to a larger shape by numpy's rules, without copying.
 
     Parameters
@@ -275,7 +278,7 @@ def broadcast_to(x, *shape):
     return record("broadcast_to", out, (x,), (lambda g: sum_to(g, before),), view=True)
 
 
-def expand(x, *shape):
+def expand(x: Tensor | ArrayLike, *shape: int | tuple[int, ...]) -> Tensor:
     """`broadcast_to` under PyTorch's name; -1 keeps a size.
 
     Parameters
@@ -294,7 +297,7 @@ def expand(x, *shape):
     return broadcast_to(x, tuple([m if n == -1 else n for n, m in zip(shape, old, strict=True)]))
 
 
-def sum_to(x, *shape):
+def sum_to(x: Tensor | ArrayLike, *shape: int | tuple[int, ...]) -> Tensor:
     """Sum `x` down to `shape`: the transpose of broadcasting from `shape`.
 
     Parameters
@@ -329,13 +332,13 @@ def _axes(name, axis, ndim):
     axes = []
     for a in axis if isinstance(axis, tuple | list) else (axis,):
         if not isinstance(a, int | np.integer) or isinstance(a, bool):
-            raise TypeError(f"{name}: expected an int, a tuple of ints or None as axis, got {a!r}")
+            raise TypeError(f"{name}: expected an int, a tuple of ints or None as axis, got {shown(a)}")
         if not -ndim <= a < ndim:
             allowed = f"allowed: {-ndim}..{ndim - 1}" if ndim else "a number has none to reduce; leave axis out"
             raise IndexError(f"{name}: axis {a} is out of range for a tensor with {ndim} axes ({allowed})")
         axes.append(int(a) % ndim)
     if len(set(axes)) < len(axes):
-        raise ValueError(f"{name}: axis {axis} names the same axis twice")
+        raise ValueError(f"{name}: axis {shown(axis)} names the same axis twice")
     return tuple(sorted(axes))
 
 
@@ -355,7 +358,7 @@ def _reduced(shape, axes, keepdims):
     return () if len(axes) == len(shape) else tuple([n for i, n in enumerate(shape) if i not in axes])
 
 
-def reshape(x, *shape):
+def reshape(x: Tensor | ArrayLike, *shape: int | tuple[int, ...]) -> Tensor:
     """The same elements in another shape; one size may be -1.
 
     Parameters
@@ -383,7 +386,7 @@ def reshape(x, *shape):
     return record("reshape", out, (x,), (lambda g: reshape(g, before),), view=view)
 
 # %% ../../nbs/library/autograd/operations.ipynb #f4d40b4b
-def permute(x, *axes):
+def permute(x: Tensor | ArrayLike, *axes: int | tuple[int, ...]) -> Tensor:
     """The axes in another order: axis i of the result is axis ``axes[i]`` of `x`.
 
     Parameters
@@ -409,7 +412,7 @@ def permute(x, *axes):
     return record("permute", x._data.transpose(axes), (x,), (lambda g: permute(g, back),), view=True)
 
 
-def transpose(x, *axes):
+def transpose(x: Tensor | ArrayLike, *axes: int) -> Tensor:
     """Swap two axes (``transpose(x, 0, 1)``, as PyTorch), or reorder all of them (numpy's form).
 
     Parameters
@@ -435,7 +438,7 @@ def transpose(x, *axes):
 
 # %% ../../nbs/library/autograd/operations.ipynb #b1ceac4b
 @both_names
-def squeeze(x, axis=None):
+def squeeze(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Drop axes of size 1: the given ones, or all.
 
     Parameters
@@ -458,7 +461,7 @@ def squeeze(x, axis=None):
 
 
 @both_names
-def unsqueeze(x, axis):
+def unsqueeze(x: Tensor | ArrayLike, axis: int) -> Tensor:
     """Insert an axis of size 1 before position `axis`.
 
     Parameters
@@ -478,7 +481,7 @@ def unsqueeze(x, axis):
 
 # %% ../../nbs/library/autograd/operations.ipynb #fc276792
 @both_names
-def flip(x, axis=None):
+def flip(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Reverse the order along the given axes.
 
     Parameters
@@ -499,7 +502,7 @@ def flip(x, axis=None):
     return record("flip", x._data[key], (x,), (lambda g: flip(g, axes),), view=True)
 
 # %% ../../nbs/library/autograd/operations.ipynb #9d6f18a5
-def pad(x, widths, value=0.0):
+def pad(x: Tensor | ArrayLike, widths: int | Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """Put `value` around `x`.
 
     Parameters
@@ -516,9 +519,9 @@ def pad(x, widths, value=0.0):
     Chapter: Operations and their gradients, section Shapes
     """
     x = as_tensor(x, "pad")
-    pairs = [(widths, widths)] * x.ndim if isinstance(widths, int) else [tuple(p) for p in widths]
+    pairs = [(widths, widths)] * x.ndim if isinstance(widths, int | np.integer) else [tuple(p) for p in widths]
     if len(pairs) != x.ndim or builtins.any(len(p) != 2 or builtins.min(p) < 0 for p in pairs):
-        raise ValueError(f"pad: expected {x.ndim} pairs (before, after) of sizes >= 0, got {widths}")
+        raise ValueError(f"pad: expected {x.ndim} pairs (before, after) of sizes >= 0, got {shown(widths)}")
     value = fitted(_number(value, "pad"), x.dtype, "pad")
     out = np.empty(tuple(n + b + a for n, (b, a) in zip(x.shape, pairs, strict=True)), x.dtype)
     key = tuple(slice(b, b + n) for n, (b, _) in zip(x.shape, pairs, strict=True))
@@ -550,7 +553,7 @@ def _key(key):
     return tuple(items)
 
 
-def getitem(x, key):
+def getitem(x: Tensor | ArrayLike, key: object) -> Tensor:
     """``x[key]`` for slices, integers, integer arrays, bool masks, Ellipsis and None; also spelled so.
 
     Parameters
@@ -605,7 +608,7 @@ def _indices(name, indices, size):
 
 
 @both_names
-def take_along_axis(x, indices, axis):
+def take_along_axis(x: Tensor | ArrayLike, indices: ArrayLike, axis: int) -> Tensor:
     """For each position, the element of `x` at that index along `axis` (``np.take_along_axis``).
 
     Parameters
@@ -644,7 +647,7 @@ def take_along_axis(x, indices, axis):
 
 
 @both_names
-def gather(x, axis, index):
+def gather(x: Tensor | ArrayLike, axis: int, index: ArrayLike) -> Tensor:
     """``out[i, j] = x[i, index[i, j]]`` for axis 1, and so on: PyTorch's name and argument order for `take_along_axis`.
 
     Parameters
@@ -675,7 +678,7 @@ def gather(x, axis, index):
 
 # %% ../../nbs/library/autograd/operations.ipynb #bf57a1cd
 @both_names
-def take(x, indices, axis=0):
+def take(x: Tensor | ArrayLike, indices: ArrayLike, axis: int = 0) -> Tensor:
     """Slices of `x` at `indices` along one axis, as rows of a table (``np.take``, PyTorch's ``index_select``).
 
     Parameters
@@ -716,7 +719,7 @@ def _same_dtype(name, tensors):
 
 
 @both_names
-def concatenate(tensors, axis=0):
+def concatenate(tensors: Sequence[Tensor | ArrayLike], axis: int = 0) -> Tensor:
     """Join tensors along an axis that they have.
 
     Parameters
@@ -748,7 +751,7 @@ def concatenate(tensors, axis=0):
 
 
 @both_names
-def stack(tensors, axis=0):
+def stack(tensors: Sequence[Tensor | ArrayLike], axis: int = 0) -> Tensor:
     """Join tensors of one shape along a new axis.
 
     Parameters
@@ -771,7 +774,7 @@ def stack(tensors, axis=0):
 
 # %% ../../nbs/library/autograd/operations.ipynb #143c073f
 @both_names
-def split(x, size, axis=0):
+def split(x: Tensor | ArrayLike, size: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Cut a tensor into pieces along an axis.
 
     Parameters
@@ -791,13 +794,13 @@ def split(x, size, axis=0):
     x = as_tensor(x, "split")
     (axis,) = _axes("split", axis, x.ndim)
     total = x.shape[axis]
-    if isinstance(size, int):
+    if isinstance(size, int | np.integer):
         if size < 1:
             raise ValueError(f"split: expected a size of at least 1, got {size}")
         size = [builtins.min(size, total - i) for i in range(0, total, size)] or [0]
     if builtins.sum(size) != total:
         raise ValueError(
-            f"split: sizes {list(size)} add up to {builtins.sum(size)}, but axis {axis} has {total} elements"
+            f"split: sizes {shown(list(size))} add up to {builtins.sum(size)}, but axis {axis} has {total} elements"
         )
     pieces, start = [], 0
     for n in size:
@@ -820,7 +823,7 @@ def _spread(g, kept, shape):
 
 
 @both_names
-def sum(x, axis=None, keepdims=False):
+def sum(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Sum over the given axes.
 
     Parameters
@@ -839,6 +842,7 @@ def sum(x, axis=None, keepdims=False):
     Notes
     -----
     Every summand has derivative 1: the gradient is repeated over the summed axes.
+    Of float32 the error does not grow with the number of summands: it stays below 1e-6 of the sum of their magnitudes.
 
     Chapter: Operations and their gradients, section Sums
     """
@@ -855,7 +859,7 @@ def sum(x, axis=None, keepdims=False):
 
 
 @both_names
-def mean(x, axis=None, keepdims=False):
+def mean(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Mean over the given axes; nan over no elements at all.
 
     Parameters
@@ -878,8 +882,7 @@ def mean(x, axis=None, keepdims=False):
     kept = _kept(shape, axes)
     count = math.prod([shape[i] for i in axes])
     out = np.empty(kept if keepdims else _reduced(shape, axes, False), a.dtype)
-    launch(kernels.sum, out, a, axes)
-    launch(kernels.divide, out, out, float(count))
+    launch(kernels.mean, out, a, axes)
 
     def fast(g):
         return _spread(launch(kernels.divide, np.empty(g.shape, g.dtype), g, float(count)), kept, shape)
@@ -888,7 +891,8 @@ def mean(x, axis=None, keepdims=False):
 
 # %% ../../nbs/library/autograd/operations.ipynb #dc99d294
 @both_names
-def var(x, axis=None, correction=1, keepdims=False):
+def var(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, correction: int = 1,
+        keepdims: bool = False) -> Tensor:
     """Variance over the given axes: the squared distances from the mean, summed and divided by n - correction.
 
     Parameters
@@ -936,7 +940,8 @@ _root = elementwise_op(kernels.sqrt, lambda g, out: kernels.where(out == 0, 0.0,
 
 
 @both_names
-def std(x, axis=None, correction=1, keepdims=False):
+def std(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, correction: int = 1,
+        keepdims: bool = False) -> Tensor:
     """Standard deviation over the given axes: the root of `var`; its gradient is 0 where it is 0.
 
     Parameters
@@ -973,7 +978,7 @@ def _extreme(name, kernel, x, axis, keepdims):
 
 
 @both_names
-def max(x, axis=None, keepdims=False):
+def max(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Largest element over the given axes; nan if there is one. Ties share the gradient equally.
 
     Parameters
@@ -997,7 +1002,7 @@ def max(x, axis=None, keepdims=False):
 
 
 @both_names
-def min(x, axis=None, keepdims=False):
+def min(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Smallest element over the given axes; nan if there is one. Ties share the gradient equally.
 
     Parameters
@@ -1034,7 +1039,7 @@ def _arg(name, kernel, x, axis, keepdims):
 
 
 @both_names
-def argmax(x, axis=None, keepdims=False):
+def argmax(x: Tensor | ArrayLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the largest element (the first among equals), along one axis or in the flattened tensor. No gradient.
 
     Parameters
@@ -1053,7 +1058,7 @@ def argmax(x, axis=None, keepdims=False):
 
 
 @both_names
-def argmin(x, axis=None, keepdims=False):
+def argmin(x: Tensor | ArrayLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the smallest element (the first among equals), along one axis or in the flattened tensor. No gradient.
 
     Parameters
@@ -1072,7 +1077,7 @@ def argmin(x, axis=None, keepdims=False):
 
 # %% ../../nbs/library/autograd/operations.ipynb #2cc5f07a
 @both_names
-def prod(x, axis=None, keepdims=False):
+def prod(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Product over the given axes.
 
     Parameters
@@ -1120,7 +1125,7 @@ def prod(x, axis=None, keepdims=False):
 
 # %% ../../nbs/library/autograd/operations.ipynb #6721c396
 @both_names
-def logsumexp(x, axis=None, keepdims=False):
+def logsumexp(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """log of the sum of exponentials over the given axes, without overflow.
 
     Parameters
@@ -1150,7 +1155,7 @@ def logsumexp(x, axis=None, keepdims=False):
 
 # %% ../../nbs/library/autograd/operations.ipynb #35ce6d70
 @both_names
-def softmax(x, axis=-1):
+def softmax(x: Tensor | ArrayLike, axis: int = -1) -> Tensor:
     """exp(x) divided by its sum along one axis, without overflow.
 
     Parameters
@@ -1183,7 +1188,7 @@ def softmax(x, axis=-1):
 
 
 @both_names
-def log_softmax(x, axis=-1):
+def log_softmax(x: Tensor | ArrayLike, axis: int = -1) -> Tensor:
     """x minus logsumexp(x) along one axis: the logarithm of `softmax`, also where that underflows.
 
     Parameters
@@ -1216,7 +1221,7 @@ def log_softmax(x, axis=-1):
 
 # %% ../../nbs/library/autograd/operations.ipynb #0f8ec19d
 @both_names
-def cumsum(x, axis=0):
+def cumsum(x: Tensor | ArrayLike, axis: int = 0) -> Tensor:
     """Running sum along one axis; its gradient is the running sum from the other end.
 
     Parameters
@@ -1237,7 +1242,7 @@ def cumsum(x, axis=0):
     return record("cumsum", out, (x,), (lambda g: flip(cumsum(flip(g, axis), axis), axis),))
 
 # %% ../../nbs/library/autograd/operations.ipynb #85688e16
-def matmul(a, b):
+def matmul(a: Tensor | ArrayLike, b: Tensor | ArrayLike) -> Tensor:
     """The matrix product ``a @ b``, batched over leading axes, with vectors as rows or columns.
 
     Parameters

@@ -10,6 +10,7 @@ import builtins
 
 import numpy as np
 
+from .._doors import shown
 from .tape import Tensor, _INT64_MAX, _PLAIN, as_tensor, float32, float64
 from ..kernels import fitted
 
@@ -21,7 +22,7 @@ def _is_number(x):
 def _number(x, name):
     x = x.item() if isinstance(x, np.generic | np.ndarray) else x
     if not isinstance(x, builtins.float | builtins.int):
-        raise TypeError(f"{name}: expected a real number, got {x!r} of type {type(x).__name__}")
+        raise TypeError(f"{name}: expected a real number, got {shown(x)} of type {type(x).__name__}")
     return x
 
 # %% ../../nbs/library/autograd/promotion.ipynb #185dbbf6

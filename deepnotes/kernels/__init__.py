@@ -10,13 +10,14 @@ __all__ = ['CompilerFailed', 'can_compile', 'compiler', 'formula_text', 'loop_so
            'erf', 'erfinv', 'sin', 'cos', 'sqrt', 'sign', 'absolute', 'square', 'floor', 'ceil', 'round', 'reciprocal',
            'power', 'maximum', 'minimum', 'where', 'clip', 'isnan', 'isinf', 'isfinite', 'abs', 'pow', 'add',
            'subtract', 'multiply', 'divide', 'negative', 'equal', 'not_equal', 'less', 'less_equal', 'greater',
-           'greater_equal', 'logical_not', 'logical_and', 'logical_or', 'copy', 'matmul', 'sum', 'cumsum', 'sum_to',
-           'add_squares', 'normalized_axes', 'sum_to_axes', 'prod', 'max', 'min', 'argmax', 'argmin', 'softmax',
-           'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize', 'normalize_backward',
-           'normalize_root', 'normalize_root_backward', 'normalize_columns', 'normalize_columns_backward', 'take',
-           'scatter_add', 'take_along_axis', 'put_along_axis_add', 'index_get', 'index_add', 'within', 'either',
-           'Refusal', 'check', 'uniform', 'random_state', 'descent', 'sgd', 'sgd_dampened', 'adagrad', 'rmsprop',
-           'rmsprop_centered', 'adam', 'amsgrad', 'number', 'update', 'cache_folder', 'show_config']
+           'greater_equal', 'logical_not', 'logical_and', 'logical_or', 'copy', 'matmul', 'sum', 'mean', 'cumsum',
+           'sum_to', 'add_squares', 'normalized_axes', 'sum_to_axes', 'prod', 'max', 'min', 'argmax', 'argmin',
+           'softmax', 'log_softmax', 'logsumexp', 'softmax_backward', 'log_softmax_backward', 'normalize',
+           'normalize_backward', 'normalize_root', 'normalize_root_backward', 'normalize_columns',
+           'normalize_columns_backward', 'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add', 'index_get',
+           'index_add', 'within', 'either', 'Refusal', 'check', 'uniform', 'random_state', 'descent', 'sgd',
+           'sgd_dampened', 'adagrad', 'rmsprop', 'rmsprop_centered', 'adam', 'amsgrad', 'number', 'update',
+           'cache_folder', 'show_config']
 
 # %% ../../nbs/library/kernels/index.ipynb #a002764e
 from ..compiler.cache import CompilerFailed
@@ -36,7 +37,7 @@ from .rows import (softmax, log_softmax, logsumexp, softmax_backward, log_softma
 from .sources import formula_text, loop_source
 from .steps import (descent, sgd, sgd_dampened, adagrad, rmsprop, rmsprop_centered, adam, amsgrad,
                                      number, update)
-from .sums import sum, cumsum, sum_to, add_squares, normalized_axes, sum_to_axes
+from .sums import sum, mean, cumsum, sum_to, add_squares, normalized_axes, sum_to_axes
 from .threads import GRAIN, get_num_threads, set_num_threads, split
 from .vocabulary import (exp, log, log1p, expm1, tanh, sigmoid, erf, erfinv, sin, cos, sqrt, sign,
                                           absolute, square, floor, ceil, round, reciprocal, power, maximum,
@@ -51,8 +52,8 @@ _all_ = ["CompilerFailed", "can_compile", "compiler", "formula_text", "loop_sour
          "sigmoid", "erf", "erfinv", "sin", "cos", "sqrt", "sign", "absolute", "square", "floor", "ceil", "round",
          "reciprocal", "power", "maximum", "minimum", "where", "clip", "isnan", "isinf", "isfinite", "abs", "pow",
          "add", "subtract", "multiply", "divide", "negative", "equal", "not_equal", "less", "less_equal",
-         "greater", "greater_equal", "logical_not", "logical_and", "logical_or", "copy", "matmul", "sum", "cumsum",
-         "sum_to", "add_squares", "normalized_axes", "sum_to_axes", "prod", "max", "min", "argmax", "argmin",
+         "greater", "greater_equal", "logical_not", "logical_and", "logical_or", "copy", "matmul", "sum", "mean",
+         "cumsum", "sum_to", "add_squares", "normalized_axes", "sum_to_axes", "prod", "max", "min", "argmax", "argmin",
          "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "normalize",
          "normalize_backward", "normalize_root", "normalize_root_backward", "normalize_columns",
          "normalize_columns_backward", "take", "scatter_add", "take_along_axis", "put_along_axis_add", "index_get",

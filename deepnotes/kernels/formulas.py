@@ -158,8 +158,23 @@ def compiled_loop(kernel, out, operands, modes, flat, kinds):
     return machine_code(build, tuple(signature), source + dtype.str + fingerprint(kernel.formula))
 
 
-def _compilable(*operands):
-    return all(x.dtype.char in "?bBhHiIlLqQfd" and x.dtype.isnative for x in operands if isinstance(x, np.ndarray))
+def _compilable(out, *operands):
+    arrays = [x for x in (out, *operands) if isinstance(x, np.ndarray)]
+    return (all(x.dtype.char in "?bBhHiIlLqQfd" and x.dtype.isnative for x in arrays)
+            and all(_holds(x, out, arrays[1:]) for x in operands if x.__class__ is int or x.__class__ is float))
+
+
+def _holds(number, out, arrays):
+    """Whether a Python number is one that the arrays of a launch can hold.
+
+    Machine code would cut off its fraction, or all but its last bits. numpy refuses it, or compares it as it is.
+    """
+    fractions = any(x.dtype.kind == "f" for x in arrays)
+    if number.__class__ is float:
+        return out.dtype.kind == "f" or fractions
+    dtype = np.result_type(*arrays) if arrays and not fractions else np.dtype(np.int64)
+    limits = np.iinfo(dtype if dtype.kind in "iu" else np.int64)
+    return limits.min <= number <= builtins.min(limits.max, 2**63 - 1)
 
 # %% ../../nbs/library/kernels/formulas.ipynb #96e5c9f0
 FAST = """def run(out{xs}):

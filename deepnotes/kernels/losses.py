@@ -7,15 +7,16 @@ __all__ = ['REDUCTIONS', 'cross_entropy', 'cross_entropy_backward', 'nll_loss', 
            'count_right_likeliest', 'count_right_answers', 'weigh_right_classes', 'weigh_right_likeliest',
            'weigh_right_answers', 'wide_rows', 'narrow_rows', 'row_losses', 'cross_entropy_loop',
            'cross_entropy_backward_rows', 'cross_entropy_backward_loop', 'nll_rows', 'nll_loop', 'nll_backward_rows',
-           'nll_backward_loop']
+           'nll_backward_loop', 'likeliest']
 
 # %% ../../nbs/library/kernels/losses.ipynb #c8033c09
 import numpy as np
 
-from ..compiler.cache import INDEX, array_type, exp, larger, log, plus, small_square
+from ..compiler.cache import INDEX, array_type, exp, larger, log, small_square
 from . import threads
 from .core import Kernel
 from .plans import lazily
+from .rows import sum_of_exponentials
 
 # %% ../../nbs/library/kernels/losses.ipynb #ff6a9463
 REDUCTIONS = ("none", "sum", "mean")        # as the loops know them: 0, 1, 2
@@ -38,11 +39,11 @@ def _cross_entropy_reference(out, z, label, weight, top, total, own, scale, igno
             raise _strange_label("cross_entropy", label, classes, ignore_index)
         top[...] = z.max(axis=1, initial=-np.inf)
         shifted = z - top[:, None]
-        total[...] = np.exp(shifted).sum(axis=1)
+        total[...] = np.exp(shifted).sum(axis=1, dtype=np.float64)
         own[...] = np.where(used, weight[safe] if weight.size > 1 else weight[0], 0)
         losses = own * (np.log(total) - shifted[np.arange(n), safe]) if classes else own
         if smoothing:
-            spread = np.where(weight == 0, 0, weight * (np.log(total)[:, None] - shifted)).sum(axis=1)
+            spread = np.where(weight == 0, 0, weight * (np.log(total)[:, None] - shifted)).sum(axis=1, dtype=np.float64)
             losses = (1 - smoothing) * losses + smoothing / classes * spread
         losses = np.where(used, losses, 0)
         if reduction == "none":
@@ -54,12 +55,10 @@ def _cross_entropy_reference(out, z, label, weight, top, total, own, scale, igno
 # %% ../../nbs/library/kernels/losses.ipynb #76e68341
 def wide_rows(z, top, total):
     for i in range(z.shape[0]):
-        largest, s = z[i, 0], 0.0
+        largest = z[i, 0]
         for j in range(z.shape[1]):
             largest = larger(largest, z[i, j])
-        for j in range(z.shape[1]):
-            s = plus(s, exp(z[i, j] - largest))
-        top[i], total[i] = largest, s
+        top[i], total[i] = largest, sum_of_exponentials(z, i, largest)
 
 
 def narrow_rows(z, top, total):
@@ -93,7 +92,7 @@ def row_losses(out, z, label, weight, top, total, own, scale, ignore_index, smoo
             w = weight[label[i]] if weight.size > 1 else weight[0]
             loss = w * (logarithm - (z[i, label[i]] - top[i]))
             if smoothing > 0:
-                spread = 0.0
+                spread = np.float64(0)
                 for j in range(z.shape[1]):
                     wj = weight[j] if weight.size > 1 else weight[0]
                     if wj != 0:
@@ -302,43 +301,59 @@ def nll_backward_loop(kernel):
 nll_loss_backward = Kernel("nll_loss_backward", _nll_backward_reference, nll_backward_loop, fills_out=True)
 
 # %% ../../nbs/library/kernels/losses.ipynb #e0dd60c8
+def _right_rows(z, label):
+    "Which rows are largest at their class: none that holds NaN, of which argmax would say its place."
+    return (z.argmax(axis=1) == label) & ~np.isnan(z).any(axis=1)
+
+
+def _likeliest_rows(z, t):
+    return _right_rows(z, t.argmax(axis=1)) & ~np.isnan(t).any(axis=1)
+
+
+def _right_answers(z, y):
+    return ((z > 0) == (y > 0.5)) & ~np.isnan(z) & ~np.isnan(y)
+
+
+def likeliest(x, i):
+    "The column of the largest number in a row, -1 where one is NaN"
+    best, found = x[i, 0], 0
+    for j in range(x.shape[1]):
+        if x[i, j] > best:
+            best, found = x[i, j], j
+        elif x[i, j] != x[i, j]:
+            return -1
+    return found
+
+
 def _class_reference(out, z, label):
-    out[0] += np.count_nonzero(z.argmax(axis=1) == label)
+    out[0] += np.count_nonzero(_right_rows(z, label))
 
 
 def _count_classes(out, z, label):
     for i in range(z.shape[0]):
-        best, found = z[i, 0], 0
-        for j in range(1, z.shape[1]):
-            if z[i, j] > best:
-                best, found = z[i, j], j
-        if found == label[i]:
+        found = likeliest(z, i)
+        if found == label[i] and found >= 0:
             out[0] += 1
 
 
 def _likeliest_reference(out, z, t):
-    out[0] += np.count_nonzero(z.argmax(axis=1) == t.argmax(axis=1))
+    out[0] += np.count_nonzero(_likeliest_rows(z, t))
 
 
 def _count_likeliest(out, z, t):
     for i in range(z.shape[0]):
-        best, found, likeliest, wanted = z[i, 0], 0, t[i, 0], 0
-        for j in range(1, z.shape[1]):
-            if z[i, j] > best:
-                best, found = z[i, j], j
-            if t[i, j] > likeliest:
-                likeliest, wanted = t[i, j], j
-        if found == wanted:
+        found = likeliest(z, i)
+        if found == likeliest(t, i) and found >= 0:
             out[0] += 1
 
 
 def _answer_reference(out, z, y):
-    out[0] += np.count_nonzero((z > 0) == (y > 0.5))
+    out[0] += np.count_nonzero(_right_answers(z, y))
 
 
 def _count_answers(out, z, y):
     for i in range(z.size):
-        if (z[i] > 0) == (y[i] > 0.5):
+        if (z[i] > 0) == (y[i] > 0.5) and z[i] == z[i] and y[i] == y[i]:
             out[0] += 1
 
 # %% ../../nbs/library/kernels/losses.ipynb #a5e9cdf4
@@ -371,43 +386,35 @@ _TOTAL = np.dtype(np.float64)           # what weights of right answers are adde
 
 
 def _weighed_classes_reference(out, z, label, weight):
-    out[0] += np.sum(weight, where=z.argmax(axis=1) == label, dtype=_TOTAL)
+    out[0] += np.sum(weight, where=_right_rows(z, label), dtype=_TOTAL)
 
 
 def _weigh_classes(out, z, label, weight):
     for i in range(z.shape[0]):
-        best, found = z[i, 0], 0
-        for j in range(1, z.shape[1]):
-            if z[i, j] > best:
-                best, found = z[i, j], j
-        if found == label[i]:
+        found = likeliest(z, i)
+        if found == label[i] and found >= 0:
             out[0] += weight[i]
 
 
 def _weighed_likeliest_reference(out, z, t, weight):
-    out[0] += np.sum(weight, where=z.argmax(axis=1) == t.argmax(axis=1), dtype=_TOTAL)
+    out[0] += np.sum(weight, where=_likeliest_rows(z, t), dtype=_TOTAL)
 
 
 def _weigh_likeliest(out, z, t, weight):
     for i in range(z.shape[0]):
-        best, found, likeliest, wanted = z[i, 0], 0, t[i, 0], 0
-        for j in range(1, z.shape[1]):
-            if z[i, j] > best:
-                best, found = z[i, j], j
-            if t[i, j] > likeliest:
-                likeliest, wanted = t[i, j], j
-        if found == wanted:
+        found = likeliest(z, i)
+        if found == likeliest(t, i) and found >= 0:
             out[0] += weight[i]
 
 
 def _weighed_answers_reference(out, z, y, weight):
-    out[0] += np.sum(((z > 0) == (y > 0.5)) * weight[:, None], dtype=_TOTAL)
+    out[0] += np.sum(_right_answers(z, y) * weight[:, None], dtype=_TOTAL)
 
 
 def _weigh_answers(out, z, y, weight):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            if (z[i, j] > 0) == (y[i, j] > 0.5):
+            if (z[i, j] > 0) == (y[i, j] > 0.5) and z[i, j] == z[i, j] and y[i, j] == y[i, j]:
                 out[0] += weight[i]
 
 

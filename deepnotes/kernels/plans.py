@@ -77,7 +77,8 @@ def planned(prepare, otherwise, static):
     otherwise : callable or Kernel
         Runs launches that no loop fits; of a Kernel, `by_copies`.
     static : bool
-        Whether operands that are no arrays (an axis) belong to the plan; else (a number) only their type does.
+        Whether operands that are no arrays (an axis) belong to the plan; else (a number) only their type does, and of a
+        whole number its sign and how many bits it has, which say whether a dtype holds it.
     """
     plans, ndarray = {}, np.ndarray
     if isinstance(otherwise, Kernel):
@@ -90,8 +91,10 @@ def planned(prepare, otherwise, static):
         for x in operands:
             if x.__class__ is ndarray:
                 key += (x.shape, x.strides, x.dtype, x is out)
-            else:
+            elif static or x.__class__ is not int:
                 key.append(x if static else x.__class__)
+            else:
+                key.append(x.bit_length() if x >= 0 else ~(~x).bit_length())
         key = tuple(key)
         plan = plans.get(key)
         if plan is None:

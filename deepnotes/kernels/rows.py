@@ -6,8 +6,8 @@
 __all__ = ['softmax', 'softmax_backward', 'log_softmax', 'log_softmax_backward', 'logsumexp', 'TINY', 'normalize',
            'normalize_backward', 'normalize_root', 'normalize_root_backward', 'row_loop', 'softmax_rows',
            'softmax_backward_rows', 'sum_of_exponentials', 'log_softmax_rows', 'log_softmax_backward_rows',
-           'logsumexp_rows', 'logsumexp_loop', 'sum_of_distances', 'wide_sum_of_row', 'sum_of_squares',
-           'wide_sum_of_squares', 'normalize_loop', 'normalize_rows', 'normalize_backward_rows', 'normalize_root_rows',
+           'logsumexp_rows', 'logsumexp_loop', 'sum_of_distances', 'sum_of_squares', 'wide_sum_of_squares',
+           'normalize_loop', 'normalize_rows', 'normalize_backward_rows', 'normalize_root_rows',
            'normalize_root_backward_rows']
 
 # %% ../../nbs/library/kernels/rows.ipynb #4b7ccb2f
@@ -19,7 +19,7 @@ import numpy as np
 from ..compiler.cache import array_type, exp, larger, log, plus
 from .core import Kernel
 from .plans import SCALAR, Plan, are_plain, are_same, lazily, planned, reshaped
-from .sums import BLOCK, _row_sums, _total, normalized_axes, sum_of_products, sum_of_row
+from .sums import BLOCK, _row_sums, _total, normalized_axes, sum_of_products, sum_of_row, wide_sum_of_row
 
 # %% ../../nbs/library/kernels/rows.ipynb #8fd4e0b8
 def row_loop(function):
@@ -244,13 +244,6 @@ def sum_of_distances(x, i):
         for j in range(start, min(start + BLOCK, x.shape[1])):
             block = plus(block, x[i, j] - first)
         total += block
-    return total
-
-
-def wide_sum_of_row(x, i):
-    total = np.float64(0)
-    for j in range(x.shape[1]):
-        total += np.float64(x[i, j])
     return total
 
 # %% ../../nbs/library/kernels/rows.ipynb #4ea0a81e

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 
 from .. import _safetensors, kernels, layers, optimizers, schedules
 from .._checks import see
+from .._doors import shown
 from .._modules import ForeignWeights, Module
 from ..optimizers import Optimizer
 
@@ -157,7 +158,7 @@ def _pack(value, name, arrays):
 
 def _key(key, name):
     if isinstance(key, bool) or not isinstance(key, str | int):
-        raise TypeError(f"checkpoints.save: {name or 'the value'} has the key {key!r}; keys must be strings or integers. {_PAGE}.")
+        raise TypeError(f"checkpoints.save: {name or 'the value'} has the key {shown(key)}; keys must be strings or integers. {_PAGE}.")
     return key
 
 
@@ -365,7 +366,7 @@ def save_weights(state: Module | Mapping[str, ArrayLike], path: str | bytes | os
     arrays = {}
     for name, value in (state.state_dict() if isinstance(state, layers.Module) else state).items():
         if not isinstance(name, str) or name == "__metadata__":
-            raise TypeError(f"checkpoints.save_weights: {name!r} is no name for an array. {_PAGE}, section Weights alone.")
+            raise TypeError(f"checkpoints.save_weights: {shown(name)} is no name for an array. {_PAGE}, section Weights alone.")
         value = value.data if isinstance(value, layers.Parameter) else value
         _pack(np.asarray(value), name, arrays)
     metadata = state.metadata if isinstance(state, ForeignWeights) else _OURS
@@ -577,7 +578,7 @@ def _described(entry, path=""):
     kind, arguments = entry["class"], entry["arguments"]
     cls = _known(layers, layers.Module).get(kind)
     if cls is None:
-        _refuse("build", f"{kind!r} is not a layer of this library")
+        _refuse("build", f"{shown(kind)} is not a layer of this library")
     if arguments.get("dtype", "float32") not in _DTYPES:
         _refuse("build", f"{arguments['dtype']!r} is no dtype of a layer")
     given = {p.name: p.default for p in inspect.signature(cls.__init__).parameters.values()} | arguments

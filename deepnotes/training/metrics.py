@@ -21,7 +21,9 @@ from ..kernels import losses as loss_kernels
 def _classes(logits, y):
     "Axis of the classes, and the labels, of logits and targets of `cross_entropy`."
     axis = 1 if logits.ndim > 1 else 0
-    return axis, y.argmax(axis) if y.dtype.kind == "f" and y.shape == logits.shape else y
+    if y.dtype.kind == "f" and y.shape == logits.shape:
+        return axis, np.where(np.isnan(y).any(axis), -1, y.argmax(axis))        # of nan, argmax says where it is
+    return axis, y
 
 
 _IGNORED = inspect.signature(outputs.cross_entropy).parameters["ignore_index"].default
@@ -38,7 +40,7 @@ def _class_hits(logits, y):
 
 
 def _binary_hits(logits, y):
-    return ((logits > 0) == (y > 0.5)) & ~np.isnan(logits)
+    return ((logits > 0) == (y > 0.5)) & ~np.isnan(logits) & ~np.isnan(y)
 
 
 def _alike(name, output, y):

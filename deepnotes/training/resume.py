@@ -13,6 +13,7 @@ import numpy as np
 
 import deepnotes.training.checkpoints as checkpoints
 from .._checks import see
+from .._doors import shown
 from ..layers import Module
 from ..optimizers import Optimizer
 from .history import History
@@ -54,7 +55,7 @@ def _told_history(columns):
     for name, column in history.columns.items():
         if not isinstance(name, str) or len(column) != len(history) or not all(
                 value is None or isinstance(value, int | float) and not isinstance(value, bool) for value in column):
-            raise ValueError(f"the column {name!r} of the history is no number for each epoch")
+            raise ValueError(f"the column {shown(name)} of the history is no number for each epoch")
     return history
 
 
@@ -93,7 +94,7 @@ def taken_over(trainer, state):
         trainer.scheduler.load_state_dict(state["scheduler"]["state"])
     training, seed = state["settings"]["training"], state["settings"]["seed"]
     if not (isinstance(training, bool) and isinstance(seed, int) and seed >= 0):
-        raise ValueError(f"training is {training!r} and the seed {seed!r}")
+        raise ValueError(f"training is {shown(training)} and the seed {shown(seed)}")
     features = state["settings"].get("features")                    # files of the first version have none
     return {
         "history": _told_history(state["history"]),
@@ -118,7 +119,7 @@ def _check_given(model, optimizer, loss):
         if given is not None and not isinstance(given, kind):
             raise TypeError(f"Trainer.load: {name} must be of the class {kind.__name__}, got {type(given).__name__}. {_CHAPTER}.")
     if loss is not None and not callable(loss) and loss not in _LOSSES:
-        raise ValueError(f"Trainer.load: loss must be callable or one of {', '.join(_LOSSES)}; got {loss!r}. {_CHAPTER}.")
+        raise ValueError(f"Trainer.load: loss must be callable or one of {', '.join(_LOSSES)}; got {shown(loss)}. {_CHAPTER}.")
 
 
 def _model_of(told, refuse):
