@@ -39,6 +39,7 @@ from .capture import capture
 from .layers import MLP, Linear, Module, Residual, Sequential
 from .training import Loader, Trainer
 from .training.progress import _Interrupts
+from .training.turns import alone
 
 _PAGE = "See the page Estimators"
 
@@ -224,7 +225,7 @@ def _fit_together(trainer, loader, epochs, watch, columns):
     rows = np.full(steps, float(size))
     rows[-1] = n - size * (steps - 1)
     trainer.stop_training = False
-    with trainer._alone("fit"), _Interrupts() as interrupts:
+    with alone(trainer, "fit"), _Interrupts() as interrupts:
         while epochs and not trainer.stop_training:
             now = int(max(1, min(epochs, watch.ahead(), _MOST // steps)))
             first = len(trainer.history)

@@ -33,7 +33,8 @@ def edit_notebook(path, change):
 def test_the_tree_passes_its_own_gate(clone, sh):
     status, said = gate(sh, clone)
     assert status == 0, said
-    assert said.count("✓") == 7
+    assert said.count("✓") == 8
+    assert "04_outputs: " in said and "open code cells" in said  # the measure of each chapter
 
 
 def test_a_hand_edited_module_is_reported_with_the_command_that_carries_it_back(clone, sh):
@@ -123,6 +124,32 @@ def test_the_stub_follows_the_front_door(clone, sh):
     status, said = gate(sh, clone, "--write")
     assert status == 0 and "wrote deepnotes/__init__.pyi" in said
     assert stub.read_text(encoding="utf-8") == text and (clone / "deepnotes" / "py.typed").exists()
+
+
+def test_a_chapter_exports_no_folded_cell(check, tmp_path):
+    def written(*sources, tags=()):
+        cells = [code_cell(source) | {"metadata": {"tags": list(tags)}} for source in sources]
+        (tmp_path / "03_units.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+        return list(check.check_chapters(tmp_path))
+
+    opened = "#| export\ndef f(x):\n\n    return x"
+    assert written(opened, "#| code-fold: true\nplot()", "#| export\n#| code-fold: false\ny = 1", "f(1)") == []
+    for folded in ("#| export\n#| code-fold: true\nz = 1", "#| code-fold: show\n#| exporti\nz = 1", "#| hide\n#| export\nz = 1"):
+        (said,) = written(opened, folded)
+        assert "nbs/03_units.ipynb exports a folded cell (abcd1234, `z = 1`)" in said and "library page" in said
+    assert len(written(opened, tags=["hide-input"])) == 1
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "units.ipynb").write_text(json.dumps({"cells": [code_cell("#| export\n#| code-fold: true\nz = 1")]}))
+    assert written(opened) == []  # a page of the library may fold
+
+
+def test_the_measure_of_a_chapter(check, tmp_path, capsys):
+    cells = [code_cell(text) for text in ("#| export\na = 1\n\nb = 2", "#| export\nc = 3", "#| hide\nd = 4", "print(a)")]
+    (tmp_path / "03_units.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    (tmp_path / "04_none.ipynb").write_text(json.dumps({"cells": cells[2:]}), encoding="utf-8")
+    check.print_measure(tmp_path)
+    assert capsys.readouterr().out == ("  03_units: 3 open code cells, 3 exported lines, at most 2 in a cell\n"
+                                       "  04_none: 1 open code cells, exports nothing\n")
 
 
 def test_lint_is_part_of_the_gate(clone, sh):

@@ -355,3 +355,25 @@ def test_a_captured_step_follows_the_schedule_bit_for_bit(make_one, cycle):
         weights.append(np.concatenate([p.data.ravel() for p in model.parameters()]))
         assert scheduler.get_last_lr()[0] == scheduler.rates(1)[0]
     np.testing.assert_array_equal(*weights)
+
+
+@pytest.mark.parametrize("patience, expected", [(0, 0.01), (1, 0.1)])
+def test_a_plateau_that_begins_with_nan_has_waited_once(patience, expected):
+    optimizer = SGD(groups())
+    ReduceLROnPlateau(optimizer, factor=0.1, patience=patience).step(float("nan"))
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+
+
+def test_no_steps_may_be_counted_but_not_fewer():
+    optimizer = SGD(groups())
+    scheduler = StepLR(optimizer, 1)
+    scheduler.advance(0)
+    assert scheduler.last_epoch == 0 and optimizer.param_groups[0]["lr"] == 0.1
+    with pytest.raises(ValueError, match="n must be"):
+        scheduler.advance(-1)
+
+
+def test_a_range_test_needs_two_rates_and_a_limit_above_one():
+    assert len(range_test(start_lr=1e-4, end_lr=1e-3, steps=2).rates) == 2
+    with pytest.raises(ValueError, match="diverge must be more than 1"):
+        range_test(diverge=1)

@@ -1,10 +1,13 @@
 """Training under trouble and load: any source of data, schedules, Ctrl-C, NaN, threads, memory; callbacks and diagnostics."""
+import ast
 import gc
+import inspect
 import os
 import signal
 import sys
 import threading
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,7 +53,7 @@ def test_files_larger_than_a_window_train_like_arrays(tmp_path, monkeypatch):
     X, y = blobs(70)
     np.save(tmp_path / "X.npy", X)
     np.save(tmp_path / "y.npy", y)
-    monkeypatch.setattr("deepnotes.training.trainer._WINDOW", 500)              # a few batches
+    monkeypatch.setattr("deepnotes.training.epochs._WINDOW", 500)              # a few batches
     straight = fit(a_trainer(), X, y, batch_size=8)
     assert same(fit(a_trainer(), tmp_path / "X.npy", tmp_path / "y.npy", batch_size=8), straight)
     assert same(fit(a_trainer(), Loader(tmp_path / "X.npy", str(tmp_path / "y.npy"), batch_size=8)), straight)
@@ -62,7 +65,7 @@ def test_a_mapped_file_is_never_read_whole(tmp_path, monkeypatch):
     X[:, 0] = np.arange(20_000) % 2
     X.flush()
     y = (np.arange(20_000) % 2)[:, None]
-    monkeypatch.setattr("deepnotes.training.trainer._WINDOW", 1 << 18)
+    monkeypatch.setattr("deepnotes.training.epochs._WINDOW", 1 << 18)
     trainer = Trainer(Linear(500, 1, rng=0), loss="binary_cross_entropy_with_logits", capture=False)
     loader = Loader(tmp_path / "X.npy", y, batch_size=100)
     fit(trainer, loader, epochs=1)
@@ -125,7 +128,7 @@ def test_where_the_steps_are_cut_does_not_matter(monkeypatch):
 
     straight = fit(a_trainer(), batch_size=4)
     assert same(fit(a_trainer(), batch_size=4, callbacks=Look()), straight)
-    monkeypatch.setattr("deepnotes.training.trainer._PACE", 1e-9)               # a step at a time
+    monkeypatch.setattr("deepnotes.training.epochs._PACE", 1e-9)               # a step at a time
     assert same(fit(a_trainer(), batch_size=4), straight)
 
 
@@ -684,3 +687,14 @@ def test_an_archive_is_no_array(tmp_path):
     np.savez(tmp_path / "both.npz", X=blobs()[0])
     with pytest.raises(ValueError, match="archive of several arrays"):
         Loader(tmp_path / "both.npz", blobs()[1])
+
+
+def test_the_trainer_fits_on_two_screens():
+    "What a run is and in which order things happen; each thing has a room of its own."
+    [trainer] = [node for node in ast.parse(Path(inspect.getsourcefile(Trainer)).read_text(encoding="utf-8")).body
+                 if isinstance(node, ast.ClassDef)]
+    lines = {line for node in ast.walk(trainer) if hasattr(node, "lineno") for line in (node.lineno, node.end_lineno)}
+    documented = [node.body[0] for node in ast.walk(trainer) if isinstance(node, ast.FunctionDef | ast.ClassDef)
+                  and isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)]
+    prose = {line for node in documented for line in range(node.lineno, node.end_lineno + 1)}
+    assert len(lines - prose) <= 150

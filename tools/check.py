@@ -371,6 +371,53 @@ def circles(siblings):
                 yield f"{place}: {module} and {name} import each other; move what both need into a lower module."
 
 
+def directives_of(cell):
+    """The `#|` lines above a cell's code, as pairs of name and value, and its code without them."""
+    lines = "".join(cell["source"]).splitlines()
+    above = [re.match(r"\s*#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$", line) for line in lines if re.match(r"\s*#\s*\|", line)]
+    code = [line for line in lines if line.strip() and not re.match(r"\s*#\s*\|", line)]
+    return [match.groups() for match in above if match], code
+
+
+def is_folded(cell, directives):
+    """Whether a reader sees a cell's code only on asking, or not at all."""
+    tags = {"hide-input", "hide-cell", "remove-input", "remove-cell"} & set(cell["metadata"].get("tags", []))
+    said = {name: value.lower() for name, value in directives}
+    return bool(tags) or "hide" in said or said.get("code-fold", "false") != "false" or said.get("echo") == "false"
+
+
+def measured_chapters(nbs=NBS):
+    """For each chapter: its path, the exported cells that are folded, open code cells, exported lines, the largest exported cell."""
+    for path in sorted(nbs.glob("[0-9]*_*.ipynb")):
+        folded, shown, exported = [], 0, []
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] != "code":
+                continue
+            directives, code = directives_of(cell)
+            hidden = is_folded(cell, directives)
+            shown += not hidden and bool(code)
+            if {"export", "exporti", "exports"} & {name for name, _ in directives}:
+                exported.append(len(code))
+                if hidden:
+                    folded.append((cell["id"], code[0] if code else ""))
+        yield path, folded, shown, sum(exported), max(exported, default=0)
+
+
+def check_chapters(nbs=NBS):
+    """A chapter exports what it shows; nobody reads a folded cell, and its code has a page where it is explained."""
+    for path, folded, *_ in measured_chapters(nbs):
+        for cell, line in folded:
+            yield (f"nbs/{path.name} exports a folded cell ({cell}, `{line.strip()}`): show it where the text needs it, or move it "
+                   "to a library page, nbs/library/<module>.ipynb, with the reason why it is so.")
+
+
+def print_measure(nbs=NBS):
+    """What a reader meets, chapter by chapter."""
+    for path, _, shown, lines, largest in measured_chapters(nbs):
+        sizes = f"{lines} exported lines, at most {largest} in a cell" if lines else "exports nothing"
+        print(f"  {path.stem}: {shown} open code cells, {sizes}", flush=True)
+
+
 CHECKS = {
     "the chapters export what deepnotes/ holds": check_export,
     "the stub says what the front door offers": check_stub,
@@ -379,6 +426,7 @@ CHECKS = {
     "every chapter is in the table of contents, and the reverse": check_toc,
     "imports go down the layering": check_layering,
     "only deepnotes/compiler/ imports numba and llvmlite": check_wall,
+    "no chapter exports a folded cell": check_chapters,
 }
 
 
@@ -394,6 +442,7 @@ def main():
         for complaint in complaints:
             failed += 1
             print("  " + complaint.replace("\n", "\n  "), flush=True)
+    print_measure()
     if failed:
         sys.exit(f"\nError: {failed} complaint{'s' if failed > 1 else ''}; each line above says what to do.")
 

@@ -11,6 +11,8 @@ import functools
 import inspect
 import sys
 import types
+from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,7 +28,7 @@ class ElementwiseNode(Node):
 
     __slots__ = ()
 
-    def release(self):
+    def release(self) -> None:
         self.edges = self.saved = self.cells = None
 
     def gradients(self, g):
@@ -319,7 +321,9 @@ def _nary(op):
     return lambda *operands: op(*operands)
 
 # %% ../../nbs/library/autograd/elementwise.ipynb #d85231e6
-def elementwise_op(formula, *derivatives, name=None, result="float", doc=None):
+def elementwise_op(formula: Callable, *derivatives: Callable | float | None, name: str | None = None,
+                   result: Literal["float", "arithmetic", "same", "bool"] = "float",
+                   doc: str | None = None) -> Callable:
     """Make an operation on Tensors from a formula of scalars and one derivative formula per input.
 
     Parameters

@@ -14,8 +14,10 @@ __all__ = ['add', 'subtract', 'multiply', 'divide', 'negative', 'power', 'pow', 
 # %% ../../nbs/library/autograd/operations.ipynb #3eb0a6fa
 import builtins
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from .. import kernels
 from .._doors import shown
@@ -119,7 +121,7 @@ def _end(x, dtype, open_end):
     return x
 
 # %% ../../nbs/library/autograd/operations.ipynb #97e3c26d
-def clip(x, min=None, max=None):
+def clip(x: Tensor | ArrayLike, min: Tensor | ArrayLike | None = None, max: Tensor | ArrayLike | None = None) -> Tensor:
     """Limit every element to [min, max]; the gradient is 1 inside and at both ends, 0 outside.
 
     Parameters
@@ -160,7 +162,7 @@ _where = elementwise_op(
 )
 
 # %% ../../nbs/library/autograd/operations.ipynb #167d68ce
-def where(condition, x, y):
+def where(condition: Tensor | ArrayLike, x: Tensor | ArrayLike, y: Tensor | ArrayLike) -> Tensor:
     """Elements of `x` where `condition` holds, of `y` elsewhere.
 
     Parameters
@@ -204,7 +206,7 @@ isinf = elementwise_op(kernels.isinf, name="isinf", result="bool", doc="Where x 
 isfinite = elementwise_op(kernels.isfinite, name="isfinite", result="bool", doc="Where x is neither infinite nor nan.")
 
 # %% ../../nbs/library/autograd/operations.ipynb #76518a26
-def astype(x, dtype):
+def astype(x: Tensor | ArrayLike, dtype: DTypeLike) -> Tensor:
     """Convert to another dtype; between float dtypes the gradient is converted back.
 
     Parameters
@@ -243,7 +245,7 @@ def _shape_of(shape):
     return tuple([int(n) for n in shape])
 
 
-def broadcast_to(x, *shape):
+def broadcast_to(x: Tensor | ArrayLike, *shape: int | tuple[int, ...]) -> Tensor:
     """Repeat `x` to a larger shape by numpy's rules, without copying.
 
     Parameters
@@ -276,7 +278,7 @@ def broadcast_to(x, *shape):
     return record("broadcast_to", out, (x,), (lambda g: sum_to(g, before),), view=True)
 
 
-def expand(x, *shape):
+def expand(x: Tensor | ArrayLike, *shape: int | tuple[int, ...]) -> Tensor:
     """`broadcast_to` under PyTorch's name; -1 keeps a size.
 
     Parameters
@@ -295,7 +297,7 @@ def expand(x, *shape):
     return broadcast_to(x, tuple([m if n == -1 else n for n, m in zip(shape, old, strict=True)]))
 
 
-def sum_to(x, *shape):
+def sum_to(x: Tensor | ArrayLike, *shape: int | tuple[int, ...]) -> Tensor:
     """Sum `x` down to `shape`: the transpose of broadcasting from `shape`.
 
     Parameters
@@ -356,7 +358,7 @@ def _reduced(shape, axes, keepdims):
     return () if len(axes) == len(shape) else tuple([n for i, n in enumerate(shape) if i not in axes])
 
 
-def reshape(x, *shape):
+def reshape(x: Tensor | ArrayLike, *shape: int | tuple[int, ...]) -> Tensor:
     """The same elements in another shape; one size may be -1.
 
     Parameters
@@ -384,7 +386,7 @@ def reshape(x, *shape):
     return record("reshape", out, (x,), (lambda g: reshape(g, before),), view=view)
 
 # %% ../../nbs/library/autograd/operations.ipynb #f4d40b4b
-def permute(x, *axes):
+def permute(x: Tensor | ArrayLike, *axes: int | tuple[int, ...]) -> Tensor:
     """The axes in another order: axis i of the result is axis ``axes[i]`` of `x`.
 
     Parameters
@@ -410,7 +412,7 @@ def permute(x, *axes):
     return record("permute", x._data.transpose(axes), (x,), (lambda g: permute(g, back),), view=True)
 
 
-def transpose(x, *axes):
+def transpose(x: Tensor | ArrayLike, *axes: int) -> Tensor:
     """Swap two axes (``transpose(x, 0, 1)``, as PyTorch), or reorder all of them (numpy's form).
 
     Parameters
@@ -436,7 +438,7 @@ def transpose(x, *axes):
 
 # %% ../../nbs/library/autograd/operations.ipynb #b1ceac4b
 @both_names
-def squeeze(x, axis=None):
+def squeeze(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Drop axes of size 1: the given ones, or all.
 
     Parameters
@@ -459,7 +461,7 @@ def squeeze(x, axis=None):
 
 
 @both_names
-def unsqueeze(x, axis):
+def unsqueeze(x: Tensor | ArrayLike, axis: int) -> Tensor:
     """Insert an axis of size 1 before position `axis`.
 
     Parameters
@@ -479,7 +481,7 @@ def unsqueeze(x, axis):
 
 # %% ../../nbs/library/autograd/operations.ipynb #fc276792
 @both_names
-def flip(x, axis=None):
+def flip(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Reverse the order along the given axes.
 
     Parameters
@@ -500,7 +502,7 @@ def flip(x, axis=None):
     return record("flip", x._data[key], (x,), (lambda g: flip(g, axes),), view=True)
 
 # %% ../../nbs/library/autograd/operations.ipynb #9d6f18a5
-def pad(x, widths, value=0.0):
+def pad(x: Tensor | ArrayLike, widths: int | Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """Put `value` around `x`.
 
     Parameters
@@ -551,7 +553,7 @@ def _key(key):
     return tuple(items)
 
 
-def getitem(x, key):
+def getitem(x: Tensor | ArrayLike, key: object) -> Tensor:
     """``x[key]`` for slices, integers, integer arrays, bool masks, Ellipsis and None; also spelled so.
 
     Parameters
@@ -606,7 +608,7 @@ def _indices(name, indices, size):
 
 
 @both_names
-def take_along_axis(x, indices, axis):
+def take_along_axis(x: Tensor | ArrayLike, indices: ArrayLike, axis: int) -> Tensor:
     """For each position, the element of `x` at that index along `axis` (``np.take_along_axis``).
 
     Parameters
@@ -645,7 +647,7 @@ def take_along_axis(x, indices, axis):
 
 
 @both_names
-def gather(x, axis, index):
+def gather(x: Tensor | ArrayLike, axis: int, index: ArrayLike) -> Tensor:
     """``out[i, j] = x[i, index[i, j]]`` for axis 1, and so on: PyTorch's name and argument order for `take_along_axis`.
 
     Parameters
@@ -676,7 +678,7 @@ def gather(x, axis, index):
 
 # %% ../../nbs/library/autograd/operations.ipynb #bf57a1cd
 @both_names
-def take(x, indices, axis=0):
+def take(x: Tensor | ArrayLike, indices: ArrayLike, axis: int = 0) -> Tensor:
     """Slices of `x` at `indices` along one axis, as rows of a table (``np.take``, PyTorch's ``index_select``).
 
     Parameters
@@ -717,7 +719,7 @@ def _same_dtype(name, tensors):
 
 
 @both_names
-def concatenate(tensors, axis=0):
+def concatenate(tensors: Sequence[Tensor | ArrayLike], axis: int = 0) -> Tensor:
     """Join tensors along an axis that they have.
 
     Parameters
@@ -749,7 +751,7 @@ def concatenate(tensors, axis=0):
 
 
 @both_names
-def stack(tensors, axis=0):
+def stack(tensors: Sequence[Tensor | ArrayLike], axis: int = 0) -> Tensor:
     """Join tensors of one shape along a new axis.
 
     Parameters
@@ -772,7 +774,7 @@ def stack(tensors, axis=0):
 
 # %% ../../nbs/library/autograd/operations.ipynb #143c073f
 @both_names
-def split(x, size, axis=0):
+def split(x: Tensor | ArrayLike, size: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Cut a tensor into pieces along an axis.
 
     Parameters
@@ -821,7 +823,7 @@ def _spread(g, kept, shape):
 
 
 @both_names
-def sum(x, axis=None, keepdims=False):
+def sum(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Sum over the given axes.
 
     Parameters
@@ -857,7 +859,7 @@ def sum(x, axis=None, keepdims=False):
 
 
 @both_names
-def mean(x, axis=None, keepdims=False):
+def mean(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Mean over the given axes; nan over no elements at all.
 
     Parameters
@@ -889,7 +891,8 @@ def mean(x, axis=None, keepdims=False):
 
 # %% ../../nbs/library/autograd/operations.ipynb #dc99d294
 @both_names
-def var(x, axis=None, correction=1, keepdims=False):
+def var(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, correction: int = 1,
+        keepdims: bool = False) -> Tensor:
     """Variance over the given axes: the squared distances from the mean, summed and divided by n - correction.
 
     Parameters
@@ -937,7 +940,8 @@ _root = elementwise_op(kernels.sqrt, lambda g, out: kernels.where(out == 0, 0.0,
 
 
 @both_names
-def std(x, axis=None, correction=1, keepdims=False):
+def std(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, correction: int = 1,
+        keepdims: bool = False) -> Tensor:
     """Standard deviation over the given axes: the root of `var`; its gradient is 0 where it is 0.
 
     Parameters
@@ -974,7 +978,7 @@ def _extreme(name, kernel, x, axis, keepdims):
 
 
 @both_names
-def max(x, axis=None, keepdims=False):
+def max(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Largest element over the given axes; nan if there is one. Ties share the gradient equally.
 
     Parameters
@@ -998,7 +1002,7 @@ def max(x, axis=None, keepdims=False):
 
 
 @both_names
-def min(x, axis=None, keepdims=False):
+def min(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Smallest element over the given axes; nan if there is one. Ties share the gradient equally.
 
     Parameters
@@ -1035,7 +1039,7 @@ def _arg(name, kernel, x, axis, keepdims):
 
 
 @both_names
-def argmax(x, axis=None, keepdims=False):
+def argmax(x: Tensor | ArrayLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the largest element (the first among equals), along one axis or in the flattened tensor. No gradient.
 
     Parameters
@@ -1054,7 +1058,7 @@ def argmax(x, axis=None, keepdims=False):
 
 
 @both_names
-def argmin(x, axis=None, keepdims=False):
+def argmin(x: Tensor | ArrayLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the smallest element (the first among equals), along one axis or in the flattened tensor. No gradient.
 
     Parameters
@@ -1073,7 +1077,7 @@ def argmin(x, axis=None, keepdims=False):
 
 # %% ../../nbs/library/autograd/operations.ipynb #2cc5f07a
 @both_names
-def prod(x, axis=None, keepdims=False):
+def prod(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Product over the given axes.
 
     Parameters
@@ -1121,7 +1125,7 @@ def prod(x, axis=None, keepdims=False):
 
 # %% ../../nbs/library/autograd/operations.ipynb #6721c396
 @both_names
-def logsumexp(x, axis=None, keepdims=False):
+def logsumexp(x: Tensor | ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """log of the sum of exponentials over the given axes, without overflow.
 
     Parameters
@@ -1151,7 +1155,7 @@ def logsumexp(x, axis=None, keepdims=False):
 
 # %% ../../nbs/library/autograd/operations.ipynb #35ce6d70
 @both_names
-def softmax(x, axis=-1):
+def softmax(x: Tensor | ArrayLike, axis: int = -1) -> Tensor:
     """exp(x) divided by its sum along one axis, without overflow.
 
     Parameters
@@ -1184,7 +1188,7 @@ def softmax(x, axis=-1):
 
 
 @both_names
-def log_softmax(x, axis=-1):
+def log_softmax(x: Tensor | ArrayLike, axis: int = -1) -> Tensor:
     """x minus logsumexp(x) along one axis: the logarithm of `softmax`, also where that underflows.
 
     Parameters
@@ -1217,7 +1221,7 @@ def log_softmax(x, axis=-1):
 
 # %% ../../nbs/library/autograd/operations.ipynb #0f8ec19d
 @both_names
-def cumsum(x, axis=0):
+def cumsum(x: Tensor | ArrayLike, axis: int = 0) -> Tensor:
     """Running sum along one axis; its gradient is the running sum from the other end.
 
     Parameters
@@ -1238,7 +1242,7 @@ def cumsum(x, axis=0):
     return record("cumsum", out, (x,), (lambda g: flip(cumsum(flip(g, axis), axis), axis),))
 
 # %% ../../nbs/library/autograd/operations.ipynb #85688e16
-def matmul(a, b):
+def matmul(a: Tensor | ArrayLike, b: Tensor | ArrayLike) -> Tensor:
     """The matrix product ``a @ b``, batched over leading axes, with vectors as rows or columns.
 
     Parameters

@@ -15,9 +15,11 @@ from contextlib import ContextDecorator
 from copy import deepcopy
 from functools import lru_cache
 from heapq import heappop, heappush
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _doors, kernels
 from ..compiler.life import own_lock
@@ -68,7 +70,7 @@ class no_grad(enable_grad):
     _to = False
 
 
-def is_grad_enabled():
+def is_grad_enabled() -> bool:
     """Tell whether operations are being recorded in this thread.
 
     Returns
@@ -157,7 +159,7 @@ class observing:
 
     _views = []  # of all observers that are at work
 
-    def __init__(self, view):
+    def __init__(self, view: Callable):
         self.view = view
 
     def __enter__(self):
@@ -213,7 +215,7 @@ class Tensor:
     grad: "Tensor | Any"        # None before `backward`; to say so would be a complaint about each `x.grad.item()`
     __array_priority__ = 1000
 
-    def __init__(self, data, requires_grad=False, dtype=None):
+    def __init__(self, data: ArrayLike, requires_grad: bool = False, dtype: DTypeLike | None = None):
         self._data = _as_array(data, dtype)
         self._version = data._version if isinstance(data, Tensor) and data._data is self._data else [0, False]
         self._node = self.grad = self._hooks = None
@@ -226,7 +228,7 @@ class Tensor:
         return self._data if _shown is None else _shown(self._data)
 
     @data.setter
-    def data(self, value):
+    def data(self, value: ArrayLike) -> None:
         if value is not self._data:
             array = _as_array(value)
             if array.dtype != self._data.dtype:
@@ -243,7 +245,7 @@ class Tensor:
         return self._node is not None
 
     @requires_grad.setter
-    def requires_grad(self, value):
+    def requires_grad(self, value: bool) -> None:
         if not self.is_leaf:
             if not value:
                 raise RuntimeError(
@@ -294,7 +296,8 @@ class Tensor:
         """Return a tensor with the same memory but without history: gradients stop here."""
         return Tensor(self)
 
-    def backward(self, gradient=None, retain_graph=None, create_graph=False):
+    def backward(self, gradient: ArrayLike | None = None, retain_graph: bool | None = None,
+                 create_graph: bool = False) -> None:
         """Add the gradient of this tensor to ``.grad`` of every leaf that it was computed from.
 
         Parameters
@@ -331,7 +334,7 @@ class Tensor:
         for leaf, g, owned in _backpropagate(self, seed, retain_graph, create_graph):
             _accumulate(leaf, g, owned, create_graph)
 
-    def register_hook(self, hook):
+    def register_hook(self, hook: Callable) -> Callable:
         """Call `hook(gradient)` when the gradient of this tensor is known; what it returns, if anything, replaces it.
 
         Parameters
@@ -356,7 +359,7 @@ class Tensor:
         hooks[key] = hook
         return lambda: hooks.pop(key, None)
 
-    def retain_grad(self):
+    def retain_grad(self) -> None:
         """Keep the gradient of this intermediate tensor in ``.grad``, as leaves do.
 
         Chapter: Backpropagation, section Hooks
@@ -622,32 +625,32 @@ class Tensor:
         """1 / x. See `deepnotes.autograd.reciprocal`."""
         return OPS["reciprocal"](self)
 
-    def pow(self, y) -> "Tensor":
+    def pow(self, y: "Tensor | ArrayLike") -> "Tensor":
         """x to the power y; 0 to the power 0 is 1. See `deepnotes.autograd.power`."""
         return OPS["power"](self, y)
 
-    def maximum(self, y) -> "Tensor":
+    def maximum(self, y: "Tensor | ArrayLike") -> "Tensor":
         """The larger of x and y, nan if one is nan; at a tie each gets half of the gradient.
 
         See `deepnotes.autograd.maximum`.
         """
         return OPS["maximum"](self, y)
 
-    def minimum(self, y) -> "Tensor":
+    def minimum(self, y: "Tensor | ArrayLike") -> "Tensor":
         """The smaller of x and y, nan if one is nan; at a tie each gets half of the gradient.
 
         See `deepnotes.autograd.minimum`.
         """
         return OPS["minimum"](self, y)
 
-    def clip(self, min=None, max=None) -> "Tensor":
+    def clip(self, min: float | ArrayLike | None = None, max: float | ArrayLike | None = None) -> "Tensor":
         """Limit every element to [min, max]; the gradient is 1 inside and at both ends, 0 outside.
 
         See `deepnotes.autograd.clip`.
         """
         return OPS["clip"](self, min, max)
 
-    def clamp(self, min=None, max=None) -> "Tensor":
+    def clamp(self, min: float | ArrayLike | None = None, max: float | ArrayLike | None = None) -> "Tensor":
         """Limit every element to [min, max]; the gradient is 1 inside and at both ends, 0 outside.
 
         See `deepnotes.autograd.clip`.
@@ -666,7 +669,7 @@ class Tensor:
         """Where x is neither infinite nor nan. See `deepnotes.autograd.isfinite`."""
         return OPS["isfinite"](self)
 
-    def astype(self, dtype) -> "Tensor":
+    def astype(self, dtype: DTypeLike) -> "Tensor":
         """Convert to another dtype; between float dtypes the gradient is converted back.
 
         See `deepnotes.autograd.astype`.
@@ -676,17 +679,17 @@ class Tensor:
     # Over axes.
 
     @both_names
-    def sum(self, axis=None, keepdims=False) -> "Tensor":
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
         """Sum over the given axes. See `deepnotes.autograd.sum`."""
         return OPS["sum"](self, axis, keepdims)
 
     @both_names
-    def mean(self, axis=None, keepdims=False) -> "Tensor":
+    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
         """Mean over the given axes; nan over no elements at all. See `deepnotes.autograd.mean`."""
         return OPS["mean"](self, axis, keepdims)
 
     @both_names
-    def var(self, axis=None, correction=1, keepdims=False) -> "Tensor":
+    def var(self, axis: int | tuple[int, ...] | None = None, correction: int = 1, keepdims: bool = False) -> "Tensor":
         """Variance over the given axes: the squared distances from the mean, summed and divided by n - correction.
 
         See `deepnotes.autograd.var`.
@@ -694,7 +697,7 @@ class Tensor:
         return OPS["var"](self, axis, correction, keepdims)
 
     @both_names
-    def std(self, axis=None, correction=1, keepdims=False) -> "Tensor":
+    def std(self, axis: int | tuple[int, ...] | None = None, correction: int = 1, keepdims: bool = False) -> "Tensor":
         """Standard deviation over the given axes: the root of `var`; its gradient is 0 where it is 0.
 
         See `deepnotes.autograd.std`.
@@ -702,7 +705,7 @@ class Tensor:
         return OPS["std"](self, axis, correction, keepdims)
 
     @both_names
-    def max(self, axis=None, keepdims=False) -> "Tensor":
+    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
         """Largest element over the given axes; nan if there is one. Ties share the gradient equally.
 
         See `deepnotes.autograd.max`.
@@ -710,7 +713,7 @@ class Tensor:
         return OPS["max"](self, axis, keepdims)
 
     @both_names
-    def amax(self, axis=None, keepdims=False) -> "Tensor":
+    def amax(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
         """Largest element over the given axes; nan if there is one. Ties share the gradient equally.
 
         See `deepnotes.autograd.max`.
@@ -718,7 +721,7 @@ class Tensor:
         return OPS["max"](self, axis, keepdims)
 
     @both_names
-    def min(self, axis=None, keepdims=False) -> "Tensor":
+    def min(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
         """Smallest element over the given axes; nan if there is one. Ties share the gradient equally.
 
         See `deepnotes.autograd.min`.
@@ -726,7 +729,7 @@ class Tensor:
         return OPS["min"](self, axis, keepdims)
 
     @both_names
-    def amin(self, axis=None, keepdims=False) -> "Tensor":
+    def amin(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
         """Smallest element over the given axes; nan if there is one. Ties share the gradient equally.
 
         See `deepnotes.autograd.min`.
@@ -734,7 +737,7 @@ class Tensor:
         return OPS["min"](self, axis, keepdims)
 
     @both_names
-    def argmax(self, axis=None, keepdims=False) -> "Tensor":
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
         """Index of the largest element (the first among equals), along one axis or in the flattened tensor. No gradient.
 
         See `deepnotes.autograd.argmax`.
@@ -742,7 +745,7 @@ class Tensor:
         return OPS["argmax"](self, axis, keepdims)
 
     @both_names
-    def argmin(self, axis=None, keepdims=False) -> "Tensor":
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
         """Index of the smallest element (the first among equals), along one axis or in the flattened tensor. No gradient.
 
         See `deepnotes.autograd.argmin`.
@@ -750,12 +753,12 @@ class Tensor:
         return OPS["argmin"](self, axis, keepdims)
 
     @both_names
-    def prod(self, axis=None, keepdims=False) -> "Tensor":
+    def prod(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
         """Product over the given axes. See `deepnotes.autograd.prod`."""
         return OPS["prod"](self, axis, keepdims)
 
     @both_names
-    def cumsum(self, axis=0) -> "Tensor":
+    def cumsum(self, axis: int = 0) -> "Tensor":
         """Running sum along one axis; its gradient is the running sum from the other end.
 
         See `deepnotes.autograd.cumsum`.
@@ -763,17 +766,17 @@ class Tensor:
         return OPS["cumsum"](self, axis)
 
     @both_names
-    def logsumexp(self, axis=None, keepdims=False) -> "Tensor":
+    def logsumexp(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
         """log of the sum of exponentials over the given axes, without overflow. See `deepnotes.autograd.logsumexp`."""
         return OPS["logsumexp"](self, axis, keepdims)
 
     @both_names
-    def softmax(self, axis=-1) -> "Tensor":
+    def softmax(self, axis: int = -1) -> "Tensor":
         """exp(x) divided by its sum along one axis, without overflow. See `deepnotes.autograd.softmax`."""
         return OPS["softmax"](self, axis)
 
     @both_names
-    def log_softmax(self, axis=-1) -> "Tensor":
+    def log_softmax(self, axis: int = -1) -> "Tensor":
         """x minus logsumexp(x) along one axis: the logarithm of `softmax`, also where that underflows.
 
         See `deepnotes.autograd.log_softmax`.
@@ -782,22 +785,22 @@ class Tensor:
 
     # Shapes and places.
 
-    def reshape(self, *shape) -> "Tensor":
+    def reshape(self, *shape: int | tuple[int, ...]) -> "Tensor":
         """The same elements in another shape; one size may be -1. See `deepnotes.autograd.reshape`."""
         return OPS["reshape"](self, *shape)
 
-    def view(self, *shape) -> "Tensor":
+    def view(self, *shape: int | tuple[int, ...]) -> "Tensor":
         """The same elements in another shape; one size may be -1. See `deepnotes.autograd.reshape`."""
         return OPS["reshape"](self, *shape)
 
-    def permute(self, *axes) -> "Tensor":
+    def permute(self, *axes: int | tuple[int, ...]) -> "Tensor":
         """The axes in another order: axis i of the result is axis ``axes[i]`` of the tensor.
 
         See `deepnotes.autograd.permute`.
         """
         return OPS["permute"](self, *axes)
 
-    def transpose(self, *axes) -> "Tensor":
+    def transpose(self, *axes: int | tuple[int, ...]) -> "Tensor":
         """Swap two axes (``x.transpose(0, 1)``, as PyTorch), or reorder all of them (numpy's form).
 
         See `deepnotes.autograd.transpose`.
@@ -805,33 +808,33 @@ class Tensor:
         return OPS["transpose"](self, *axes)
 
     @both_names
-    def squeeze(self, axis=None) -> "Tensor":
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> "Tensor":
         """Drop axes of size 1: the given ones, or all. See `deepnotes.autograd.squeeze`."""
         return OPS["squeeze"](self, axis)
 
     @both_names
-    def unsqueeze(self, axis) -> "Tensor":
+    def unsqueeze(self, axis: int) -> "Tensor":
         """Insert an axis of size 1 before position `axis`. See `deepnotes.autograd.unsqueeze`."""
         return OPS["unsqueeze"](self, axis)
 
-    def broadcast_to(self, *shape) -> "Tensor":
+    def broadcast_to(self, *shape: int | tuple[int, ...]) -> "Tensor":
         """Repeat the tensor to a larger shape by numpy's rules, without copying.
 
         See `deepnotes.autograd.broadcast_to`.
         """
         return OPS["broadcast_to"](self, *shape)
 
-    def expand(self, *shape) -> "Tensor":
+    def expand(self, *shape: int | tuple[int, ...]) -> "Tensor":
         """`broadcast_to` under PyTorch's name; -1 keeps a size. See `deepnotes.autograd.expand`."""
         return OPS["expand"](self, *shape)
 
     @both_names
-    def flip(self, axis=None) -> "Tensor":
+    def flip(self, axis: int | tuple[int, ...] | None = None) -> "Tensor":
         """Reverse the order along the given axes. See `deepnotes.autograd.flip`."""
         return OPS["flip"](self, axis)
 
     @both_names
-    def gather(self, axis, index) -> "Tensor":
+    def gather(self, axis: int, index: ArrayLike) -> "Tensor":
         """``out[i, j] = self[i, index[i, j]]`` for axis 1, and so on: PyTorch's name and argument order for `take_along_axis`.
 
         See `deepnotes.autograd.gather`.
@@ -839,13 +842,13 @@ class Tensor:
         return OPS["gather"](self, axis, index)
 
     @both_names
-    def split(self, size, axis=0) -> list["Tensor"]:
+    def split(self, size: int | Sequence[int], axis: int = 0) -> list["Tensor"]:
         """Cut a tensor into pieces along an axis. See `deepnotes.autograd.split`."""
         return OPS["split"](self, size, axis)
 
     # Products.
 
-    def matmul(self, b) -> "Tensor":
+    def matmul(self, b: "Tensor | ArrayLike") -> "Tensor":
         """The matrix product ``a @ b``, batched over leading axes, with vectors as rows or columns.
 
         See `deepnotes.autograd.matmul`.
@@ -945,7 +948,7 @@ class Node:
             return self.rules(g, *saved)
         return [None if edge is None else rule(g, *saved) for edge, rule in zip(self.edges, self.rules, strict=True)]
 
-    def release(self):
+    def release(self) -> None:
         self.edges = self.rules = self.fast = self.saved = self.origins = self.cells = None
 
 
@@ -986,7 +989,8 @@ def _edge(t):
     return t if t._node is LEAF else t._node
 
 # %% ../../nbs/library/autograd/tape.ipynb #67171127
-def record(name, out, inputs, rules, saved=(), fast=None, view=False):
+def record(name: str, out: np.ndarray, inputs: tuple[Tensor, ...], rules: tuple[Callable, ...] | Callable,
+           saved: tuple[Tensor, ...] = (), fast: tuple[Callable, ...] | None = None, view: bool = False) -> Tensor:
     """Make the result of an operation a Tensor, and put the operation on the tape if gradients will be needed.
 
     Parameters
@@ -1190,12 +1194,12 @@ def _accumulate(leaf, g, owned, create_graph):
         leaf.grad._version[0] += 1
 
 # %% ../../nbs/library/autograd/tape.ipynb #b776003b
-def as_tensor(x, name="Tensor"):
+def as_tensor(x: Tensor | ArrayLike, name: str = "Tensor") -> Tensor:
     "x itself if it is a Tensor, else a Tensor that shares its memory where possible"
     return x if isinstance(x, Tensor) else Tensor(_as_array(x, what=name))
 
 # %% ../../nbs/library/autograd/tape.ipynb #7fef3f65
-def tensor(data, requires_grad=False, dtype=None):
+def tensor(data: ArrayLike, requires_grad: bool = False, dtype: DTypeLike | None = None) -> Tensor:
     """A Tensor with its own copy of the data.
 
     Parameters

@@ -8,45 +8,37 @@ __all__ = ['Trainer']
 # %% ../../nbs/library/training/trainer.ipynb #3e9390e6
 import contextlib
 import copy
-import inspect
 import os
-import threading
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 import deepnotes.training.checkpoints as checkpoints
-from .. import outputs
 from .._checks import whole
-from .._doors import as_numbers, cast, check_finite, column_names, column_order, in_order
-from ..autograd import Tensor, no_grad
 from ..capture import capture as capture_step
-from ..layers import Embedding, Module
+from ..layers import Module
 from ..optimizers import Adam, Optimizer
+from .arrays import counts_for, data_for, loader_for, taken
 from .diagnose import diagnosis, origin
+from .epochs import begin, end_epoch, how_to_go_on, is_complete, run_epoch, take_position, tell
 from .history import History
 from .loader import Loader
-from .metrics import (_CHAPTER, _HITS, _IGNORED, _LOSSES, _binary_hits, _class_hits, _right_weight,
-                                        _used)
+from .measuring import classes, measure, outputs_for
+from .metrics import _CHAPTER, _HITS, _LOSSES, _binary_hits
 from .progress import _Interrupts, _Progress
 from .resume import name_of, rebuilt, state_of, taken_over, told_callbacks
 from .segments import Segments, Snapshot, training_mode
-from .settings import check_limit, check_parts, check_schedule, measures, named_metrics
-from .steps import _Eager, _value, training_step
-from .weights import _row_weights, _weighing
+from .settings import check_limit, check_parts, check_schedule, named_metrics
+from .steps import _Eager, training_step
+from .turns import alone
+from .weights import _row_weights
 
 if TYPE_CHECKING:
     from deepnotes.schedules import LRScheduler
     from deepnotes.training.callbacks import Callback
-
-# %% ../../nbs/library/training/trainer.ipynb #e020a568
-_BUSY = {}               # who is at work with a Trainer, by its id: (thread, what); not in the Trainer, since no lock travels
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_BUSY.clear)
-_FIRST, _PACE, _KEPT, _WINDOW = 8, 0.25, 16, 8 << 20     # steps at first, seconds and batches per segment, bytes per window
 
 # %% ../../nbs/library/training/trainer.ipynb #d831ea15
 class Trainer:
@@ -146,69 +138,11 @@ class Trainer:
 
     # what goes in
 
-    def _inputs(self, X, op="Trainer", rows=None, known=None):
-        "Inputs as the model takes them; `rows` are their numbers, `known` the names of the columns in their order."
-        names, array = column_names(X), as_numbers(op, "X", X, _CHAPTER)
-        check_finite(op, "X", array, _CHAPTER, names or known, rows)
-        if names:
-            array = in_order(op, known or self.features, X, array, _CHAPTER)
-        symbols = array.dtype.kind in "iu" and any(isinstance(module, Embedding) for module in self.model.modules())
-        return cast(op, "X", array, np.int64 if symbols else self._dtype, _CHAPTER, known or self.features or names)
-
-    def _targets(self, y, op="Trainer", rows=None):
-        "Targets as the loss takes them; one of the user's own may know what to do with nan."
-        array = as_numbers(op, "y", y, _CHAPTER)
-        if self._loss in _LOSSES.values():
-            check_finite(op, "y", array, _CHAPTER, rows=rows)
-        floats = array.dtype.kind == "f" or self._loss in (outputs.mse_loss, outputs.binary_cross_entropy_with_logits)
-        return cast(op, "y", array, self._dtype if floats else np.int64, _CHAPTER)
-
-    def _counted(self, y, weight=None):
-        """By how many labels each example counts: as often as it has any that `cross_entropy` does not ignore; all others once.
-
-        With weights, that many times its weight.
-        """
-        if weight is not None:
-            return self._counted(y) * np.asarray(weight, np.float64)
-        if self._hits is _class_hits and y.dtype.kind == "i":
-            return _used(y, len(y)).sum(axis=1)
-        return np.ones(len(y), np.int64)
-
-    def _weights(self, weight, op="Trainer.fit"):
-        "Weights of rows as the step takes them; a loss that cannot be weighted is refused here."
-        _weighing(self._loss)
-        return cast(op, "sample_weight", weight, self._dtype, _CHAPTER)
-
-    def _data(self, name, X, y, known=None, weight=None):
-        "Inputs and targets as arrays that fit together; what is mapped from disk stays there."
-        op = f"Trainer.{name}"
-        X = X if isinstance(X, np.memmap) else self._inputs(X, op, known=known)
-        y = y if isinstance(y, np.memmap) else self._targets(y, op)
-        if X.ndim < 1 or y.ndim < 1 or len(X) != len(y) or len(X) == 0:
-            raise ValueError(f"Trainer.{name}: X and y need the same number of examples, at least one; got shapes "
-                             f"{X.shape} and {y.shape}. {_CHAPTER}.")
-        return (X, y) if weight is None else (X, y, self._weights(weight, op))
-
     # one step, and many
 
     def _make_step(self):
         binary = None if self._hits is None else self._hits is _binary_hits
         return training_step(self.model, self._loss, self.optimizer, binary, self.clip_grad_norm, self.clip_grad_value)
-
-    @contextlib.contextmanager
-    def _alone(self, op, within_fit=False, shared=False):
-        "Keep others from the model's weights and modes meanwhile: other threads, and a callback that wants to fit."
-        mine = threading.get_ident(), op
-        owner = _BUSY.get(id(self)) if shared else _BUSY.setdefault(id(self), mine)
-        if owner is not None and owner is not mine and not (within_fit and owner[0] == mine[0]):
-            where = "a callback of its own" if owner[0] == mine[0] else "another thread"
-            raise RuntimeError(f"{op}: called from {where} while {owner[1]} is at work with this Trainer, and both would change one model. "
-                               f"Wait until that ends, or make a Trainer for each. {_CHAPTER}, section The Trainer.")
-        try:
-            yield
-        finally:
-            if owner is mine:
-                _BUSY.pop(id(self), None)
 
     def _training(self):
         return training_mode(self.model, self.optimizer)
@@ -230,17 +164,6 @@ class Trainer:
     def _segment(self, run, steps, where, interrupts):
         "Some steps of the prepared step, all of them or none: see `Segments.run`."
         return self._segments.run(run, steps, where, interrupts)
-
-    def _add(self, results, sizes):
-        "Add the losses and right answers of some steps, one after the other, so that where they are cut does not matter."
-        sums = self._sums
-        for loss, (rows, _) in zip(results[0], sizes, strict=False):    # rows: examples, or labels that are not ignored
-            sums["loss"] += float(loss) * rows
-        done = len(results[0])
-        sums["rows"] += sum(rows for rows, _ in sizes[:done])
-        sums["answers"] += sum(answers for _, answers in sizes[:done])
-        if len(results) > 1:
-            sums["right"] += np.sum(results[1]).item()
 
     # the loop
 
@@ -298,17 +221,17 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
-        with self._alone("Trainer.fit"):
+        with alone(self, "Trainer.fit"):
             return self._fit(X, y, epochs, batch_size, validation, callbacks, progress, sample_weight, class_weight)
 
     def _fit(self, X, y, epochs, batch_size, validation, callbacks, progress, sample_weight, class_weight):
         whole("Trainer.fit", "epochs", epochs, 0, _CHAPTER)
-        loader = self._loader(X, y, batch_size, sample_weight, class_weight)
-        arrays, validation = self._taken(loader, validation)
+        loader = loader_for(self, X, y, batch_size, sample_weight, class_weight)
+        arrays, validation = taken(self, loader, validation)
         prefix = "" if validation is arrays and validation is not None else "val_"
-        self._take_position(loader)
+        take_position(self, loader)
         with _Interrupts():
-            callbacks = self._begin(callbacks)
+            callbacks = begin(self, callbacks)
         length = None
         with contextlib.suppress(TypeError):
             length = len(loader)
@@ -318,70 +241,20 @@ class Trainer:
                 left = epochs
                 try:
                     while left and not self.stop_training:
-                        self._epoch(loader, arrays, callbacks, bar, interrupts)
-                        if self.stop_training and not self._complete(loader):
+                        run_epoch(self, loader, arrays, callbacks, bar, interrupts)
+                        if self.stop_training and not is_complete(self, loader):
                             break                                   # a callback stopped within the epoch
                         with interrupts.allowed():
-                            measured = {} if validation is None else self._measure(*validation)
-                        self._end_epoch(loader, measured, prefix, callbacks, bar)
+                            measured = {} if validation is None else measure(self, *validation)
+                        end_epoch(self, loader, measured, prefix, callbacks, bar)
                         left -= 1
                 except KeyboardInterrupt:
-                    raise KeyboardInterrupt(self._how_to_go_on(loader, left)) from None
-                self._each(callbacks, "on_train_end")
+                    raise KeyboardInterrupt(how_to_go_on(self, loader, left)) from None
+                tell(self, callbacks, "on_train_end")
         finally:
             bar.close()
             self._callbacks = ()
         return self.history
-
-    def _loader(self, X, y, batch_size, sample_weight=None, class_weight=None):
-        "What was given to `fit`, as a Loader."
-        if isinstance(X, Loader):
-            if y is not None:
-                raise ValueError(f"Trainer.fit: a Loader brings its targets; pass no y. {_CHAPTER}.")
-            if sample_weight is not None or class_weight is not None:
-                raise ValueError("Trainer.fit: a Loader brings its weights; give sample_weight and class_weight to the Loader. "
-                                 f"{_CHAPTER}.")
-            return X
-        whole("Trainer.fit", "batch_size", batch_size, 1, _CHAPTER)
-        if y is None:
-            raise ValueError(f"Trainer.fit: y is missing; pairs (x, y) from an iterable need a Loader. {_CHAPTER}.")
-        loader = Loader(X, y, batch_size, seed=self.seed, sample_weight=sample_weight, class_weight=class_weight)
-        if loader.in_memory and len(loader.arrays) > 2 and not loader.arrays[2].all():
-            counting = loader.arrays[2] > 0                             # a row of weight 0 is not there: it fills no batch
-            loader.arrays = tuple(a[counting] for a in loader.arrays)
-        return loader
-
-    def _taken(self, loader, validation):
-        "Arrays to train on and to measure on, as model and loss take them; the names of the columns are kept."
-        arrays, features = loader.arrays, self.features or loader.features
-        if loader.in_memory:
-            X, y, weight = (*arrays, None)[:3]
-            order = column_order("Trainer.fit", features, loader.features, _CHAPTER)
-            arrays = self._data("fit", X if order is None else X[:, order], y, known=features, weight=weight)
-        if validation is not None:
-            if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
-                raise TypeError("Trainer.fit: validation must be a pair (X, y), or with weights (X, y, weight), got "
-                                f"{type(validation).__name__}; hold data out before fit. {_CHAPTER}.")
-            weight = _row_weights("Trainer.fit (validation)", validation[1], *validation[2:])
-            validation = self._data("fit (validation)", *validation[:2], known=features, weight=weight)
-        elif self.metrics and loader.in_memory:
-            validation = arrays
-        elif self.metrics:
-            raise ValueError(f"Trainer.fit: metrics need validation=(X, y), since these data are not in memory. {_CHAPTER}.")
-        self.features = features
-        return arrays, validation
-
-    def _take_position(self, loader):
-        "Put the loader where this run stands."
-        position = {**loader.state_dict(), "epoch": len(self.history), "step": 0}
-        if self._position is not None and self._position["step"]:
-            position = self._position
-        try:
-            loader.load_state_dict(position)
-        except ValueError as error:
-            raise ValueError(f"Trainer.fit: this run stands in the middle of an epoch. {error} restart_epoch() forgets the "
-                             "part of the epoch that is done.") from None
-        self._position = loader.state_dict()
 
     def restart_epoch(self) -> None:
         """Forget that an epoch has begun: the next `fit` starts it anew, on whatever data; the weights stay.
@@ -392,155 +265,11 @@ class Trainer:
         """
         self._position, self._sums = None, self._no_sums()
 
-    def _begin(self, callbacks):
-        "Callbacks in order, checkpoints last, with the states that a checkpoint brought."
-        callbacks = [callbacks] if hasattr(callbacks, "on_epoch_end") else list(callbacks or ())
-        for callback in callbacks:
-            if not hasattr(callback, "on_epoch_end") or isinstance(callback, type):
-                what = f"the class {callback.__name__}: make one" if isinstance(callback, type) else type(callback).__name__
-                raise TypeError(f"Trainer.fit: callbacks must be Callbacks, got {what}. {_CHAPTER}.")
-            if callback.every is not None:
-                whole("Trainer.fit", f"{type(callback).__name__}.every", callback.every, 1, _CHAPTER)
-        callbacks.sort(key=lambda callback: callback.last)
-        self._callbacks, self.stop_training = tuple(callbacks), False
-        self._each(callbacks, "on_train_begin")
-        states, self._callback_states = self._callback_states, []
-        for callback in callbacks:
-            entry = next((entry for entry in states if entry[0] == type(callback).__name__), None)
-            if entry is not None:
-                states.remove(entry)
-                with checkpoints._believing_nothing("Trainer.fit", f"the checkpoint's state of {entry[0]} makes no sense"):
-                    callback.load_state_dict(entry[1])
-                callback.on_resume(self)
-        return callbacks
-
-    def _each(self, callbacks, moment, *args):
-        for callback in callbacks:
-            getattr(callback, moment)(self, *args)
-
-    def _complete(self, loader):
-        "Whether all batches of the epoch are done."
-        return loader.arrays is not None and loader.step >= len(loader)
-
-    def _epoch(self, loader, arrays, callbacks, bar, interrupts):
-        "The rest of an epoch, in segments that end where a callback wants to look, and at least every quarter of a second."
-        if loader.step == 0:
-            self._sums = self._no_sums()
-            self._each(callbacks, "on_epoch_begin")
-        watching = [callback for callback in callbacks if callback.every]
-        stream = None if loader.arrays is not None else _skip(loader._stream(), loader.step)
-        pace = _FIRST
-        while not self.stop_training:
-            left = _KEPT if stream is not None else len(loader) - loader.step
-            steps = min([left, max(1, int(pace)), *(c.every - loader.step % c.every for c in watching),
-                         *([1] if self._per_step and not hasattr(self.scheduler, "feeds") else [])])
-            if steps < 1:
-                break
-            stepped = self._prepared_step()                         # a callback may have frozen a layer
-            if stream is None:
-                run, sizes = self._rows(stepped, loader, arrays, steps)
-            else:
-                run, sizes = self._pairs(stepped, loader, stream, steps)
-            steps = min(steps, len(sizes))
-            if not steps:
-                break
-            began = time.perf_counter()
-            results, trouble = self._segment(run, steps, run.batch, interrupts)
-            pace = min(4 * pace, steps * _PACE / max(time.perf_counter() - began, 1e-6))
-            self._add(results, sizes)
-            loader.step += len(results[0])
-            self._position = loader.state_dict()
-            if trouble:
-                self._report(loader, *trouble)
-            bar.advance(steps)
-            for callback in watching:
-                if loader.step % callback.every == 0:
-                    callback.on_train_batch_end(self, loader.step)
-
-    def _rows(self, stepped, loader, arrays, steps):
-        "How to run `steps` batches of rows, and their sizes."
-        start, size = loader.step, loader.batch_size
-        if loader.in_memory:
-            order = loader.order()
-        else:                                                       # read a window of the file
-            row = sum(a[:1].nbytes for a in arrays)
-            steps = min(steps, max(1, _WINDOW // max(1, size * row)))
-            X, y, *weight = loader.read(start, start + steps)
-            places = loader.order()[start * size:]
-            arrays = self._inputs(X, "Trainer.fit", places), self._targets(y, "Trainer.fit", places), *map(self._weights, weight)
-            order, start = np.arange(len(X)), 0
-        stop = min((start + steps) * size, len(order))
-        if loader.drop_last:
-            stop = min(stop, len(order) // size * size)
-        counts = [min(size, stop - k) for k in range(start * size, stop, size)]
-        counted = self._counted(*(a[order[start * size:stop]] for a in arrays[1:]))
-        used = np.add.reduceat(counted, np.arange(0, sum(counts), size)).tolist()
-        answers = arrays[1][:1].size if self._hits is _binary_hits else 1
-
-        def run(first, steps, feeds):
-            return stepped.run(arrays, order, size, start + first, steps, [(a, v[first:first + steps]) for a, v in feeds])
-
-        def batch(k):
-            rows = order[(start + k) * size:(start + k + 1) * size]
-            return tuple(a[rows] for a in arrays)
-
-        run.batch = batch
-        kind = tuple((a.shape[1:], a.dtype.str) for a in arrays)
-        run.kinds = [((count, *kind), k) for count, k in {counts[-1]: len(counts) - 1, counts[0]: 0}.items()]
-        return run, [(n, n * answers) for n in used]
-
-    def _pair(self, loader, x, y, *weight):
-        "One batch of a stream, which may be a table with names, and have weights."
-        self.features = self.features or loader.features
-        order = column_order("Trainer.fit", self.features, loader.features, _CHAPTER)
-        x = self._inputs(x if order is None else x[:, order], "Trainer.fit")
-        return x, self._targets(y, "Trainer.fit"), *map(self._weights, weight)
-
-    def _pairs(self, stepped, loader, stream, steps):
-        "How to run the next batches of a stream, kept until they have gone well, and their sizes."
-        kept = [self._pair(loader, *pair) for _, pair in zip(range(steps), stream, strict=False)]
-
-        def run(first, steps, feeds):
-            results = []
-            for k, pair in enumerate(kept[first:first + steps], first):
-                for array, values in feeds:
-                    array[...] = values[k]
-                results.append([_value(t) for t in stepped(*pair)])
-            return tuple(np.array(column) for column in zip(*results, strict=True))
-
-        run.batch = kept.__getitem__
-        run.kinds = [((len(pair[0]), *((a.shape[1:], a.dtype.str) for a in pair)), k) for k, pair in enumerate(kept)]
-        used = [self._counted(*pair[1:]).sum().item() for pair in kept]
-        answers = [pair[1][:1].size if self._hits is _binary_hits else 1 for pair in kept]
-        return run, [(n, n * each) for n, each in zip(used, answers, strict=True)]
-
-    def _end_epoch(self, loader, measured, prefix, callbacks, bar):
-        "The row of the history, the schedule, the callbacks."
-        sums = self._sums
-        row = {"loss": sums["loss"] / sums["rows"]}
-        if self._hits:
-            row["accuracy"] = sums["right"] / sums["answers"]
-        row |= {prefix + name: value for name, value in measured.items() if prefix or name in self.metrics}
-        if self.scheduler is not None:
-            row["lr"] = float(self.optimizer.param_groups[0]["lr"])
-            if self.scheduler_interval == "epoch":
-                self.scheduler.step(*([row.get("val_loss", row["loss"])] if measures(self.scheduler) else []))
-        self.history.append(**row)
-        loader.next_epoch()
-        self._position, self._sums = loader.state_dict(), self._no_sums()
-        bar.end_epoch(row)
-        self._each(callbacks, "on_epoch_end", row)
-
-    def _how_to_go_on(self, loader, epochs):
-        where = f"after {len(self.history)} epochs" + (f" and {loader.step} steps of the next" if loader.step else "")
-        return (f"Trainer.fit stopped by Ctrl-C {where}. Model, optimizer and history are whole: use the model as it is, "
-                f"go on exactly here with fit(..., epochs={epochs}), or keep it with save(path).")
-
     # trouble
 
     def _report(self, loader, value, batch):
         "Raise an error that says where a loss that is no number came from."
-        place, cause = origin(self.model, self.optimizer, self.scheduler, self._counted, *batch)
+        place, cause = origin(self.model, self.optimizer, self.scheduler, partial(counts_for, self), *batch)
         raise FloatingPointError(
             f"Trainer.fit: the loss is {value} in epoch {loader.epoch + 1}, step {loader.step + 1}. It began in {place}. "
             f"Likely cause: {cause}. Weights, optimizer and history are those before this step. "
@@ -567,8 +296,8 @@ class Trainer:
 
         Chapter: The training procedure, section Reading a sick run
         """
-        X, y = self._data("diagnose", X, y)
-        with self._alone("Trainer.diagnose", within_fit=True):
+        X, y = data_for(self, "diagnose", X, y)
+        with alone(self, "Trainer.diagnose", within_fit=True):
             return diagnosis(self.model, self.optimizer, self.scheduler, self._make_step(), X, y)
 
     # copies
@@ -689,60 +418,6 @@ class Trainer:
 
     # what comes out
 
-    def _chunks(self, op, X, batch_size=1024):
-        "Outputs of the model in evaluation mode, a chunk at a time; each layer has its mode back afterwards."
-        trained = [module for module in self.model.modules() if module.training]
-        with self._alone(op, within_fit=True, shared=not trained), no_grad():
-            self.model.eval()
-            try:
-                for start in range(0, len(X), batch_size):
-                    part = slice(start, start + batch_size)
-                    x = self._inputs(X[part], op, range(start, len(X))) if isinstance(X, np.memmap) else X[part]
-                    yield part, self.model(Tensor(x))
-            finally:
-                for module in trained:
-                    module.training = True
-
-    def _loss_and_hits(self, out, targets, weight, sums):
-        "Add the loss and the right answers of some rows to the sums."
-        used = self._counted(targets, weight).sum().item()
-        if used:
-            with no_grad():
-                loss = self._loss(out, targets) if weight is None else _weighing(self._loss)(out, targets, weight)
-            sums["loss"] += loss.item() * used
-            sums["rows"] += used
-        if self._hits:
-            hits = self._hits(out.data, targets)
-            sums["right"] += int(hits.sum()) if weight is None else _right_weight(hits, weight)
-            sums["answers"] += used * (targets[:1].size if self._hits is _binary_hits else 1)
-
-    def _measure(self, X, y, weight=None, op="Trainer.fit"):
-        sums, outs = self._no_sums(), []
-        with contextlib.closing(self._chunks(op, X)) as chunks:
-            for part, out in chunks:
-                targets = self._targets(y[part], op, range(part.start, len(y))) if isinstance(y, np.memmap) else y[part]
-                self._loss_and_hits(out, targets, None if weight is None else weight[part], sums)
-                if self.metrics:
-                    outs.append(out.data)
-        if not sums["rows"]:
-            raise ValueError(f"Trainer: every label is {_IGNORED}, which cross_entropy ignores; nothing is left to measure. {_CHAPTER}.")
-        row = {"loss": sums["loss"] / sums["rows"]} | ({"accuracy": sums["right"] / sums["answers"]} if self._hits else {})
-        if self.metrics:
-            outs, y = np.concatenate(outs), self._targets(y)
-        more = {} if weight is None else {"sample_weight": weight}
-        for name, metric in self.metrics.items():
-            if more and "sample_weight" not in inspect.signature(metric).parameters:
-                raise TypeError(f"{op}: rows have weights, and the metric {name} takes none; let it have a parameter sample_weight. "
-                                f"{_CHAPTER}.")
-            row[name] = self._number(name, metric(outs, y, **more))
-        return row
-
-    @staticmethod
-    def _number(name, value):
-        if np.ndim(value):
-            raise TypeError(f"Trainer: the metric {name} must return a number, got an array of shape {np.shape(value)}. {_CHAPTER}.")
-        return float(value)
-
     def evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None,
                  class_weight: dict | Sequence[float] | Literal["balanced"] | None = None) -> dict:
         """Loss, metrics and, for classifiers, accuracy on data, in evaluation mode.
@@ -769,7 +444,7 @@ class Trainer:
         Chapter: The training procedure, section The Trainer
         """
         weight = _row_weights("Trainer.evaluate", y, sample_weight, class_weight)
-        return self._measure(*self._data("evaluate", X, y, weight=weight), op="Trainer.evaluate")
+        return measure(self, *data_for(self, "evaluate", X, y, weight=weight), op="Trainer.evaluate")
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Share of right answers, for classifiers.
@@ -816,13 +491,7 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
-        return self._outputs("Trainer.forward", X)
-
-    def _outputs(self, op, X):
-        X = X if isinstance(X, np.memmap) else self._inputs(X, op)
-        if X.ndim < 1 or len(X) == 0:
-            raise ValueError(f"{op}: X holds no examples. {_CHAPTER}.")
-        return np.concatenate([out.data for _, out in self._chunks(op, X)])
+        return outputs_for(self, "Trainer.forward", X)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Classes for classifiers, values otherwise.
@@ -848,21 +517,8 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
-        out = self._outputs("Trainer.predict", X)
-        if self._hits and np.isnan(out).any():
-            row = int(np.nonzero(np.isnan(out))[0][0])
-            raise FloatingPointError(f"Trainer.predict: the model's output for row {row} is nan, of which no class follows; forward(X) "
-                                     f"shows the outputs. {_CHAPTER}, section Reading a sick run.")
-        if self._hits is _class_hits:
-            return out.argmax(axis=1 if out.ndim > 1 else 0)
-        return (out > 0).astype(np.int64) if self._hits is _binary_hits else out
+        return classes(self, outputs_for(self, "Trainer.predict", X))
 
     def __repr__(self):
         loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", repr(self.loss))
         return f"Trainer(loss={loss!r}, optimizer={self.optimizer!r}, seed={self.seed}, epochs so far: {len(self.history)})"
-
-# %% ../../nbs/library/training/trainer.ipynb #010cb250
-def _skip(stream, n):
-    for _ in range(n):
-        next(stream, None)
-    return stream

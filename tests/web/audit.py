@@ -282,7 +282,7 @@ class Visit:
 
     def open(self, page):
         self.clear()
-        self.page.goto(self.home + page, wait_until="load", timeout=60000)
+        self.page.goto(self.home + page, wait_until="load", timeout=180000)
         if page == "index.html":  # it forwards to the landing page
             self.page.wait_for_url("**/nbs/index.html", timeout=15000, wait_until="load")
         self.page.evaluate(SETTLE)
@@ -353,7 +353,7 @@ class Worker:
         ready = """() => { const p = document.querySelector('#search-results p.search-summary, #search-results > p');
             return p && /found|did not match|matching/i.test(p.innerText) && !/Searching/.test(p.innerText) }"""
         for query, wanted in QUERIES.items():
-            v.page.goto(self.home + "search.html?q=" + query.replace(" ", "+"), wait_until="load", timeout=60000)
+            v.page.goto(self.home + "search.html?q=" + query.replace(" ", "+"), wait_until="load", timeout=180000)
             try:
                 v.page.wait_for_function(ready, timeout=15000)
             except Exception:  # counted below: no hits
