@@ -240,7 +240,7 @@ def _activation_module(name, function):
             raise TypeError(f"{name}: {error}; its signature is {name}{signature}. "
                             "See the chapter Layers, section Activations as modules.") from None
         bound.apply_defaults()
-        if all(type(p.default) is float or p.default is p.empty for p in parameters):
+        if all(type(p.default) in (float, str) or p.default is p.empty for p in parameters):
             with kernels.backend("numpy"):          # the function's own checks, before data come
                 function(np.zeros(1), *bound.arguments.values())
         vars(self).update(bound.arguments)

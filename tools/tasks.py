@@ -98,6 +98,8 @@ def environment(extras="dev"):
         stop(f"{VENV} exists and is not a virtual environment: move it away, or name another place with VENV=….")
     python = find_python()
     if VENV.exists() and (not STAMP.exists() or not version_of(str(BIN / "python"))):
+        if ROOT not in VENV.parents:  # somebody else's: named by VENV=…
+            stop(f"the environment in {VENV} was not made by `make`, or is broken: make it anew, or name another place with VENV=….")
         say(f"the environment in {VENV} is half-made or broken: making it anew")
         shutil.rmtree(VENV)
     if not VENV.exists():

@@ -81,3 +81,25 @@ def test_a_program_that_is_not_the_step_is_never_trusted(fuse, monkeypatch):
         np.testing.assert_array_equal(fast(x).data, linear(Tensor(x)).sum(0).data)
     assert not fast.captured
     assert "matmul" in fast.reason
+
+
+def test_a_padded_slice_is_normalized_to_the_last_bit():
+    def trained(wrap):
+        model = layers.LayerNorm(6)
+        optimizer = optimizers.SGD(model.parameters(), lr=0.1)
+
+        def step(x, y):
+            loss = outputs.mse_loss(model(ag.pad(x, ((0, 0), (1, 2)))[:, :6]), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run, draw = wrap(step), np.random.default_rng(65)
+        losses = [run(Tensor(draw.normal(size=(7, 5)).astype("f4")), Tensor(draw.normal(size=(7, 6)).astype("f4"))) for _ in range(6)]
+        return run, [t.numpy().copy() for t in [*losses, *model.parameters()]]
+
+    fast, found = trained(lambda step: capture(step, fuse=False))
+    assert fast.captured, fast.reason
+    for a, b in zip(found, trained(lambda step: step)[1], strict=True):
+        np.testing.assert_array_equal(a, b)
