@@ -96,7 +96,7 @@ def keyword(x, *, out=2):
 
 
 @pytest.mark.parametrize("formula", [lambda x: x, lambda g, x, y, out: g, lambda x, y=2: x, keyword, Bound().method, Bound(), gathers,
-                                     kernels.exp, kernels.where], ids=str)
+                                     kernels.exp, kernels.where])
 def test_names_of_parameters_are_those_that_inspect_finds(formula):
     assert _names_of(formula) == list(inspect.signature(formula).parameters)
 
