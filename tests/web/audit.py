@@ -64,7 +64,7 @@ QUERIES = {  # query -> one of these pages must be among the first five hits
     "grad_check": ["02_backprop", "library/autograd/operations", "api/autograd"],
     "learning rate schedule": ["library/schedules", "07_optimizers", "api/schedules"],
     "softmax": ["04_outputs"],  # the chapter, not only the functions of that name
-    "XOR": ["01_representation", "01b_plotting"],
+    "XOR": ["01_representation"],
     "backpropagation": ["02_backprop"],
     "save model": ["library/training/checkpoints", "08_training", "api/training.checkpoints", "api/training"],
     "gelu": ["03_activations", "api/activations"],
