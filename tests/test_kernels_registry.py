@@ -263,7 +263,7 @@ def counting(target, weighted=False):
     "Counts of right answers, added to what is there."
     def launches(rng, dtype):
         for shape in ((9, 4), (1, 2), (0, 3), (5, 1)):
-            z, y = numbers(rng, dtype, shape, False), target(rng, dtype, shape)
+            z, y = numbers(rng, dtype, shape), target(rng, dtype, shape)
             if target is answers and not weighted:
                 z, y = z.reshape(-1), y.reshape(-1)
             more = [np.abs(numbers(rng, dtype, len(z), False))] if weighted else []

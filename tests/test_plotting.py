@@ -104,8 +104,8 @@ def test_drawing_what_one_imports_is_not_importing_matplotlib():
 def test_nothing_above_the_engine_is_imported():
     sources = "".join(path.read_text(encoding="utf-8") for path in Path(pl.__file__).parent.glob("*.py"))
     imported = re.findall(r"^\s*(?:from|import) (\w[\w.]*)", sources, re.M)
-    assert {name.partition(".")[0] for name in imported} <= {"base64", "functools", "json", "math", "warnings", "contextlib",
-                                                              "numpy", "matplotlib", "cycler"}
+    assert {name.partition(".")[0] for name in imported} <= {"base64", "collections", "contextlib", "functools", "json", "math", "typing",
+                                                              "warnings", "numpy", "matplotlib", "cycler"}
 
 
 # ---- one look

@@ -247,7 +247,7 @@ def test_of_what_is_no_number_no_answer_is_right(dtype, backend):
                                   for a, b in zip(top, shares, strict=True)]),
               "answers": np.array([[np.isfinite(a + b) and (a > 0) == (b > 0.5) for a, b in zip(*rows, strict=True)]
                                    for rows in zip(z, answers, strict=True)])}
-    assert all(0.1 < hits.mean() < 0.6 for hits in wanted.values())
+    assert all(0.05 < hits.mean() < 0.6 for hits in wanted.values())
     with kernels.backend(backend):
         for name, y in (("labels", labels), ("shares", shares), ("answers", answers)):
             hits = wanted[name].reshape(90, -1)

@@ -134,7 +134,7 @@ STAMPED = ("compiler.life", "compiler.cache", "compiler.bridge", "compiler.vecto
            "compiler.ready", "compiler.loops", "compiler.blas", "compiler.workers", "kernels.sources", "kernels.core",
            "kernels.threads", "kernels.plans", "kernels.formulas", "kernels.vocabulary", "kernels.products", "kernels.sums",
            "kernels.extremes", "kernels.rows", "kernels.columns", "kernels.gather", "kernels.random", "kernels.steps",
-           "kernels.losses")
+           "kernels.losses", "kernels.scans", "kernels.rarer_steps")
 
 
 def _llvm():
