@@ -44,7 +44,7 @@ class Book:
         self.root = root
         for name in ("_config.yml", "settings.ini", "references.bib"):
             shutil.copy(ROOT / name, root)
-        for name in ("_ext", "_static"):
+        for name in ("_ext", "_static", "binder"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         (root / "nbs" / "api").mkdir(parents=True)
         (root / "nbs" / "api" / "index.md").write_text("# API reference\n\nAll modules.\n")

@@ -48,3 +48,8 @@ def test_the_front_page_names_the_same_boxes():
     text = (ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8")
     shown = re.findall(r"<b>(?:<i>(\w+)</i> )?(\w+)</b><span>", text.partition('dn-loop\\"')[2].partition("</ol>")[0])
     assert [(mark, word.lower()) for mark, word in shown] == [(mark, word) for mark, word, *_ in BOXES]
+
+
+def test_a_box_whose_chapter_is_not_in_the_book_leads_nowhere():
+    drawn = draw_loop((1,), {"03_activations", "04_outputs"})
+    assert re.findall(r'href="(\w+)\.html"', drawn) == ["03_activations", "04_outputs"] and drawn.count("<rect") == 5

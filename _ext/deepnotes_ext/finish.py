@@ -278,7 +278,7 @@ def finish(html: str, page: Path, root: Path, base: str) -> str:
     """All of it, for one page."""
     if DONE in html:
         return html
-    html = place_loop(html, page.relative_to(root).as_posix())
+    html = place_loop(html, page.relative_to(root).as_posix(), {path.stem for path in page.parent.glob("*.html")})
     html = announce(wrap_code(name_folds(fold_numbers(html))))
     html = fetch_fonts(bundle(lean(pictures(html, page)), page, root), page, root)
     html = describe_page(html, page, root, base)

@@ -7,6 +7,7 @@ compute the loss (2b), propagate gradients back (2c); and update the weights. Ea
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from html import escape
 
 #: name in the procedure, word in the box, page, what it stands for
@@ -24,17 +25,18 @@ _HEAD = re.compile(r"</h1>(?:\s*<blockquote>.*?</blockquote>)?", re.DOTALL)
 _CHAPTER = re.compile(r"nbs/(\d\d)b?_\w+\.html")
 
 
-def draw_loop(lit: tuple[int, ...]) -> str:
-    """The drawing, as a piece of HTML, with some of its boxes lit."""
+def draw_loop(lit: tuple[int, ...], there: Collection[str] | None = None) -> str:
+    """The drawing, as a piece of HTML, with some of its boxes lit; a box leads to its page if that is among those `there`."""
     parts = []
     for i, (mark, word, page, meaning) in enumerate(BOXES):
         x = i * (WIDTH + GAP) + 1
         here = ' class="dn-lit"' if i in lit else ""
         label = escape(f"{mark} {meaning}".strip() + (", this chapter" if here else ""), quote=True)
         text = f"<tspan>{mark}</tspan> {word}" if mark else word
+        tag, goal = ("a", f' href="{page}.html"') if there is None or page in there else ("g", "")
         parts.append(
-            f'<a href="{page}.html"{here} aria-label="{label}"><rect x="{x}" y="1" width="{WIDTH}" height="{HEIGHT}" rx="5"/>'
-            f'<text x="{x + WIDTH / 2}" y="{HEIGHT / 2 + 4.5}">{text}</text></a>'
+            f'<{tag}{goal}{here} aria-label="{label}"><rect x="{x}" y="1" width="{WIDTH}" height="{HEIGHT}" rx="5"/>'
+            f'<text x="{x + WIDTH / 2}" y="{HEIGHT / 2 + 4.5}">{text}</text></{tag}>'
         )
         if i:
             parts.append(f'<path d="M{x - GAP + 1} {HEIGHT / 2 + 1}h{GAP - 3}m-3 -3l3 3 -3 3"/>')
@@ -48,10 +50,10 @@ def draw_loop(lit: tuple[int, ...]) -> str:
     )
 
 
-def place_loop(html: str, name: str) -> str:
-    """A page with the drawing under its title, if it is a chapter's; ``name`` counts from the book's root."""
+def place_loop(html: str, name: str, there: Collection[str] | None = None) -> str:
+    """A page with the drawing under its title, if it is a chapter's; ``name`` counts from the book's root, ``there`` names the chapters."""
     chapter = _CHAPTER.fullmatch(name)
     if not chapter or int(chapter[1]) not in LIT or 'class="dn-map"' in html:
         return html
-    drawing = draw_loop(LIT[int(chapter[1])])
+    drawing = draw_loop(LIT[int(chapter[1])], there)
     return _HEAD.sub(lambda head: head[0] + drawing, html, count=1)
