@@ -232,12 +232,13 @@ def _activation_module(name, function):
     parameters = list(signature.parameters.values())[1:]
     names = tuple(p.name for p in parameters)
     signature = signature.replace(parameters=parameters)
+    told = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])     # what is typed, without what it is for
 
     def construct(self, *args, **kwargs):
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{name}: {error}; its signature is {name}{signature}. "
+            raise TypeError(f"{name}: {error}; its signature is {name}{told}. "
                             "See the chapter Layers, section Activations as modules.") from None
         bound.apply_defaults()
         if all(type(p.default) in (float, str) or p.default is p.empty for p in parameters):
