@@ -53,3 +53,9 @@ def test_the_front_page_names_the_same_boxes():
 def test_a_box_whose_chapter_is_not_in_the_book_leads_nowhere():
     drawn = draw_loop((1,), {"03_activations", "04_outputs"})
     assert re.findall(r'href="(\w+)\.html"', drawn) == ["03_activations", "04_outputs"] and drawn.count("<rect") == 5
+
+
+def test_the_loop_stands_under_the_title_that_is_seen():
+    paper = '<div id="jb-print-docs-body"><h1>Layers</h1></div>'
+    html = place_loop(PAGE.replace("<article>", paper + "<article>"), "nbs/06_layers.html")
+    assert paper in html and html.count('class="dn-map"') == 1 and html.index("<article>") < html.index('class="dn-map"')

@@ -56,4 +56,5 @@ def place_loop(html: str, name: str, there: Collection[str] | None = None) -> st
     if not chapter or int(chapter[1]) not in LIT or 'class="dn-map"' in html:
         return html
     drawing = draw_loop(LIT[int(chapter[1])], there)
-    return _HEAD.sub(lambda head: head[0] + drawing, html, count=1)
+    start = max(html.find("<article"), 0)  # the head for paper repeats the title before it, unseen
+    return html[:start] + _HEAD.sub(lambda head: head[0] + drawing, html[start:], count=1)
