@@ -10,7 +10,6 @@ import hashlib
 import inspect
 import itertools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,7 +20,7 @@ from .._doors import shown
 from ..autograd import Tensor
 from ..kernels.threads import get_num_threads, set_num_threads
 from ..training import checkpoints
-from ..training.progress import _listener
+from ..training.progress import _listener, _looked_at
 
 # %% ../../nbs/library/parallel/runs.ipynb #fb5ff855
 def _plain(value, name):
@@ -381,5 +380,5 @@ def _bar(progress, total, begun):
     from tqdm import tqdm
 
     file = _listener()
-    looked_at = file is not None and ("ipykernel" in sys.modules or getattr(file, "isatty", bool)())
-    return tqdm(total=total, initial=begun, unit="run", file=file, dynamic_ncols=True, disable=not looked_at or progress is False)
+    return tqdm(total=total, initial=begun, unit="run", file=file, dynamic_ncols=True,
+                disable=progress is False or not _looked_at(file))

@@ -55,12 +55,17 @@ def _listener():
     return sys.stderr
 
 
+def _looked_at(file):
+    "Whether someone looks at what is written there as it is written: a terminal, or a notebook."
+    return file is not None and ("ipykernel" in sys.modules or getattr(file, "isatty", bool)())
+
+
 class _Progress:
     "A bar where someone looks (a terminal, a notebook), a line per epoch in a log that asked for it, or nothing."
 
     def __init__(self, progress, epochs, steps):
         self.file = _listener()
-        looked_at = self.file is not None and ("ipykernel" in sys.modules or getattr(self.file, "isatty", bool)())
+        looked_at = _looked_at(self.file)
         self.epochs, self.epoch, self.steps, self.bar = epochs, 0, steps, None
         self.lines = bool(progress) and not looked_at and self.file is not None
         if looked_at and (progress is None or progress):
