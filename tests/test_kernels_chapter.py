@@ -57,6 +57,16 @@ def without_outputs(launches):
     return found  # forgets that optimizers read what they write
 
 
+def inputs_by_identity(launches):
+    "Reads from the kernel's own name whether it updates its output."
+    written, inputs = set(), {}
+    for launch in launches:
+        reads = [launch.out] * (launch.kernel.name in ("sgd", "adam", "adagrad", "rmsprop", "scatter_add")) + list(launch.operands)
+        inputs |= {id(x): x for x in reads if isinstance(x, np.ndarray) and id(x) not in written | set(inputs)}
+        written.add(id(launch.out))
+    return list(inputs.values())
+
+
 def added(out, a, b):
     out += a @ b  # the output's old content is still there
 
@@ -89,6 +99,7 @@ RIGHT = [
     ("check_estimate", ESTIMATE), ("check_bytes", {"numpy": 32, "row by row": 8}),
     ("check_bits", {"bits of -6.25": 0xC0C80000, "0x3FC00000": 1.5}),
     ("check_terms", {"whole": 13, "quarter": 9}), ("check_softplus", (stable, slope)), ("check_exp2", right_exp2), ("check_minimax", BEST),
+    ("check_softplus", (stable, lambda x, y: 1.0 - k.exp(-y))), ("check_inputs", inputs_by_identity),
 ]
 
 

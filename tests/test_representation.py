@@ -262,6 +262,22 @@ def test_the_skeleton_is_refused_and_the_solution_accepted(exercise):
     try_exercise(exercise, space)
 
 
+FAR_APART = [[0.0]] * 9 + [[1e-3]], [[5.0]] * 4 + [[7.0]] * 6
+OTHER_RIGHT = [
+    ("check_one_unit", lambda X: np.where(np.abs(X.sum(axis=1) - 1) < 0.25, 1.0, 0.0)),             # the sum and a bump
+    ("check_parity", (2 * np.ones((3, 3)), [-4, 0, -2], [1, 0.5, -1])), ("check_leak", FAR_APART),
+    ("check_fold3", (lambda x: np.abs(1 - np.abs(2 - 3 * x)), lambda L: 3**L)),                       # from 1 down to 0
+    ("check_sigma", 0.8),
+]
+
+
+@pytest.mark.parametrize("check, answer", OTHER_RIGHT, ids=[check for check, _ in OTHER_RIGHT])
+def test_a_right_answer_that_is_not_the_books_is_accepted(check, answer):
+    space = {"np": np, **{name: getattr(ds, name) for name in ("make_xor", "standardize", "sawtooth")}}
+    exec(next(cell for cell in cells("code") if f"def {check}(" in cell), space)
+    space[check](*answer if isinstance(answer, tuple) else (answer,))
+
+
 def test_every_number_that_the_text_shows_is_glued_by_a_cell():
     shown = set(re.findall(r"\{glue:text\}`(01\.\w+)", "\n".join(cells("markdown"))))
     code = "\n".join(cells("code"))
