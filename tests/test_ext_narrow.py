@@ -130,8 +130,8 @@ def test_a_page_names_the_second_drawing_for_narrow_windows(tmp_path):
 
 
 def test_second_drawings_belong_to_the_figures_of_their_cell():
-    both, one = {"image/svg+xml": "one", narrow.MIME: "small"}, {"image/svg+xml": "two"}
-    outputs = [{"data": both}, {"name": "stdout", "text": "x"}, {"data": one}]
+    second = {narrow.KEY: {"svg": "small"}}
+    outputs = [{"data": {"image/svg+xml": "one"}, "metadata": second}, {"name": "stdout"}, {"data": {"image/svg+xml": "two"}}]
     assert list(figures.narrow_drawings({"outputs": outputs})) == ["small", None]
 
 

@@ -131,7 +131,7 @@ def narrow_drawings(cell: dict) -> Iterator[str | None]:
     """The second drawing of each figure of an executed cell, in the order of the figures; None where there is none."""
     for output in cell.get("outputs", ()):
         if "image/svg+xml" in output.get("data", {}):
-            yield output["data"].get(narrow.MIME)
+            yield output.get("metadata", {}).get(narrow.KEY, {}).get("svg")
 
 
 def place_narrow(app: Sphinx, exception: Exception | None) -> None:

@@ -4,19 +4,24 @@ A figure of 6.4 inches shrinks to half on a phone, and its letters with it. So t
 panels that stood side by side come to stand below each other, the letters keep their size. The text of this file is the end
 of the hidden first cell of every chapter (``execution.py``); it stands alone, and imports nothing of the extension.
 
-The second drawing travels as one more form of the figure (``MIME``), beside the SVG; ``figures.py`` takes it from there. A
+The second drawing travels in the metadata of the figure's output (``KEY``), beside the SVG; ``figures.py`` takes it from there. A
 figure that does not lay out on the narrow page (matplotlib says so by a warning) has none, and shrinks.
 """
 
-MIME = "application/vnd.deepnotes.narrow+svg"
+KEY = "deepnotes_narrow"
 WIDTH = 3.9  # inches: 374 px, what a phone of 390 px shows at nearly full size
 
 
 def _columns(axes, columns):
-    "Into how many columns the panels of a row are put: one, if they have numbers along both axes; pictures stay side by side."
-    lettered = any(ax.axison and (ax.get_xticks().size or ax.get_yticks().size) for ax in axes)
-    panel = 1.7 if lettered and columns > 3 else 2.6 if lettered else 0.7
+    "Into how many columns panels are put: one for two or three with numbers along the axes, two for more; pictures stay."
+    title = max(len(ax.get_title()) for ax in axes)
+    panel = (1.7 if len(axes) > 3 else 2.6) if _lettered(axes) else max(0.7, 0.085 * title)
     return max(1, min(columns, int(WIDTH / panel)))
+
+
+def _lettered(axes):
+    "Whether any of them has numbers along an axis."
+    return any(ax.axison and (ax.get_xticks().size or ax.get_yticks().size) for ax in axes)
 
 
 def _restack(figure):
@@ -95,7 +100,7 @@ def narrow(figure):
             panel = (height / rows) / (width / columns)  # height over width, as it was
             height = tall * max(1.5 if fewer == 1 else 0.9, min(1.1, panel) * WIDTH / fewer)
         else:
-            height *= max(WIDTH / width, 0.85)
+            height *= max(WIDTH / width, 0.85 if _lettered(copy.axes) else 0)
         copy.set_size_inches(WIDTH, height)
         _legends(copy)
         file = io.StringIO()
@@ -110,16 +115,22 @@ def narrow(figure):
             plt.close(number)
 
 
+def _as_metadata(figure):
+    svg = narrow(figure)
+    return None if svg is None else (None, {"svg": svg})
+
+
 def register(shell):
     "Let the shell make the second drawing whenever it shows a figure."
     from IPython.core.formatters import BaseFormatter
     from traitlets import ObjectName, Unicode
 
     class Narrow(BaseFormatter):
-        format_type = Unicode(MIME)
+        format_type = Unicode(KEY)
         print_method = ObjectName("_repr_narrow_svg_")
+        _return_type = (str, type(None))  # no form of its own, whose kind all who read notebooks would have to know
 
     formatter = Narrow(parent=shell.display_formatter)
     # Figure's base: the inline backend takes all formatters of Figure itself away when it starts
-    formatter.for_type_by_name("matplotlib.figure", "FigureBase", narrow)
-    shell.display_formatter.formatters[MIME] = formatter
+    formatter.for_type_by_name("matplotlib.figure", "FigureBase", _as_metadata)
+    shell.display_formatter.formatters[KEY] = formatter

@@ -24,7 +24,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from .execution import executed
-from .narrow import MIME
+from .narrow import KEY
 from .settings import read_settings
 from .words import Words, citations, references
 
@@ -75,7 +75,7 @@ def take_glue(cells: list[dict[str, Any]]) -> dict[str, str]:
             if name:
                 glued[name] = "".join(next(iter(output["data"].values())))
             else:
-                output.get("data", {}).pop(MIME, None)
+                output.get("metadata", {}).pop(KEY, None)
                 kept.append(output)
         if "outputs" in cell:
             cell["outputs"] = kept
