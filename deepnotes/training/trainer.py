@@ -28,6 +28,7 @@ from .history import History
 from .loader import Loader
 from .measuring import classes, measure, outputs_for
 from .metrics import _CHAPTER, _HITS, _LOSSES, _binary_hits
+from .probabilities import probabilities_for
 from .progress import _Interrupts, _Progress
 from .resume import name_of, rebuilt, state_of, taken_over, told_callbacks
 from .segments import Segments, Snapshot, training_mode
@@ -518,6 +519,38 @@ class Trainer:
         Chapter: The training procedure, section The Trainer
         """
         return classes(self, outputs_for(self, "Trainer.predict", X))
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Probabilities, as the loss understands the outputs.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, ...)
+            Inputs.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of the outputs. With "cross_entropy" a row of probabilities that sum to 1, a column for each class; with
+            "binary_cross_entropy_with_logits" the probability of "yes" for each output: of one question, or of many at once.
+
+        Raises
+        ------
+        TypeError
+            If outputs are no probabilities to the loss; the message says what to use.
+        FloatingPointError
+            If the model's output for a row is nan.
+        ValueError
+            As `predict`.
+
+        Notes
+        -----
+        `predict` gives the likeliest class, and "yes" where its probability is above one half.
+
+        Chapter: The training procedure, section The Trainer
+        """
+        made = probabilities_for(self)
+        return made(outputs_for(self, "Trainer.predict_proba", X))
 
     def __repr__(self):
         loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", repr(self.loss))
