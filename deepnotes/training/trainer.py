@@ -552,6 +552,17 @@ class Trainer:
         made = probabilities_for(self)
         return made(outputs_for(self, "Trainer.predict_proba", X))
 
+    def _loss_name(self) -> str:
+        return self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", repr(self.loss))
+
     def __repr__(self):
-        loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", repr(self.loss))
-        return f"Trainer(loss={loss!r}, optimizer={self.optimizer!r}, seed={self.seed}, epochs so far: {len(self.history)})"
+        return f"Trainer(loss={self._loss_name()!r}, optimizer={self.optimizer!r}, seed={self.seed}, epochs so far: {len(self.history)})"
+
+    def _repr_html_(self) -> str:
+        from deepnotes._rich import number, table
+        count = sum(p.size for p in self.model.parameters())
+        rows = [("model", f"{type(self.model).__name__}, {count:,} parameters"), ("loss", self._loss_name()),
+                ("optimizer", repr(self.optimizer)), ("seed", self.seed), ("epochs so far", len(self.history))]
+        rows += [(f"last {name}", number(column[-1])) for name, column in self.history.columns.items()
+                 if name != "epoch" and column and column[-1] is not None]
+        return table(rows, title="Trainer")
