@@ -10,13 +10,13 @@ __all__ = ['FIT', 'ASK', 'TRAINER', 'STEP', 'SCALED_STEP', 'ADAM', 'MLP', 'LOSSE
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 _PAGE = "See the page Coming from scikit-learn, PyTorch or Keras"
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_F = TypeVar("_F", bound=Callable)
 
 
-def instead(words: Mapping[str, str], op: str = "") -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+def instead(words: Mapping[str, str], op: str = "") -> Callable[[_F], _F]:
     """Let a function refuse keywords of other libraries with what the same is called here.
 
     Parameters
