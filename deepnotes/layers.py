@@ -898,11 +898,13 @@ def _learn_channels(module, channels, eps, affine, weight_init, bias_init, rng, 
 def _normalize_groups(module, x, groups):
     "The channels (axis 1) of each example normalized in groups, with the learned scale and shift of each channel."
     n, size = x.shape[0], math.prod(x.shape[1:])
-    y = _normalize_rows(x.reshape((n * groups, size // groups)), module.eps).reshape(x.shape)
+    y = _normalize_rows(x.reshape((n * groups, size // groups)), module.eps)
     if module.weight is None:
-        return y
-    each = (x.shape[1], *[1] * (x.ndim - 2))
-    return _affine(y, module.weight.reshape(each), module.bias.reshape(each))
+        return y.reshape(x.shape)
+    # As rows, one for each channel of each example: gradients are then sums along one axis after the other, which can be compiled.
+    channels = x.shape[1]
+    weight, bias = (autograd.broadcast_to(p, (n, channels)).reshape((n * channels, 1)) for p in (module.weight, module.bias))
+    return _affine(y.reshape((n * channels, size // channels)), weight, bias).reshape(x.shape)
 
 
 class GroupNorm(Module):

@@ -1,4 +1,4 @@
-"""Group and instance normalization: the definition in float64, captured steps, and what is refused. PyTorch's answers: test_layers_modules."""
+"""Group and instance normalization: the definition in float64, captured steps, what is refused. For PyTorch see test_layers_modules."""
 import numpy as np
 import pytest
 
@@ -47,8 +47,8 @@ def test_second_derivatives():
 
 def trained(captured):
     rng = np.random.default_rng(0)
-    model = Sequential(Conv2d(1, 4, 3, rng=rng), GroupNorm(2, 4), ReLU(), Conv2d(4, 3, 2, rng=rng), InstanceNorm2d(3, affine=True), Flatten(),
-                       Linear(27, 3, rng=rng))
+    model = Sequential(Conv2d(1, 4, 3, rng=rng), GroupNorm(2, 4), ReLU(), Conv2d(4, 3, 2, rng=rng), InstanceNorm2d(3, affine=True),
+                       Flatten(), Linear(27, 3, rng=rng))
     optimizer, X, y = SGD(model.parameters(), lr=0.1, momentum=0.9), rng.normal(size=(5, 1, 6, 6)).astype("float32"), np.arange(5) % 3
 
     def step(x, y):
