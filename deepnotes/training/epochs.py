@@ -116,7 +116,7 @@ def run_epoch(trainer, loader, arrays, callbacks, bar, interrupts):
     watching = [callback for callback in callbacks if callback.every]
     stream = None if loader.arrays is not None else skip(loader._stream(), loader.step)
     pace = _FIRST
-    while not trainer.stop_training:
+    while pace := trainer._ranks.pace(trainer, loader, pace):      # 0 if training is to stop
         left = _KEPT if stream is not None else len(loader) - loader.step
         steps = min([left, max(1, int(pace)), *(c.every - loader.step % c.every for c in watching),
                      *([1] if trainer._per_step and not hasattr(trainer.scheduler, "feeds") else [])])
@@ -130,6 +130,7 @@ def run_epoch(trainer, loader, arrays, callbacks, bar, interrupts):
         steps = min(steps, len(sizes))
         if not steps:
             break
+        trainer._ranks.ready(steps)
         began = time.perf_counter()
         results, trouble = trainer._segment(run, steps, run.batch, interrupts)
         pace = min(4 * pace, steps * _PACE / max(time.perf_counter() - began, 1e-6))
@@ -201,6 +202,7 @@ def end_epoch(trainer, loader, measured, prefix, callbacks, bar):
     trainer._position, trainer._sums = loader.state_dict(), trainer._no_sums()
     bar.end_epoch(row)
     tell(trainer, callbacks, "on_epoch_end", row)
+    trainer._ranks.after_epoch(trainer)
 
 
 def how_to_go_on(trainer, loader, epochs):

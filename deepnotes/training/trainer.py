@@ -21,6 +21,7 @@ from .._checks import whole
 from ..capture import capture as capture_step
 from ..layers import Module
 from ..optimizers import Adam, Optimizer
+from .agreement import Alone, Ranks, shared_file
 from .arrays import counts_for, data_for, loader_for, taken
 from .diagnose import diagnosis, origin
 from .epochs import begin, end_epoch, how_to_go_on, is_complete, run_epoch, take_position, tell
@@ -32,6 +33,7 @@ from .progress import _Interrupts, _Progress
 from .resume import name_of, rebuilt, state_of, taken_over, told_callbacks
 from .segments import Segments, Snapshot, training_mode
 from .settings import check_limit, check_parts, check_schedule, named_metrics
+from .shares import Cut, check_shares
 from .steps import _Eager, training_step
 from .turns import alone
 from .weights import _row_weights
@@ -69,6 +71,9 @@ class Trainer:
         Limit of the norm of all gradients together, and of each entry, before the optimizer's step.
     capture : bool
         Record the training step once and replay it as machine code; False runs Python at each step.
+    parallel : communicator or None
+        Processes that train together, each on its share of every batch: `mpi4py.MPI.COMM_WORLD`, for example. All of them
+        run the same program on the same data, begin with the weights of rank 0, and end with the same bits.
 
     Attributes
     ----------
@@ -112,7 +117,8 @@ class Trainer:
                  optimizer: Optimizer | None = None, seed: int = 0, *,
                  metrics: str | Callable | Sequence[str | Callable] = (), scheduler: "LRScheduler | None" = None,
                  scheduler_interval: Literal["epoch", "step"] = "epoch", clip_grad_norm: float | None = None,
-                 clip_grad_value: float | None = None, capture: bool = True):
+                 clip_grad_value: float | None = None, capture: bool = True,
+                 parallel: object | None = None):
         if optimizer is None and isinstance(model, Module):
             optimizer = Adam(model.parameters())
         check_parts(model, loss, optimizer, seed)
@@ -131,6 +137,9 @@ class Trainer:
         self._callbacks, self._callback_states = (), []
         self._step, self._segments = None, None                     # made by the first fit
         self._per_step = scheduler is not None and scheduler_interval == "step"
+        self.parallel, self._ranks = parallel, Alone() if parallel is None else Ranks(parallel)
+        if parallel is not None:
+            check_shares(model, optimizer, loss)
 
     @staticmethod
     def _no_sums():
@@ -140,9 +149,18 @@ class Trainer:
 
     # one step, and many
 
-    def _make_step(self):
+    def _parts(self):
         binary = None if self._hits is None else self._hits is _binary_hits
-        return training_step(self.model, self._loss, self.optimizer, binary, self.clip_grad_norm, self.clip_grad_value)
+        return self.model, self._loss, self.optimizer, binary, self.clip_grad_norm, self.clip_grad_value
+
+    def _make_step(self):
+        return training_step(*self._parts())
+
+    def _make_runner(self):
+        if self.parallel is not None:
+            check_shares(self.model, self.optimizer, self._loss)
+            return Cut(self._ranks, *self._parts(), self.capture)
+        return capture_step(self._make_step()) if self.capture else _Eager(self._make_step())
 
     def _training(self):
         return training_mode(self.model, self.optimizer)
@@ -153,7 +171,7 @@ class Trainer:
         with self._training():
             free = [m.training for m in self.model.modules()], [p.requires_grad for p in self.model.parameters()]
         if self._step is None or free != self._free or any(a is not b for a, b in zip(made_of, self._made_of, strict=True)):
-            self._step = capture_step(self._make_step()) if self.capture else _Eager(self._make_step())
+            self._step = self._make_runner()
             self._segments = Segments(self._step, self.model, self.optimizer, self.scheduler, self._per_step)
             self._made_of, self._free = made_of, free
         return self._step
@@ -221,7 +239,7 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
-        with alone(self, "Trainer.fit"):
+        with alone(self, "Trainer.fit"), self._ranks:
             return self._fit(X, y, epochs, batch_size, validation, callbacks, progress, sample_weight, class_weight)
 
     def _fit(self, X, y, epochs, batch_size, validation, callbacks, progress, sample_weight, class_weight):
@@ -232,13 +250,14 @@ class Trainer:
         take_position(self, loader)
         with _Interrupts():
             callbacks = begin(self, callbacks)
+        self._ranks.begin(self, loader, arrays, epochs, callbacks)
         length = None
         with contextlib.suppress(TypeError):
             length = len(loader)
-        bar = _Progress(progress, epochs, length)
+        bar = _Progress(progress if self._ranks.rank == 0 else False, epochs, length)
         try:
-            with _Interrupts() as interrupts:
-                left = epochs
+            with _Interrupts(self._ranks.closed) as interrupts:
+                left, self._ranks.interrupts = epochs, interrupts
                 try:
                     while left and not self.stop_training:
                         run_epoch(self, loader, arrays, callbacks, bar, interrupts)
@@ -251,6 +270,7 @@ class Trainer:
                 except KeyboardInterrupt:
                     raise KeyboardInterrupt(how_to_go_on(self, loader, left)) from None
                 tell(self, callbacks, "on_train_end")
+                self._ranks.end()
         finally:
             bar.close()
             self._callbacks = ()
@@ -303,11 +323,11 @@ class Trainer:
     # copies
 
     def __getstate__(self):
-        "Model, optimizer and all else that a run is; its recorded step is code, which a copy makes anew."
+        "Model, optimizer and all else that a run is; a copy makes its recorded step anew, and trains alone."
         state = {name: value for name, value in vars(self).items() if name not in ("_step", "_segments", "_made_of")}
         if self._callbacks:                 # copied while it trains: the copy's first fit begins where these stand
             state["_callback_states"] = told_callbacks(self)
-        return state | {"_callbacks": (), "_step": None, "_segments": None}
+        return state | {"_callbacks": (), "_step": None, "_segments": None, "parallel": None, "_ranks": Alone()}
 
     def __copy__(self):
         return copy.deepcopy(self)          # two runs cannot train one model
@@ -325,10 +345,12 @@ class Trainer:
         Notes
         -----
         A model of this library's layers is stored with its description; of your own modules the file holds the weights.
+        Of several ranks only rank 0 writes; how many there were does not matter when the run is continued.
 
         Chapter: The training procedure, section Stopped and continued
         """
-        checkpoints.save(self.state_dict(), path)
+        if self._ranks.rank == 0:
+            checkpoints.save(self.state_dict(), path)
 
     def state_dict(self) -> dict:
         """All that is needed to go on later, as a tree of arrays and plain values.
@@ -374,7 +396,7 @@ class Trainer:
     @classmethod
     def load(cls, path: str | bytes | os.PathLike | BinaryIO, model: Module | None = None,
              optimizer: Optimizer | None = None, scheduler: object | None = None, loss: Callable | None = None,
-             metrics: Callable | Sequence[Callable] = (), capture: bool = True) -> "Trainer":
+             metrics: Callable | Sequence[Callable] = (), capture: bool = True, parallel: object | None = None) -> "Trainer":
         """A Trainer as `save` stored it, ready to go on.
 
         Parameters
@@ -394,6 +416,8 @@ class Trainer:
             Functions of your own; the library's are known by name.
         capture : bool
             As in `Trainer`.
+        parallel : communicator or None
+            As in `Trainer`; rank 0 reads the file for all.
 
         Returns
         -------
@@ -410,9 +434,10 @@ class Trainer:
 
         Chapter: The training procedure, section Stopped and continued
         """
+        path = path if parallel is None else shared_file(parallel, path)
         state, made = rebuilt(path, model, optimizer, scheduler, loss, metrics)
         with checkpoints._believing_nothing("Trainer.load", f"{name_of(path)} is a checkpoint, but not of a Trainer"):
-            trainer = cls(**made, capture=capture)
+            trainer = cls(**made, capture=capture, parallel=parallel)
         trainer.load_state_dict(state)
         return trainer
 
