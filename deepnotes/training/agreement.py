@@ -183,6 +183,8 @@ def shared_file(comm, path):
     import io
     import os
 
+    if comm is None:
+        return path
     check_communicator(comm)
     content = failure = None
     if comm.rank == 0 and isinstance(path, str | bytes | os.PathLike):

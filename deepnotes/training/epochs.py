@@ -16,6 +16,7 @@ from .._checks import whole
 from .._doors import column_order
 from .arrays import counts_for, inputs_for, targets_for, weights_for
 from .metrics import _CHAPTER, _binary_hits
+from .preparing import prepared_step
 from .settings import measures
 from .steps import _value
 
@@ -122,7 +123,7 @@ def run_epoch(trainer, loader, arrays, callbacks, bar, interrupts):
                      *([1] if trainer._per_step and not hasattr(trainer.scheduler, "feeds") else [])])
         if steps < 1:
             break
-        stepped = trainer._prepared_step()                         # a callback may have frozen a layer
+        stepped = prepared_step(trainer)                           # a callback may have frozen a layer
         if stream is None:
             run, sizes = row_batches(trainer, stepped, loader, arrays, steps)
         else:

@@ -19,24 +19,23 @@ from numpy.typing import ArrayLike
 import deepnotes.training.checkpoints as checkpoints
 from .._checks import whole
 from .._words import ASK, FIT, TRAINER, instead
-from ..capture import capture as capture_step
 from ..layers import Module
 from ..optimizers import Adam, Optimizer
-from .agreement import Alone, Ranks, shared_file
+from .agreement import Alone, shared_file
 from .arrays import counts_for, data_for, loader_for, taken
 from .diagnose import diagnosis, origin
 from .epochs import begin, end_epoch, how_to_go_on, is_complete, run_epoch, take_position, tell
 from .history import History
 from .loader import Loader
 from .measuring import classes, measure, outputs_for
-from .metrics import _CHAPTER, _HITS, _LOSSES, _binary_hits
+from .metrics import _CHAPTER, _HITS, _LOSSES
 from .probabilities import probabilities_for
+from .preparing import plain_step
 from .progress import _Interrupts, _Progress
 from .resume import name_of, rebuilt, state_of, taken_over, told_callbacks
-from .segments import Segments, Snapshot, training_mode
+from .segments import Snapshot
 from .settings import check_limit, check_parts, check_schedule, named_metrics
-from .shares import Cut, check_shares
-from .steps import _Eager, training_step
+from .shares import ranks_for
 from .turns import alone
 from .weights import _row_weights
 
@@ -120,8 +119,7 @@ class Trainer:
                  optimizer: Optimizer | None = None, seed: int = 0, *,
                  metrics: str | Callable | Sequence[str | Callable] = (), scheduler: "LRScheduler | None" = None,
                  scheduler_interval: Literal["epoch", "step"] = "epoch", clip_grad_norm: float | None = None,
-                 clip_grad_value: float | None = None, capture: bool = True,
-                 parallel: object | None = None):
+                 clip_grad_value: float | None = None, capture: bool = True, parallel: object | None = None):
         if optimizer is None and isinstance(model, Module):
             optimizer = Adam(model.parameters())
         check_parts(model, loss, optimizer, seed)
@@ -140,51 +138,16 @@ class Trainer:
         self._callbacks, self._callback_states = (), []
         self._step, self._segments = None, None                     # made by the first fit
         self._per_step = scheduler is not None and scheduler_interval == "step"
-        self.parallel, self._ranks = parallel, Alone() if parallel is None else Ranks(parallel)
-        if parallel is not None:
-            check_shares(model, optimizer, loss)
+        self.parallel, self._ranks = parallel, ranks_for(parallel, model, optimizer, loss)
 
     @staticmethod
     def _no_sums():
         return {"loss": 0.0, "rows": 0, "right": 0, "answers": 0}           # of rows with weights, their weights
 
-    # what goes in
-
-    # one step, and many
-
-    def _parts(self):
-        binary = None if self._hits is None else self._hits is _binary_hits
-        return self.model, self._loss, self.optimizer, binary, self.clip_grad_norm, self.clip_grad_value
-
-    def _make_step(self):
-        return training_step(*self._parts())
-
-    def _make_runner(self):
-        if self.parallel is not None:
-            check_shares(self.model, self.optimizer, self._loss)
-            return Cut(self._ranks, *self._parts(), self.capture)
-        return capture_step(self._make_step()) if self.capture else _Eager(self._make_step())
-
-    def _training(self):
-        return training_mode(self.model, self.optimizer)
-
-    def _prepared_step(self):
-        "The step, captured or not; made anew if something that it is made of was exchanged, frozen or set free."
-        made_of = (self.model, self.optimizer, self.scheduler, self._loss, self.clip_grad_norm, self.clip_grad_value, self.capture)
-        with self._training():
-            free = [m.training for m in self.model.modules()], [p.requires_grad for p in self.model.parameters()]
-        if self._step is None or free != self._free or any(a is not b for a, b in zip(made_of, self._made_of, strict=True)):
-            self._step = self._make_runner()
-            self._segments = Segments(self._step, self.model, self.optimizer, self.scheduler, self._per_step)
-            self._made_of, self._free = made_of, free
-        return self._step
+    # steps
 
     def _snapshot(self):
         return Snapshot(self.model, self.optimizer, self.scheduler)
-
-    def _segment(self, run, steps, where, interrupts):
-        "Some steps of the prepared step, all of them or none: see `Segments.run`."
-        return self._segments.run(run, steps, where, interrupts)
 
     # the loop
 
@@ -322,7 +285,7 @@ class Trainer:
         """
         X, y = data_for(self, "diagnose", X, y)
         with alone(self, "Trainer.diagnose", within_fit=True):
-            return diagnosis(self.model, self.optimizer, self.scheduler, self._make_step(), X, y)
+            return diagnosis(self.model, self.optimizer, self.scheduler, plain_step(self), X, y)
 
     # copies
 
@@ -438,8 +401,7 @@ class Trainer:
 
         Chapter: The training procedure, section Stopped and continued
         """
-        path = path if parallel is None else shared_file(parallel, path)
-        state, made = rebuilt(path, model, optimizer, scheduler, loss, metrics)
+        state, made = rebuilt(shared_file(parallel, path), model, optimizer, scheduler, loss, metrics)
         with checkpoints._believing_nothing("Trainer.load", f"{name_of(path)} is a checkpoint, but not of a Trainer"):
             trainer = cls(**made, capture=capture, parallel=parallel)
         trainer.load_state_dict(state)
