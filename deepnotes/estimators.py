@@ -216,7 +216,7 @@ def _segment(trainer, arrays, order, size, interrupts):
 
     run.batch = batch
     run.kinds = [((size, *((a.shape[1:], a.dtype.str) for a in arrays)), 0)]
-    results, trouble = trainer._segment(run, len(order) // size, batch, interrupts)
+    results, trouble = trainer._segments.run(run, len(order) // size, batch, interrupts)
     return results[0], trouble
 
 

@@ -133,7 +133,7 @@ def run_epoch(trainer, loader, arrays, callbacks, bar, interrupts):
             break
         trainer._ranks.ready(steps)
         began = time.perf_counter()
-        results, trouble = trainer._segment(run, steps, run.batch, interrupts)
+        results, trouble = trainer._segments.run(run, steps, run.batch, interrupts)
         pace = min(4 * pace, steps * _PACE / max(time.perf_counter() - began, 1e-6))
         add_results(trainer, results, sizes)
         loader.step += len(results[0])
