@@ -481,6 +481,7 @@ CODE = {        # public classes that nobody keeps: they are code, or belong to 
     **dict.fromkeys(("Fused", "Given", "Group", "Listener", "Match", "Names", "Number", "Opaque", "OuterUpdate", "Plan", "Program",
                      "Run", "Seen", "Trial", "Watch", "Whole"), "of a recording, which a copy of a step makes anew"),
     "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
+    **dict.fromkeys(("Alone", "Ranks", "Cut"), "of processes that train together, which a copy leaves"),
     **dict.fromkeys(("Flow", "Reader", "Writer"), "of a graph that is being written or read"),
     "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block",
 }
