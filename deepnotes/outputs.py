@@ -41,6 +41,14 @@ def _check_reduction(name, reduction, allowed=("mean", "sum", "none")):
         raise ValueError(f"{name}: reduction must be {names}, got {shown(reduction)} {_read('Means, sums and nothing')}")
 
 
+def _ignored(name, value, section):
+    "The label that counts for nothing, as int; cut to an integer, 0.5 would leave out a class that nobody named."
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and abs(number := int(value)) < 2**63:
+        return number
+    raise TypeError(f"{name}: ignore_index must be an integer, like a label, got {shown(value)}; -100 ignores nothing "
+                    f"{_read(section)}")
+
+
 def _floating(name, what, x, section):
     x = as_tensor(x, name)
     if x.dtype.kind != "f":
@@ -371,7 +379,7 @@ def _contiguous(x):
 def _from_labels(input, label, axis, weight, ignore_index, smoothing, reduction):
     "Cross-entropy as one operation: a pass over the logits forward, and one backward."
     z, kept = _rows(input, axis)
-    a, label, ignore_index = z.data, label.reshape(-1), int(ignore_index)
+    a, label = z.data, label.reshape(-1)
     n, classes = a.shape
     out = np.empty(n if reduction == "none" else (), a.dtype)
     top, total, own, scale = kept_rows = *np.empty((3, n), a.dtype), np.empty(1, a.dtype)
@@ -454,7 +462,7 @@ def cross_entropy(input: Tensor | ArrayLike, target: Tensor | ArrayLike, weight:
         If shapes do not fit, a label is no class, probabilities lie outside [0, 1], a weight is negative, or an option
         is unknown.
     TypeError
-        If `input` is not floating point, or labels are not integers.
+        If `input` is not floating point, or labels or `ignore_index` are not integers.
 
     Notes
     -----
@@ -477,6 +485,7 @@ def cross_entropy(input: Tensor | ArrayLike, target: Tensor | ArrayLike, weight:
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{name}: label_smoothing must lie in [0, 1], got {label_smoothing} {_read(section)}")
     weights = _class_weight(name, weight, classes, input.dtype, section)
+    ignore_index = _ignored(name, ignore_index, section)
     if not isinstance(target, np.ndarray):
         target = as_tensor(target, name)
     if target.dtype.kind != "f" or target.shape != input.shape:
@@ -594,7 +603,7 @@ def nll_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, weight: Arra
     weight = _class_weight(name, weight, input.shape[axis], input.dtype, section)
     label = _class_labels(name, target, input.shape, axis, section)
     x, kept = _rows(input, axis)
-    label, ignore_index, shape = label.reshape(-1), int(ignore_index), x.shape
+    label, ignore_index, shape = label.reshape(-1), _ignored(name, ignore_index, section), x.shape
     out = np.empty(len(label) if reduction == "none" else (), x.dtype)
     own, scale = np.empty(len(label), x.dtype), np.empty(1, x.dtype)
     launch(loss_kernels.nll_loss, out, x.data, label, weight, own, scale, ignore_index, reduction)
