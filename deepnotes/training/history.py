@@ -11,14 +11,19 @@ import csv
 import io
 import math
 import os
-from typing import BinaryIO
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import numpy as np
 
 import deepnotes.training.checkpoints as checkpoints
+from .._checks import see
+
+if TYPE_CHECKING:
+    import pandas
 
 # %% ../../nbs/library/training/history.ipynb #cad90139
-class History:
+class History(Mapping):
     """What a training run recorded, one row per epoch, by column.
 
     Attributes
@@ -29,8 +34,9 @@ class History:
 
     Notes
     -----
-    ``history["loss"]`` is a column, ``"val_loss" in history`` asks for one, iterating gives their names, and ``len(history)`` is
-    the number of epochs, as with a table of pandas; ``pandas.DataFrame(dict(history))`` makes one of it.
+    A mapping from names to columns: ``history["loss"]`` is one, ``"val_loss" in history`` asks for one, iterating gives their
+    names, `keys`, `values`, `items` and `get` are those of a dict. Only ``len(history)`` is the number of epochs, as with a table
+    of pandas; `to_frame` makes one of it.
 
     Chapter: The training procedure, section History: what happened on the way
     """
@@ -57,9 +63,23 @@ class History:
     def __iter__(self):
         return iter(self.columns)
 
-    def keys(self):
+    # `Mapping` would count their entries by `len`, which counts epochs here.
+    def keys(self) -> KeysView[str]:
         """Names of the columns, so that ``dict(history)`` holds them all."""
         return self.columns.keys()
+
+    def values(self) -> ValuesView[list]:
+        """The columns."""
+        return self.columns.values()
+
+    def items(self) -> ItemsView[str, list]:
+        """Pairs of a name and its column."""
+        return self.columns.items()
+
+    def __array__(self, dtype=None, copy=None) -> NoReturn:
+        "numpy would make an object of it, and `pandas.DataFrame(history)` a frame of the columns' names."
+        raise TypeError("History: columns of different kinds are no array; use history.to_frame() for a table of pandas, "
+                        f"numpy.array(history['loss']) for one column. {_CHAPTER}.")
 
     def __len__(self):
         return len(self.columns["epoch"])
@@ -75,14 +95,9 @@ class History:
 
     def _repr_html_(self):
         "The table that a notebook shows: first and last epochs."
-        import html
-        n = len(self)
-        shown = list(range(n)) if n <= 12 else [*range(4), None, *range(n - 6, n)]
-        rows = ["".join(f"<th>{html.escape(name)}</th>" for name in self.columns)]
-        for k in shown:
-            cells = ["…" if k is None else _cell(column[k]) for column in self.columns.values()]
-            rows.append("".join(f"<td>{cell}</td>" for cell in cells))
-        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+        from deepnotes._rich import some, table
+        rows = [["…" if k is None else column[k] for column in self.columns.values()] for k in some(len(self), 12)]
+        return table(rows, tuple(self.columns))
 
     def to_csv(self, path: str | bytes | os.PathLike | BinaryIO) -> None:
         """Write all columns to a file of comma-separated values, one line per epoch.
@@ -101,6 +116,30 @@ class History:
         writer.writerow(self.columns)
         writer.writerows(zip(*self.columns.values(), strict=True))
         checkpoints._deliver("History.to_csv", file.getvalue().encode(), path)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """All columns as a table of pandas, one row per epoch.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Missing values are nan.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+
+        Notes
+        -----
+        Chapter: The training procedure, section History: what happened on the way
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("History.to_frame: needs pandas, which `pip install pandas` brings; history.to_csv(path) writes a file, "
+                              f"dict(history) is a dict of lists. {_CHAPTER}.") from error
+        return pandas.DataFrame({name: [math.nan if v is None else v for v in column] for name, column in self.items()})
 
     def plot(self) -> np.ndarray:
         """Draw loss, accuracy and all other columns against the epoch, training beside validation.
@@ -134,5 +173,4 @@ class History:
         return axes[0]
 
 # %% ../../nbs/library/training/history.ipynb #a02b83ca
-def _cell(value):
-    return "" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.4g}"
+_CHAPTER = see("The training procedure", "History: what happened on the way")
