@@ -106,6 +106,9 @@ def test_a_legend_over_all_panels_takes_more_rows():
 
 def test_what_is_narrow_already_or_finds_no_room_has_none():
     assert narrow.narrow(lines(1, 1, 4.0, 3.0)) is None
+    percent = lines(1, 1, 6.4, 3.6)
+    percent.axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    assert narrow.narrow(percent) is None
     crowded = lines(1, 12, 12, 2)
     for ax in crowded.axes:
         ax.set_ylabel("a long name of an axis " * 3)

@@ -5,7 +5,7 @@ panels that stood side by side come to stand below each other, the letters keep 
 of the hidden first cell of every chapter (``execution.py``); it stands alone, and imports nothing of the extension.
 
 The second drawing travels in the metadata of the figure's output (``KEY``), beside the SVG; ``figures.py`` takes it from there. A
-figure that does not lay out on the narrow page (matplotlib says so by a warning) has none, and shrinks.
+figure that does not lay out on the narrow page (matplotlib says so by a warning), or that cannot be copied, has none and shrinks.
 """
 
 KEY = "deepnotes_narrow"
@@ -92,7 +92,10 @@ def narrow(figure):
     if width <= WIDTH + 0.3:
         return None
     shown = plt.get_fignums()
-    copy = pickle.loads(pickle.dumps(figure))  # our own bytes, made a moment ago
+    try:
+        copy = pickle.loads(pickle.dumps(figure))  # our own bytes, made a moment ago
+    except (pickle.PicklingError, AttributeError, TypeError):  # it holds a function, say one that writes an axis' numbers
+        return None
     try:
         stacked = _restack(copy)
         if stacked:
