@@ -12,32 +12,30 @@ import inspect
 import numpy as np
 
 from ..autograd import Tensor, no_grad
+from ..capture.prediction import BLOCK
 from .arrays import counts_for, inputs_for, targets_for
 from .metrics import _CHAPTER, _IGNORED, _binary_hits, _class_hits, _right_weight
-from .turns import alone
+from .turns import asking
 from .weights import _weighing
 
 # %% ../../nbs/library/training/measuring.ipynb #b10c0006
-def output_chunks(trainer, op, X, batch_size=1024):
+def output_chunks(trainer, op, X):
     "Outputs of the model in evaluation mode, a chunk at a time; each layer has its mode back afterwards."
-    trained = [module for module in trainer.model.modules() if module.training]
-    with alone(trainer, op, within_fit=True, shared=not trained), no_grad():
-        trainer.model.eval()
-        try:
-            for start in range(0, len(X), batch_size):
-                part = slice(start, start + batch_size)
-                x = inputs_for(trainer, X[part], op, range(start, len(X))) if isinstance(X, np.memmap) else X[part]
-                yield part, trainer.model(Tensor(x))
-        finally:
-            for module in trained:
-                module.training = True
+    prediction = trainer.prediction
+    with asking(trainer, op), prediction.evaluating():
+        for start in range(0, len(X), BLOCK):
+            part = slice(start, start + BLOCK)
+            yield part, prediction(inputs_for(trainer, X[part], op, range(start, len(X))) if isinstance(X, np.memmap) else X[part])
 
 
 def outputs_for(trainer, op, X):
     X = X if isinstance(X, np.memmap) else inputs_for(trainer, X, op)
     if X.ndim < 1 or len(X) == 0:
         raise ValueError(f"{op}: X holds no examples. {_CHAPTER}.")
-    return np.concatenate([out.data for _, out in output_chunks(trainer, op, X)])
+    if len(X) > BLOCK or isinstance(X, np.memmap):
+        return np.concatenate([out for _, out in output_chunks(trainer, op, X)])
+    with asking(trainer, op):
+        return trainer.prediction(X)
 
 # %% ../../nbs/library/training/measuring.ipynb #b10c0008
 def add_loss_and_hits(trainer, out, targets, weight, sums):
@@ -59,9 +57,9 @@ def measure(trainer, X, y, weight=None, op="Trainer.fit"):
     with contextlib.closing(output_chunks(trainer, op, X)) as chunks:
         for part, out in chunks:
             targets = targets_for(trainer, y[part], op, range(part.start, len(y))) if isinstance(y, np.memmap) else y[part]
-            add_loss_and_hits(trainer, out, targets, None if weight is None else weight[part], sums)
+            add_loss_and_hits(trainer, Tensor(out), targets, None if weight is None else weight[part], sums)
             if trainer.metrics:
-                outs.append(out.data)
+                outs.append(out)
     if not sums["rows"]:
         raise ValueError(f"Trainer: every label is {_IGNORED}, which cross_entropy ignores; nothing is left to measure. {_CHAPTER}.")
     row = {"loss": sums["loss"] / sums["rows"]} | ({"accuracy": sums["right"] / sums["answers"]} if trainer._hits else {})

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 import deepnotes.training.checkpoints as checkpoints
 from .._checks import whole
 from ..capture import capture as capture_step
+from ..capture.prediction import Prediction
 from ..layers import Module
 from ..optimizers import Adam, Optimizer
 from .arrays import counts_for, data_for, loader_for, taken
@@ -68,7 +69,8 @@ class Trainer:
     clip_grad_norm, clip_grad_value : float or None
         Limit of the norm of all gradients together, and of each entry, before the optimizer's step.
     capture : bool
-        Record the training step once and replay it as machine code; False runs Python at each step.
+        Record the training step once and replay it as machine code, and the forward pass of `forward`, `predict` and
+        `evaluate` where the same number of rows comes again and again; False runs Python each time.
 
     Attributes
     ----------
@@ -129,7 +131,7 @@ class Trainer:
         self.history, self.stop_training, self.features = History(), False, None
         self._position, self._sums = None, self._no_sums()
         self._callbacks, self._callback_states = (), []
-        self._step, self._segments = None, None                     # made by the first fit
+        self._step, self._segments, self._predictions = None, None, {}          # made when they are needed
         self._per_step = scheduler is not None and scheduler_interval == "step"
 
     @staticmethod
@@ -304,10 +306,10 @@ class Trainer:
 
     def __getstate__(self):
         "Model, optimizer and all else that a run is; its recorded step is code, which a copy makes anew."
-        state = {name: value for name, value in vars(self).items() if name not in ("_step", "_segments", "_made_of")}
+        state = {name: value for name, value in vars(self).items() if name not in ("_step", "_segments", "_predictions", "_made_of")}
         if self._callbacks:                 # copied while it trains: the copy's first fit begins where these stand
             state["_callback_states"] = told_callbacks(self)
-        return state | {"_callbacks": (), "_step": None, "_segments": None}
+        return state | {"_callbacks": (), "_step": None, "_segments": None, "_predictions": {}}
 
     def __copy__(self):
         return copy.deepcopy(self)          # two runs cannot train one model
@@ -417,6 +419,17 @@ class Trainer:
         return trainer
 
     # what comes out
+
+    @property
+    def prediction(self) -> Prediction:
+        """What `forward`, `predict` and `evaluate` ask for outputs: `reason` says why Python gives them, and not a program."""
+        key = id(self.model), bool(self.capture)
+        found = self._predictions.get(key)
+        if found is None:
+            found = self._predictions.setdefault(key, Prediction(self.model, self.capture))     # one for all threads
+            for old in set(self._predictions) - {key}:
+                self._predictions.pop(old, None)
+        return found
 
     def evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None,
                  class_weight: dict | Sequence[float] | Literal["balanced"] | None = None) -> dict:
