@@ -9,6 +9,7 @@ __all__ = ['Adadelta', 'Adamax', 'NAdam', 'RAdam', 'Rprop', 'SGD', 'Adagrad', 'R
 # %% ../nbs/library/optim.ipynb #0c411727
 import numpy as np
 
+from ._words import ADAM, SCALED_STEP, STEP, instead
 from .kernels import rarer_steps
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, ParamGroup, RMSprop, clip_grad_norm_, clip_grad_value_
 
@@ -45,6 +46,7 @@ class Adadelta(Optimizer):
     Chapter: Rarer optimizers
     """
 
+    @instead(SCALED_STEP)
     def __init__(self, params, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0, *, maximize=False):
         super().__init__(params, dict(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay), maximize=maximize)
 
@@ -82,6 +84,7 @@ class Adamax(Optimizer):
     Chapter: Rarer optimizers
     """
 
+    @instead(ADAM)
     def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, *, maximize=False):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay), maximize=maximize)
 
@@ -125,6 +128,7 @@ class NAdam(Optimizer):
     Chapter: Rarer optimizers
     """
 
+    @instead(ADAM)
     def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3,
                  decoupled_weight_decay=False, *, maximize=False):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
@@ -171,6 +175,7 @@ class RAdam(Optimizer):
     Chapter: Rarer optimizers
     """
 
+    @instead(ADAM)
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False, *,
                  maximize=False):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
@@ -208,6 +213,7 @@ class Rprop(Optimizer):
     Chapter: Rarer optimizers
     """
 
+    @instead(STEP)
     def __init__(self, params, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0), *, maximize=False):
         super().__init__(params, dict(lr=lr, etas=etas, step_sizes=step_sizes), maximize=maximize)
 

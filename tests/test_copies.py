@@ -83,7 +83,8 @@ else:
 
 # ---- what things hold
 
-MADE_ANEW = ("_step", "_plan", "_plans", "_last", "_lock", "_made_of", "_segments", "_version", "_walked")
+MADE_ANEW = ("_step", "_predictions", "_programs", "_calls", "_clock", "captured", "_plan", "_plans", "_last", "_lock",
+             "_made_of", "_segments", "_version", "_walked")
 
 
 def held(x, seen=None, path=""):
@@ -484,7 +485,8 @@ CODE = {        # public classes that nobody keeps: they are code, or belong to 
     "Line": "of a captured program", "Joined": "of a captured program", "Node": "of a graph", "ElementwiseNode": "of a graph",
     **dict.fromkeys(("Fused", "Given", "Group", "Listener", "Match", "Names", "Number", "Opaque", "OuterUpdate", "Plan", "Program",
                      "Run", "Seen", "Trial", "Watch", "Whole"), "of a recording, which a copy of a step makes anew"),
-    "Prepared": "of a prediction, which a copy makes anew", "Modes": "of a prediction", "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
+    "Prepared": "of a prediction, which a copy makes anew", "Modes": "of a prediction",
+    "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
     **dict.fromkeys(("Flow", "Reader", "Writer"), "of a graph that is being written or read"),
     "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block",
 }

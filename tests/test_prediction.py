@@ -12,7 +12,7 @@ from deepnotes.autograd import Tensor, no_grad
 from deepnotes.capture import Prediction
 from deepnotes.capture.prediction import BLOCK, TIMES
 from deepnotes.convolution import Conv2d, MaxPool2d
-from deepnotes.layers import MLP, BatchNorm1d, Dropout, Embedding, Flatten, Linear, Module, ReLU, Sequential
+from deepnotes.layers import MLP, BatchNorm1d, Embedding, Flatten, Linear, Module, ReLU, Sequential
 from deepnotes.training import Trainer
 from deepnotes.training.callbacks import Callback
 
