@@ -488,7 +488,7 @@ CODE = {        # public classes that nobody keeps: they are code, or belong to 
     "Prepared": "of a prediction, which a copy makes anew", "Modes": "of a prediction",
     "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
     **dict.fromkeys(("Flow", "Reader", "Writer"), "of a graph that is being written or read"),
-    "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block",
+    "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block", "asking": "a block",
 }
 INNER = ("compiler", "kernels")                                             # below what users hold
 CASES = [(name, state) for name, states in THINGS.items() for state in states]

@@ -10,7 +10,6 @@ import contextlib
 import copy
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
@@ -23,16 +22,16 @@ from ..capture import capture as capture_step
 from ..capture.prediction import Prediction
 from ..layers import Module
 from ..optimizers import Adam, Optimizer
-from .arrays import counts_for, data_for, loader_for, taken
-from .diagnose import diagnosis, origin
+from .arrays import data_for, loader_for, taken
+from .diagnose import diagnosis, report
 from .epochs import begin, end_epoch, how_to_go_on, is_complete, run_epoch, take_position, tell
 from .history import History
 from .loader import Loader
-from .measuring import classes, measure, outputs_for
+from .measuring import classes, measure, outputs_for, prediction_of
 from .metrics import _CHAPTER, _HITS, _LOSSES, _binary_hits
 from .probabilities import probabilities_for
 from .progress import _Interrupts, _Progress
-from .resume import name_of, rebuilt, state_of, taken_over, told_callbacks
+from .resume import name_of, rebuilt, state_of, take_over, told_callbacks
 from .segments import Segments, Snapshot, training_mode
 from .settings import check_limit, check_parts, check_schedule, named_metrics
 from .steps import _Eager, training_step
@@ -275,11 +274,7 @@ class Trainer:
 
     def _report(self, loader, value, batch):
         "Raise an error that says where a loss that is no number came from."
-        place, cause = origin(self.model, self.optimizer, self.scheduler, partial(counts_for, self), *batch)
-        raise FloatingPointError(
-            f"Trainer.fit: the loss is {value} in epoch {loader.epoch + 1}, step {loader.step + 1}. It began in {place}. "
-            f"Likely cause: {cause}. Weights, optimizer and history are those before this step. "
-            f"{_CHAPTER}, section Reading a sick run.")
+        report(self, loader, value, batch)
 
     def diagnose(self, X: ArrayLike, y: ArrayLike) -> dict:
         """Look into the network on one batch: gradients, updates, activations, dead units. Nothing is changed.
@@ -366,16 +361,7 @@ class Trainer:
         -----
         Chapter: The training procedure, section Stopped and continued
         """
-        before = self._snapshot()
-        try:
-            with checkpoints._believing_nothing("Trainer.load", "the checkpoint does not fit; nothing was changed"):
-                taken = taken_over(self, state)
-        except BaseException:
-            before.restore()
-            raise
-        training = taken.pop("training")
-        vars(self).update(taken)
-        self.model.train(training)
+        take_over(self, state)
 
     @classmethod
     def load(cls, path: str | bytes | os.PathLike | BinaryIO, model: Module | None = None,
@@ -427,13 +413,7 @@ class Trainer:
     @property
     def prediction(self) -> Prediction:
         """What `forward`, `predict` and `evaluate` ask for outputs: `reason` says why Python gives them, and not a program."""
-        key = id(self.model), bool(self.capture)
-        found = self._predictions.get(key)
-        if found is None:
-            found = self._predictions.setdefault(key, Prediction(self.model, self.capture))     # one for all threads
-            for old in set(self._predictions) - {key}:
-                self._predictions.pop(old, None)
-        return found
+        return prediction_of(self)
 
     @instead(ASK)
     def evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None,

@@ -41,19 +41,20 @@ def alone(trainer, op, within_fit=False):
             _BUSY.pop(id(trainer), None)
 
 
-@contextlib.contextmanager
-def asking(trainer, op):
+class asking:
     "Ask the model for outputs, together with other threads that ask it, but not while another one trains it."
-    key = id(trainer), threading.get_ident()
-    before = _ASKING.get(key, 0)
-    _ASKING[key] = before + 1
-    try:
-        owner = _BUSY.get(key[0])
-        if owner is not None and owner[0] != key[1]:
-            _refuse(op, owner[1], False)
-        yield
-    finally:
-        if before:
-            _ASKING[key] = before
-        else:
-            _ASKING.pop(key, None)
+
+    def __init__(self, trainer, op):
+        self.key, self.op = (id(trainer), threading.get_ident()), op
+
+    def __enter__(self):
+        _ASKING[self.key] = _ASKING.get(self.key, 0) + 1
+        owner = _BUSY.get(self.key[0])
+        if owner is not None and owner[0] != self.key[1]:
+            self.__exit__()
+            _refuse(self.op, owner[1], False)
+
+    def __exit__(self, *_):
+        _ASKING[self.key] -= 1
+        if not _ASKING[self.key]:
+            del _ASKING[self.key]
