@@ -10,7 +10,7 @@ import pytest
 from deepnotes import MLP, Loader, Trainer
 
 pytest.importorskip("sklearn")
-from deepnotes.estimators import MLPClassifier, MLPRegressor  # noqa: E402
+from deepnotes.estimators import MLPClassifier, MLPRegressor
 
 A, B, F, WORDS = np.linspace(-1, 1, 12), np.arange(12) % 5, np.arange(12) % 3 == 0, list("xyzxyzxyzxyz")
 Y = np.arange(12) % 2
