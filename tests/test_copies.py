@@ -83,7 +83,8 @@ else:
 
 # ---- what things hold
 
-MADE_ANEW = ("_step", "_plan", "_plans", "_last", "_lock", "_made_of", "_segments", "_version", "_walked")
+MADE_ANEW = ("_step", "_predictions", "_programs", "_calls", "_clock", "captured", "_plan", "_plans", "_last", "_lock",
+             "_made_of", "_segments", "_version", "_walked")
 
 
 def held(x, seen=None, path=""):
@@ -131,7 +132,9 @@ def go_tensor(t):
 
 def go_module(m):
     pictures = isinstance(m, convolution.Conv2d | convolution.MaxPool2d | convolution.AvgPool2d)
-    x = np.arange(12) % 4 if isinstance(m, layers.Embedding) else Tensor(X.reshape(6, 1, 4, 4) if pictures else X)
+    shape = ((6, 1, 4, 4) if pictures else (2, 4, -1) if isinstance(m, layers.InstanceNorm1d) else (2, 4, 2, -1)
+             if isinstance(m, layers.InstanceNorm2d) else X.shape)
+    x = np.arange(12) % 4 if isinstance(m, layers.Embedding) else Tensor(X.reshape(shape))
     first, second = m(x), m(x)
     if any(p.requires_grad for p in m.parameters()):
         second.sum().backward()
@@ -211,13 +214,18 @@ def go_estimator(e):
     return [*before, e.predict(X), np.array(e.loss_curve_)]
 
 
+def go_prediction(p):
+    return [p(X), p(X[:3])]
+
+
 def go_plain(x):
     return [v for _, v in held(x) if isinstance(v, np.ndarray | float)]
 
 
 GO = {Tensor: go_tensor, Module: go_module, optimizers.Optimizer: go_optimizer, optimizers.ParamGroup: go_group,
       schedules.LRScheduler: go_schedule, Trainer: go_trainer, History: go_history, callbacks.Callback: go_callback,
-      Loader: go_loader, capture.Captured: go_captured, datasets.StandardScaler: go_scaler, datasets.Dataset: go_dataset,
+      Loader: go_loader, capture.Captured: go_captured, capture.Prediction: go_prediction,
+      datasets.StandardScaler: go_scaler, datasets.Dataset: go_dataset,
       HookHandle: go_handle, estimators.MLPClassifier: go_estimator, estimators.MLPRegressor: go_estimator, object: go_plain}
 
 
@@ -274,7 +282,8 @@ SPECIAL = {
     "Dropout": lambda: Dropout(0.5, rng=0), "AlphaDropout": lambda: layers.AlphaDropout(0.5, rng=0), "BatchNorm1d": lambda: BatchNorm1d(4),
     "LayerNorm": lambda: layers.LayerNorm(4), "RMSNorm": lambda: layers.RMSNorm(4), "Embedding": lambda: layers.Embedding(4, 3, rng=0),
     "Residual": lambda: layers.Residual(Linear(4, 4, rng=0), scale=0.5), "MLP": lambda: MLP(4, [5], 3, norm="batch", dropout=0.2, rng=0),
-    "Threshold": lambda: layers.Threshold(0.1, 0.2),
+    "Threshold": lambda: layers.Threshold(0.1, 0.2), "GroupNorm": lambda: layers.GroupNorm(2, 4),
+    "InstanceNorm1d": lambda: layers.InstanceNorm1d(4, affine=True), "InstanceNorm2d": lambda: layers.InstanceNorm2d(4, affine=True),
     "Conv2d": lambda: convolution.Conv2d(1, 2, 3, rng=0), "MaxPool2d": lambda: convolution.MaxPool2d(2),
     "AvgPool2d": lambda: convolution.AvgPool2d(2),
     "Sequential": lambda: Sequential(Linear(4, 4, rng=0), BatchNorm1d(4), Dropout(0.3, rng=1)), "Module": lambda: Own(),
@@ -455,6 +464,8 @@ THINGS = {
     "StandardScaler": {"fresh": datasets.StandardScaler, "fitted": lambda: datasets.StandardScaler().fit(X)},
     "Captured": {"fresh": lambda: capture.capture(Step()), "captured": lambda: used(capture.capture(Step())),
                  "exact": lambda: used(capture.capture(Step(), fuse=False))},
+    "Prediction": {"fresh": lambda: capture.Prediction(MLP(4, [3], 2, rng=0)),
+                   "a program": lambda: used(capture.Prediction(MLP(4, [3], 2, rng=0)), 20)},
     "HookHandle": {"made": lambda: Linear(2, 2).register_forward_hook(doubled)},
     "Adadelta": optimizer_states(optim.Adadelta), "Adamax": optimizer_states(optim.Adamax), "NAdam": optimizer_states(optim.NAdam),
     "RAdam": optimizer_states(optim.RAdam), "Rprop": optimizer_states(optim.Rprop),
@@ -477,10 +488,11 @@ CODE = {        # public classes that nobody keeps: they are code, or belong to 
     "Line": "of a captured program", "Joined": "of a captured program", "Node": "of a graph", "ElementwiseNode": "of a graph",
     **dict.fromkeys(("Fused", "Given", "Group", "Listener", "Match", "Names", "Number", "Opaque", "OuterUpdate", "Plan", "Program",
                      "Run", "Seen", "Trial", "Watch", "Whole"), "of a recording, which a copy of a step makes anew"),
+    "Prepared": "of a prediction, which a copy makes anew", "Modes": "of a prediction",
     "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
     **dict.fromkeys(("Alone", "Ranks", "Cut"), "of processes that train together, which a copy leaves"),
     **dict.fromkeys(("Flow", "Reader", "Writer"), "of a graph that is being written or read"),
-    "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block",
+    "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block", "asking": "a block",
 }
 INNER = ("compiler", "kernels")                                             # below what users hold
 CASES = [(name, state) for name, states in THINGS.items() for state in states]
