@@ -1338,7 +1338,7 @@ class Card(NamedTuple):
             f"saturated {self.saturated()}; kinks: {', '.join(f'{k:g}' for k in self.kinks) or 'none'}; for $z \\sim N(0, 1)$: "
             f"$E f = {round(self.mean, 4) + 0.0:.4f}$, $E f^2 = {self.mean_square:.4f}$, $E f'^2 = {self.mean_square_slope:.4f}$"])
 
-    def saturated(self):
+    def saturated(self) -> bool:
         "Where the slope stays below 0.01, in words."
         left, right = self.saturation
         parts = ([f"below {left:.2f}"] if left is not None else []) + ([f"above {right:.2f}"] if right is not None else [])

@@ -177,7 +177,7 @@ class Linear(Module):
         """``x @ weight + bias`` for `x` of shape (..., in_features)."""
         return linear(x, self.weight, self.bias)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         bias = "" if self.bias is not None else ", bias=False"
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}{bias}"
 
@@ -222,7 +222,7 @@ class Maxout(Module):
         """The largest of each group of `pieces` outputs, for `x` of shape (..., in_features)."""
         return activations.maxout(self.linear(x), self.pieces)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"pieces={self.pieces}"
 
 # %% ../nbs/library/layers.ipynb #a22c70d6
@@ -330,7 +330,7 @@ class PReLU(Module):
         """`x` where positive, slope times `x` elsewhere."""
         return activations.prelu(x, self.weight)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"num_parameters={self.weight.size}"
 
 
@@ -391,7 +391,7 @@ class Flatten(Module):
                              "See the chapter Layers, section Stacking.")
         return x.reshape((*x.shape[:start], math.prod(x.shape[start:end + 1]), *x.shape[end + 1:]))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return _settings(Flatten, start_dim=self.start_dim, end_dim=self.end_dim)
 
 # %% ../nbs/library/layers.ipynb #81438360
@@ -508,7 +508,7 @@ class Dropout(Module):
             return x
         return _dropout(x, self._uniform(x), self.p, 1 / (1 - self.p) if self.p < 1 else 0.0)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"p={self.p:g}"
 
 
@@ -739,7 +739,7 @@ class BatchNorm1d(Module):
         launch(_follow, self.running_mean, self.running_mean, mean, momentum, 1.0)
         launch(_follow, self.running_var, self.running_var, variance, momentum, n / (n - 1))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return _shape_and_settings(self, BatchNorm1d, eps=self.eps, momentum=self.momentum,
                                    affine=self.weight is not None, track_running_stats=self.track_running_stats)
 
@@ -824,7 +824,7 @@ class LayerNorm(Module):
         rows = x.reshape((*x.shape[:-len(self.normalized_shape)], math.prod(self.normalized_shape)))
         return _scaled(self, _normalize_rows(rows, self.eps).reshape(x.shape))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         scaled = self.weight is not None
         return _shape_and_settings(self, LayerNorm, eps=self.eps, elementwise_affine=scaled,
                                    bias=not scaled or self.bias is not None)
@@ -880,7 +880,7 @@ class RMSNorm(Module):
         rows = x.reshape((*x.shape[:-len(self.normalized_shape)], math.prod(self.normalized_shape)))
         return _scaled(self, _root_rows(rows, eps).reshape(x.shape))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return _shape_and_settings(self, RMSNorm, eps=self.eps, elementwise_affine=self.weight is not None)
 
 # %% ../nbs/library/layers.ipynb #fa56a965
@@ -1004,7 +1004,7 @@ class Embedding(Module):
         padding = launch(kernels.equal, np.empty((*x.shape, 1), bool), x.data[..., None], self.padding_idx)
         return autograd.where(padding, y.detach(), y)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}{padding}"
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .operations import _same_dtype, matmul, permute, reshape, squeeze, sum, unsqueeze
+from .tape import Tensor
 
 # %% ../../nbs/library/autograd/contraction.ipynb #c7add19b
 def _diagonal(x, labels):
@@ -51,7 +52,7 @@ def _contract(a, la, b, lb, keep):
     return reshape(matmul(a, b), sizes(batch + rows + columns)), "".join(batch + rows + columns)
 
 # %% ../../nbs/library/autograd/contraction.ipynb #bcaa5d49
-def einsum(subscripts: str, *operands: ArrayLike):
+def einsum(subscripts: str, *operands: ArrayLike) -> Tensor:
     """Sums of products in Einstein's notation: ``einsum("bij,bjk->bik", a, b)`` is a batched matrix product.
 
     Parameters

@@ -31,7 +31,7 @@ class ElementwiseNode(Node):
     def release(self) -> None:
         self.edges = self.saved = self.cells = None
 
-    def gradients(self, g):
+    def gradients(self, g: np.ndarray) -> list:
         saved, pulls, parts = self.saved, self.rules.pulls, []
         incoming = g if g.base is None or g.base.ndim or not g.ndim else g.base  # one number for all
         for i, edge in enumerate(self.edges):
@@ -48,7 +48,7 @@ class ElementwiseNode(Node):
             parts.append(part)
         return parts
 
-    def gradient_tensors(self, g):
+    def gradient_tensors(self, g: Tensor) -> list:
         op, parts = self.rules, []
         values = [
             _revive(x, origin) if isinstance(x, np.ndarray) else x

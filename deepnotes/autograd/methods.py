@@ -6,6 +6,8 @@
 __all__ = ['relu', 'clone', 'masked_fill', 'index_select', 'mm', 'bmm', 'dot']
 
 # %% ../../nbs/library/autograd/methods.ipynb #f865044c
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .. import kernels
@@ -17,12 +19,15 @@ from .rounding import fmod, frac, round
 from .running import cumprod, logcumsumexp, norm
 from .shapes import chunk, flatten, movedim, pad, repeat, repeat_interleave, roll, swapaxes, tril, triu, unbind
 from .sorting import argsort, sort, topk
-from .tape import OPS, as_tensor, record
+from .tape import OPS, Tensor, as_tensor, record
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 _PAGE = "See the page Names that fingers know."
 
 # %% ../../nbs/library/autograd/methods.ipynb #f406b55c
-def clone(x):
+def clone(x: "Tensor | ArrayLike") -> Tensor:
     """A copy with memory of its own, through which gradients flow.
 
     Parameters
@@ -43,7 +48,7 @@ relu = elementwise_op(lambda x: kernels.maximum(x, 0.0), lambda g, out: kernels.
                       doc="x where it is positive, 0 elsewhere; the derivative at 0 is 0.")
 
 
-def masked_fill(x, mask, value):
+def masked_fill(x: "Tensor | ArrayLike", mask: "Tensor | ArrayLike", value: "Tensor | ArrayLike") -> Tensor:
     """`value` where the mask holds, x elsewhere.
 
     Parameters
@@ -61,7 +66,7 @@ def masked_fill(x, mask, value):
     return where(mask, value, x)
 
 
-def index_select(x, axis, index):
+def index_select(x: "Tensor | ArrayLike", axis: int, index: "ArrayLike") -> Tensor:
     """`take` under PyTorch's name and in its order of arguments.
 
     Parameters
@@ -86,7 +91,7 @@ def _product(name, a, b, ndim):
     return a, b
 
 
-def mm(a, b):
+def mm(a: "Tensor | ArrayLike", b: "Tensor | ArrayLike") -> Tensor:
     """The product of two matrices, without broadcasting.
 
     Parameters
@@ -103,7 +108,7 @@ def mm(a, b):
     return matmul(*_product("mm", a, b, 2))
 
 
-def bmm(a, b):
+def bmm(a: "Tensor | ArrayLike", b: "Tensor | ArrayLike") -> Tensor:
     """The products of the matrices of two batches.
 
     Parameters
@@ -123,7 +128,7 @@ def bmm(a, b):
     return matmul(a, b)
 
 
-def dot(a, b):
+def dot(a: "Tensor | ArrayLike", b: "Tensor | ArrayLike") -> Tensor:
     """The inner product of two vectors.
 
     Parameters

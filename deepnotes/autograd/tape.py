@@ -226,7 +226,7 @@ class Tensor:
             self.requires_grad = True
 
     @property
-    def data(self):
+    def data(self) -> np.ndarray:
         "The numbers, as an ndarray; assigning to it is noticed by graphs that need the old ones"
         return self._data if _shown is None else _shown(self._data)
 
@@ -243,7 +243,7 @@ class Tensor:
         self._version[0] += 1
 
     @property
-    def requires_grad(self):
+    def requires_grad(self) -> bool:
         "True when gradients flow to or through this tensor"
         return self._node is not None
 
@@ -264,7 +264,7 @@ class Tensor:
             self._node = LEAF if value else None
 
     @property
-    def is_leaf(self):
+    def is_leaf(self) -> bool:
         "True unless this tensor was computed from tensors that require gradients"
         return self._node is None or self._node is LEAF
 
@@ -273,11 +273,11 @@ class Tensor:
     ndim = property(lambda self: self._data.ndim, doc="Number of axes")
     size = property(lambda self: self._data.size, doc="Number of elements")
 
-    def numpy(self):
+    def numpy(self) -> np.ndarray:
         """Return the numbers as an ndarray that shares memory with the tensor, outside the graph."""
         return self._data if _shown is None else _shown(self._data)
 
-    def item(self):
+    def item(self) -> float | int | bool:
         """Return the only element as a Python number.
 
         Raises
@@ -290,12 +290,12 @@ class Tensor:
         kernels.peeked(".item()")
         return self._data.item()
 
-    def tolist(self):
+    def tolist(self) -> Any:
         """Return the numbers as nested Python lists."""
         kernels.peeked(".tolist()")
         return self._data.tolist()
 
-    def detach(self):
+    def detach(self) -> "Tensor":
         """Return a tensor with the same memory but without history: gradients stop here."""
         return Tensor(self)
 
@@ -1355,7 +1355,8 @@ class Node:
 
     __slots__ = ("_name", "edges", "rules", "fast", "saved", "origins", "shapes", "cells", "stamp", "order", "like", "_hooks")
 
-    def __init__(self, name, out, edges, rules, saved, cells, fast=None, origins=(), shapes=None):
+    def __init__(self, name: str, out: np.ndarray, edges: Sequence, rules: Any, saved: Sequence, cells: Sequence,
+                 fast: Sequence[Callable] | None = None, origins: Sequence = (), shapes: Sequence | None = None):
         self._name = name
         self.edges = edges              # of each input: a leaf, a node, or None
         self.rules = rules
@@ -1374,7 +1375,7 @@ class Node:
 
     name = property(lambda self: self._name)
 
-    def gradients(self, g):
+    def gradients(self, g: np.ndarray) -> list:
         "Gradient arrays for the inputs, from the gradient array of the output"
         if self.fast is not None:
             return [None if edge is None else f(g, *self.saved) for edge, f in zip(self.edges, self.fast, strict=True)]
@@ -1389,7 +1390,7 @@ class Node:
             arrays.append(array)
         return arrays
 
-    def gradient_tensors(self, g):
+    def gradient_tensors(self, g: Tensor) -> Sequence:
         "The same on Tensors, recorded: what double backward needs"
         return self._apply(
             g, [_revive(a, self if o is OUTPUT else o) for a, o in zip(self.saved, self.origins, strict=True)]

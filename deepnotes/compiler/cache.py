@@ -23,6 +23,8 @@ import stat
 import sys
 import time
 import types as pytypes
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -166,7 +168,7 @@ def stamp():
     return _stamp()
 
 # %% ../../nbs/library/compiler/cache.ipynb #506fa208
-def cache_folder():
+def cache_folder() -> str | None:
     """Where compiled loops are kept between processes: `DEEPNOTES_CACHE_DIR`, else a folder of the user's cache.
 
     Only absolute paths count; None where there is none.
@@ -402,12 +404,12 @@ def _usable(content, use):
 INDEX = np.dtype(np.int64)
 
 
-def array_type(dtype, ndim=1):
+def array_type(dtype: np.dtype, ndim: int = 1) -> tuple[str, int]:
     "A contiguous array, in a signature."
     return dtype.str, ndim
 
 
-def assembled(key, write):
+def assembled(key: str, write: Callable) -> Any:
     "The engine for what `write` returns: a module in LLVM's own language, for what no loop over arrays can say."
     def make():
         llvm = _llvm()

@@ -11,6 +11,7 @@ import builtins
 import dis
 import math
 import types as pytypes
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from .plans import SCALAR, Plan, broadcast_copy, classify, planned, reshaped
 from .sources import formula_text, loop_source
 
 # %% ../../nbs/library/kernels/formulas.ipynb #ac329161
-def compute_dtype(out, operands):
+def compute_dtype(out: np.ndarray, operands: Sequence) -> np.dtype:
     "The dtype a formula computes in: the output's, or for boolean outputs that of the first array operand."
     if out.dtype.kind == "f":
         return out.dtype
@@ -36,7 +37,7 @@ def compute_dtype(out, operands):
     return out.dtype
 
 
-def fitted(x, dtype, name):
+def fitted(x: float, dtype: np.dtype, name: str) -> float:
     """A Python number as one that arrays of a dtype compute with.
 
     Parameters
@@ -262,7 +263,8 @@ def _copied_out(kernel, general, out, operands):
             np.copyto(out, target)
 
 # %% ../../nbs/library/kernels/formulas.ipynb #8e2d9f41
-def elementwise(formula, name=None, ufunc=None, compiled=True):
+def elementwise(formula: Callable, name: str | None = None, ufunc: np.ufunc | None = None,
+                compiled: bool | Callable | None = True) -> Kernel:
     """A kernel that applies a formula of scalars to every element.
 
     Parameters
@@ -292,7 +294,7 @@ def elementwise(formula, name=None, ufunc=None, compiled=True):
     return Kernel(name, reference, loop, fills_out=True, formula=formula)
 
 
-def pullback(derivative, arity, name=None):
+def pullback(derivative: Callable, arity: int, name: str | None = None) -> Kernel:
     """The kernel of an elementwise op's backward pass: incoming gradient times derivative, in one pass.
 
     Parameters

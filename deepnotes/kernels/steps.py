@@ -7,6 +7,8 @@ __all__ = ['ALONE', 'UPDATE', 'FLOAT64', 'descent', 'sgd', 'sgd_dampened', 'adag
            'amsgrad', 'update_source', 'states_of', 'step_loop', 'number', 'update']
 
 # %% ../../nbs/library/kernels/steps.ipynb #e5695563
+from collections.abc import Callable
+
 import numpy as np
 
 from ..compiler.cache import array_type, fingerprint
@@ -156,7 +158,7 @@ def step_loop(kernel):
     return run
 
 # %% ../../nbs/library/kernels/steps.ipynb #e31ba7ae
-def number(x):
+def number(x: float | np.ndarray) -> float:
     "A hyperparameter: a Python number, or the number in a one-element array."
     return x.item() if isinstance(x, np.ndarray) else x
 
@@ -174,7 +176,7 @@ def _given_numbers(name, numbers, names, given):
     return [*given, *map(float, defaults[len(defaults) - missing:])]
 
 
-def update(name, rule, numbers, states=0):
+def update(name: str, rule: Callable, numbers: Callable, states: int = 0) -> Kernel:
     """A kernel that moves parameters, and what is remembered about them, by one step of an optimizer.
 
     Parameters

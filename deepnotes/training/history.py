@@ -11,6 +11,7 @@ import csv
 import io
 import math
 import os
+from collections.abc import KeysView
 from typing import BinaryIO
 
 import numpy as np
@@ -57,7 +58,7 @@ class History:
     def __iter__(self):
         return iter(self.columns)
 
-    def keys(self):
+    def keys(self) -> KeysView[str]:
         """Names of the columns, so that ``dict(history)`` holds them all."""
         return self.columns.keys()
 
