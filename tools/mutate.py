@@ -4,9 +4,9 @@
     python tools/mutate.py autograd kernels --sample 30
 
 For each module or package named (or all of `WATCHED`) a number of places is drawn, in a package from all its modules together;
-For each module or package named (or all of `WATCHED`) a number of places is drawn, in a package from all its modules together;
 each is changed in a copy of the tree, and the tests that belong to the module run there until the first failure: at first those
-that came by the changed lines, the quickest ahead,
+that came by the changed lines, the quickest ahead, then the others. A change that no test notices is printed with its line.
+Those that cannot be noticed, because both programs do
 the same, stand in `tests/equivalent_mutants.json` with the reason, and do not count.
 
 This file is also the plugin of these test runs: it writes down which test comes by which lines, and has a changed kernel
