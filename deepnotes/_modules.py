@@ -508,7 +508,28 @@ class Module:
             return f"{type(self).__name__}({', '.join(inside)})"
         return f"{type(self).__name__}(\n  " + "\n  ".join(inside) + "\n)"
 
+    def _repr_html_(self) -> str | None:
+        "The table of a notebook; a class that says itself what it is is shown as it says."
+        from ._rich import some, table
+        if type(self).__repr__ is not Module.__repr__:
+            return None
+        rows, parameters = [], self.parameters()
+        for path, module in self.named_modules():
+            own = sum(p.size for p in module.parameters(recurse=False))
+            if own or not module.children():
+                rows.append((path or "(itself)", f"{type(module).__name__}({module.extra_repr()})", f"{own:,}"))
+        shown = [("…", "…", None) if k is None else rows[k] for k in some(len(rows), 24)]
+        learning = sum(p.size for p in parameters if p.requires_grad)
+        return table(shown, ("module", "type", "parameters"), type(self).__name__,
+                     _learning(sum(p.size for p in parameters), learning))
+
 # %% ../nbs/library/modules.ipynb #11313228
+def _learning(parameters, trainable):
+    "The last line of a summary."
+    learning = "all" if trainable == parameters else f"{trainable:,} of them"
+    return f"{parameters:,} parameters, {learning} trainable"
+
+
 class Row(NamedTuple):
     "One module in a summary; the shape is None if the forward pass did not come by, a type's name for no Tensor."
     name: str
@@ -529,18 +550,25 @@ class Summary(NamedTuple):
     parameters: int
     trainable: int
 
-    def __repr__(self):
+    def _cells(self):
+        "The table as text, its first row the names of the columns."
         def text(shape):
             if shape is None or isinstance(shape, str):
                 return shape or "not run"
             return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
-        cells = [("module", "type", "output", "parameters")]
-        cells += [(row.name or "(itself)", row.type, text(row.output_shape), f"{row.parameters:,}")
-                  for row in self.rows]
+        return [("module", "type", "output", "parameters"),
+                *((row.name or "(itself)", row.type, text(row.output_shape), f"{row.parameters:,}") for row in self.rows)]
+
+    def _repr_html_(self) -> str:
+        from ._rich import table
+        head, *rows = self._cells()
+        return table(rows, head, note=_learning(self.parameters, self.trainable))
+
+    def __repr__(self):
+        cells = self._cells()
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join([c.ljust(w) for c, w in zip(row[:3], widths, strict=False)] + [row[3].rjust(widths[3])])
                  for row in cells]
         lines.insert(1, "-" * len(lines[0]))
-        learning = "all" if self.trainable == self.parameters else f"{self.trainable:,} of them"
-        return "\n".join([*lines, lines[1], f"{self.parameters:,} parameters, {learning} trainable"])
+        return "\n".join([*lines, lines[1], _learning(self.parameters, self.trainable)])

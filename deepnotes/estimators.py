@@ -38,6 +38,7 @@ from .training.callbacks import Callback
 from .capture import capture
 from .layers import MLP, Linear, Module, Residual, Sequential
 from .training import Loader, Trainer
+from .training.probabilities import log_probabilities, probabilities
 from .training.progress import _Interrupts
 from .training.turns import alone
 
@@ -755,12 +756,13 @@ class MLPClassifier(ClassifierMixin, _Perceptron):
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithms of `predict_proba`, also where those round to 0."""
-        z = self._outputs(X)
-        if self._objective is one_of_many:
-            z = z - z.max(axis=1, keepdims=True)
-            return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-        yes = -np.logaddexp(0, -z)
-        return yes if self._several else np.concatenate([-np.logaddexp(0, z), yes], axis=1)
+        return self._of_each(log_probabilities, self._outputs(X))
+
+    def _of_each(self, formula, z):
+        "A formula of logits, a column for each class or label; a logit of two classes is that of the second."
+        if self._objective is one_of_many or self._several:
+            return formula(z, self._several)
+        return np.concatenate([formula(-z, True), formula(z, True)], axis=1)
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """The probability of each class, in the order of `classes_`; of several labels that of each.
@@ -769,7 +771,7 @@ class MLPClassifier(ClassifierMixin, _Perceptron):
         -------
         ndarray, shape (n, classes)
         """
-        return np.exp(self.predict_log_proba(X))
+        return self._of_each(probabilities, self._outputs(X))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The likeliest label of each row.

@@ -101,15 +101,17 @@ def test_a_chapter_outside_the_contents_and_an_entry_without_a_chapter_are_repor
     assert "_toc.yml names nbs/06_layers, but there is no such page" in said
 
 
-def test_an_edit_made_in_a_module_is_carried_back(clone, sh):
-    module = clone / "deepnotes" / "training" / "loader.py"
+@pytest.mark.parametrize("name", ["training/loader", "autograd/tape"])  # the second imports from the package above its own
+def test_an_edit_made_in_a_module_is_carried_back(clone, sh, name):
+    module = clone / "deepnotes" / f"{name}.py"
     edited = module.read_text(encoding="utf-8") + "    # an edit made by hand\n"
     module.write_text(edited, encoding="utf-8")
-    before = (clone / "nbs" / "library" / "training" / "loader.ipynb").read_text(encoding="utf-8")
+    notebook = clone / "nbs" / "library" / f"{name}.ipynb"
+    before = notebook.read_text(encoding="utf-8")
     status, said = gate(sh, clone, "--update")
-    assert status == 0 and "nbs/library/training/loader.ipynb" in said, said
+    assert status == 0 and f"nbs/library/{name}.ipynb" in said, said
     assert module.read_text(encoding="utf-8") == edited and not (clone / "deepnotes" / "_modidx.py").exists()
-    after = (clone / "nbs" / "library" / "training" / "loader.ipynb").read_text(encoding="utf-8")
+    after = notebook.read_text(encoding="utf-8")
     changed = set(after.splitlines()) ^ set(before.splitlines())
     assert 1 <= len(changed) <= 3 and any("# an edit made by hand" in line for line in changed)
 

@@ -20,7 +20,7 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"comparing", "compiler", "_doors", "_safetensors"},
+    {"comparing", "compiler", "_doors", "_rich", "_safetensors"},
     {"_checks"},
     {"kernels"},
     {"autograd"},
@@ -173,20 +173,32 @@ def carry_back_edits(names):
         for name in names or [f"deepnotes/{n}" for n, t in current_library().items() if hand_edited(n, t, last_export())]:
             if name != "deepnotes/_modidx.py":
                 subprocess.run([TOOLS / "nbdev_update", "--fname", name], cwd=ROOT, check=True)
-                notebook = notebook_of((ROOT / name).read_text(encoding="utf-8"))
-                without_doubled_directives(ROOT / notebook)
+                text = (ROOT / name).read_text(encoding="utf-8")
+                notebook = notebook_of(text)
+                as_it_was_written(ROOT / notebook, name, text)
                 print(f"carried {name} back into {notebook}")
     finally:
         index.unlink()
     write_export()
 
 
-def without_doubled_directives(path):
-    """nbdev exports the directives of others (`#| code-fold`) and, carrying a cell back, puts them below themselves."""
+def as_it_was_written(path, name, text):
+    """Mend what nbdev does not carry back as it stood in the notebook.
+
+    It exports the directives of others (`#| code-fold`) and puts them below themselves; and of a package's module it takes
+    `from .. import kernels` for an import from the package itself.
+    """
+    package = name.removesuffix(".py").replace("/", ".").rpartition(".")[0]
+    above = {f"from {package} import {names}": f"from deepnotes import {names}"
+             for names in re.findall(r"(?m)^from \.\. import (.+)$", text)}
     book = json.loads(path.read_text(encoding="utf-8"))
     for cell in book["cells"]:
         lines = cell["source"]
-        cell["source"] = [line for i, line in enumerate(lines) if not (line.startswith("#|") and line in lines[:i])]
+        lines = [line for i, line in enumerate(lines) if not (line.startswith("#|") and line in lines[:i])]
+        source = "".join(lines)
+        for wrong, right in above.items() if cell["cell_type"] == "code" else ():
+            source = re.sub(rf"(?m)^{re.escape(wrong)}$", right, source)
+        cell["source"] = source.splitlines(keepends=True)
     path.write_text(json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -451,6 +451,14 @@ class Tensor:
             text += f", grad_fn=<{self._node.name}>"
         return f"Tensor({text})"
 
+    def _repr_html_(self) -> str | None:
+        "A table of what is too large for a line; a few numbers are read best as `repr` writes them."
+        from deepnotes._rich import matrix
+        if self._data.size <= 24:
+            return None
+        kind = ", requires_grad" if self._node is LEAF else f", grad_fn: {self._node.name}" if self._node is not None else ""
+        return matrix(self._data, f"Tensor {self._data.shape} {self._data.dtype}{kind}")
+
     # Copies hold numbers, gradient and hooks; never a graph, whose rules are code and whose arrays belong to others.
 
     def __reduce__(self):

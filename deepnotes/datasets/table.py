@@ -84,6 +84,16 @@ class Dataset:
         shapes = f"X {self.X.shape} {self.X.dtype}, y {self.y.shape} {self.y.dtype}"
         return f"Dataset({self.name!r}: {shapes}" + (f", classes {', '.join(self.classes)})" if self.classes else ")")
 
+    def _repr_html_(self) -> str:
+        from deepnotes._rich import some, table
+        counts = dict(zip(*np.unique(self.y, return_counts=True), strict=True)) if self.classes and self.y.ndim == 1 else {}
+        rows = [("inputs X", f"{self.X.shape} {self.X.dtype}"), ("targets y", f"{self.y.shape} {self.y.dtype}")]
+        for title, names in (("features", self.features), ("classes", self.classes)):
+            said = [f"{name} ({counts[k]:,})" if title == "classes" and k in counts else name for k, name in enumerate(names)]
+            if said:
+                rows.append((title, ", ".join("…" if k is None else said[k] for k in some(len(said), 12))))
+        return table(rows, title=f"Dataset {self.name!r}", note=f"{len(self.X):,} examples")
+
     def take(self, indices: ArrayLike) -> "Dataset":
         """The rows `indices` (integers or a boolean mask) as a Dataset of their own.
 

@@ -11,15 +11,19 @@ import csv
 import io
 import math
 import os
-from collections.abc import KeysView
-from typing import BinaryIO
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import numpy as np
 
 import deepnotes.training.checkpoints as checkpoints
+from .._checks import see
+
+if TYPE_CHECKING:
+    import pandas
 
 # %% ../../nbs/library/training/history.ipynb #cad90139
-class History:
+class History(Mapping):
     """What a training run recorded, one row per epoch, by column.
 
     Attributes
@@ -30,8 +34,9 @@ class History:
 
     Notes
     -----
-    ``history["loss"]`` is a column, ``"val_loss" in history`` asks for one, iterating gives their names, and ``len(history)`` is
-    the number of epochs, as with a table of pandas; ``pandas.DataFrame(dict(history))`` makes one of it.
+    A mapping from names to columns: ``history["loss"]`` is one, ``"val_loss" in history`` asks for one, iterating gives their
+    names, `keys`, `values`, `items` and `get` are those of a dict. Only ``len(history)`` is the number of epochs, as with a table
+    of pandas; `to_frame` makes one of it.
 
     Chapter: The training procedure, section History: what happened on the way
     """
@@ -58,9 +63,23 @@ class History:
     def __iter__(self):
         return iter(self.columns)
 
+    # `Mapping` would count their entries by `len`, which counts epochs here.
     def keys(self) -> KeysView[str]:
         """Names of the columns, so that ``dict(history)`` holds them all."""
         return self.columns.keys()
+
+    def values(self) -> ValuesView[list]:
+        """The columns."""
+        return self.columns.values()
+
+    def items(self) -> ItemsView[str, list]:
+        """Pairs of a name and its column."""
+        return self.columns.items()
+
+    def __array__(self, dtype=None, copy=None) -> NoReturn:
+        "numpy would make an object of it, and `pandas.DataFrame(history)` a frame of the columns' names."
+        raise TypeError("History: columns of different kinds are no array; use history.to_frame() for a table of pandas, "
+                        f"numpy.array(history['loss']) for one column. {_CHAPTER}.")
 
     def __len__(self):
         return len(self.columns["epoch"])
@@ -103,6 +122,30 @@ class History:
         writer.writerows(zip(*self.columns.values(), strict=True))
         checkpoints._deliver("History.to_csv", file.getvalue().encode(), path)
 
+    def to_frame(self) -> "pandas.DataFrame":
+        """All columns as a table of pandas, one row per epoch.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Missing values are nan.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+
+        Notes
+        -----
+        Chapter: The training procedure, section History: what happened on the way
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("History.to_frame: needs pandas, which `pip install pandas` brings; history.to_csv(path) writes a file, "
+                              f"dict(history) is a dict of lists. {_CHAPTER}.") from error
+        return pandas.DataFrame({name: [math.nan if v is None else v for v in column] for name, column in self.items()})
+
     def plot(self) -> np.ndarray:
         """Draw loss, accuracy and all other columns against the epoch, training beside validation.
 
@@ -135,5 +178,8 @@ class History:
         return axes[0]
 
 # %% ../../nbs/library/training/history.ipynb #a02b83ca
+_CHAPTER = see("The training procedure", "History: what happened on the way")
+
+
 def _cell(value):
     return "" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.4g}"

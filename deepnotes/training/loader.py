@@ -292,6 +292,16 @@ class Loader:
         what = "an iterable" if self.arrays is None else " and ".join(str(a.shape) for a in self.arrays)
         return f"Loader({what}, batch_size={self.batch_size}, at epoch {self.epoch}, step {self.step})"
 
+    def _repr_html_(self) -> str:
+        from deepnotes._rich import table
+        names = ("inputs X", "targets y", "weights")
+        rows = [(name, f"{a.shape} {a.dtype}") for name, a in zip(names, self.arrays or (), strict=False)]
+        rows += [("batch size", self.batch_size), ("shuffled by seed", self.seed if self.shuffle else "no"),
+                 ("stands at", f"epoch {self.epoch}, step {self.step}")]
+        if self.arrays is None:
+            return table(rows, title="Loader", note=f"reads {type(self._pairs).__name__}")
+        return table(rows, title="Loader", note=f"{len(self):,} batches an epoch" + ("" if self.in_memory else ", read from a file"))
+
 
 class _Mapped(NamedTuple):
     "A file mapped to be read, as a copy holds it: by its name, since it may be larger than memory."

@@ -28,6 +28,7 @@ from .history import History
 from .loader import Loader
 from .measuring import classes, measure, outputs_for
 from .metrics import _CHAPTER, _HITS, _LOSSES, _binary_hits
+from .probabilities import probabilities_for
 from .progress import _Interrupts, _Progress
 from .resume import name_of, rebuilt, state_of, taken_over, told_callbacks
 from .segments import Segments, Snapshot, training_mode
@@ -519,6 +520,49 @@ class Trainer:
         """
         return classes(self, outputs_for(self, "Trainer.predict", X))
 
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Probabilities, as the loss understands the outputs.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, ...)
+            Inputs.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of the outputs. With "cross_entropy" a row of probabilities that sum to 1, a column for each class; with
+            "binary_cross_entropy_with_logits" the probability of "yes" for each output: of one question, or of many at once.
+
+        Raises
+        ------
+        TypeError
+            If outputs are no probabilities to the loss; the message says what to use.
+        FloatingPointError
+            If the model's output for a row is nan.
+        ValueError
+            As `predict`.
+
+        Notes
+        -----
+        `predict` gives the likeliest class, and "yes" where its probability is above one half.
+
+        Chapter: The training procedure, section The Trainer
+        """
+        made = probabilities_for(self)
+        return made(outputs_for(self, "Trainer.predict_proba", X))
+
+    def _loss_name(self) -> str:
+        return self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", repr(self.loss))
+
     def __repr__(self):
-        loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", repr(self.loss))
-        return f"Trainer(loss={loss!r}, optimizer={self.optimizer!r}, seed={self.seed}, epochs so far: {len(self.history)})"
+        return f"Trainer(loss={self._loss_name()!r}, optimizer={self.optimizer!r}, seed={self.seed}, epochs so far: {len(self.history)})"
+
+    def _repr_html_(self) -> str:
+        from deepnotes._rich import number, table
+        count = sum(p.size for p in self.model.parameters())
+        rows = [("model", f"{type(self.model).__name__}, {count:,} parameters"), ("loss", self._loss_name()),
+                ("optimizer", repr(self.optimizer)), ("seed", self.seed), ("epochs so far", len(self.history))]
+        rows += [(f"last {name}", number(column[-1])) for name, column in self.history.columns.items()
+                 if name != "epoch" and column and column[-1] is not None]
+        return table(rows, title="Trainer")
