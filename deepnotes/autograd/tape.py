@@ -1537,65 +1537,70 @@ def _seed(root, gradient):
     return gradient
 
 # %% ../../nbs/library/autograd/tape.ipynb #a929dc83
+class _Walk:
+    "Gradients on their way back: what has arrived at each edge, and which node comes next"
+
+    def __init__(self, root, seed, create_graph):
+        start = _edge(root)
+        self.create_graph = create_graph
+        self.pending = {start: seed if create_graph else seed._data}    # summed at fan-out
+        self.mine = set()               # whose pending sum is a buffer made here, free to add into
+        self.queue = [] if start is root else [(-start.order, start)]
+        self.leaves = {root: None} if start is root else {}
+
+    def take(self, edge):
+        "The complete gradient of an edge, as its hooks leave it, and whether it is a buffer made here."
+        g, owned = self.pending.pop(edge), edge in self.mine
+        self.mine.discard(edge)
+        if edge._hooks:
+            return _run_hooks(edge._hooks, g, self.create_graph), False
+        return g, owned
+
+    def send(self, edges, parts, g):
+        "Add what a node's rules made of `g` to what has arrived at its inputs."
+        pending, mine, create_graph = self.pending, self.mine, self.create_graph
+        for edge, part in zip(edges, parts, strict=True):
+            if edge is None or part is None:
+                continue
+            known = pending.get(edge)
+            if known is None:
+                pending[edge] = part
+                if isinstance(edge, Node):
+                    heappush(self.queue, (-edge.order, edge))
+                else:
+                    self.leaves[edge] = None
+                if not create_graph and part is not g and part.base is None:
+                    mine.add(edge)
+            elif create_graph:
+                pending[edge] = OPS["add"](known, part)
+            elif edge in mine:
+                launch(kernels.add, known, known, part)
+            else:
+                pending[edge] = launch(kernels.add, np.empty_like(known), known, part)
+                mine.add(edge)
+
+
 def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
     """Send `seed` back from `root`; return (leaf, gradient, owned) for every leaf, or what reached `wanted` edges.
 
     Order numbers grow as operations run, so taking the largest one first visits a node after everything that used it.
     """
-    start = _edge(root)
-    pending = {start: seed if create_graph else seed._data}  # gradients on their way, summed at fan-out
-    mine = set()  # whose pending sum is a buffer made here, free to add into
-    queue = [] if start is root else [(-start.order, start)]
-    leaves = {} if start is not root else {root: None}
-    kept = {}
+    walk, kept = _Walk(root, seed, create_graph), {}
     was_enabled, _mode.enabled = _mode.enabled, create_graph
     try:
-        while queue:
-            node = heappop(queue)[1]
-            g = pending.pop(node)
-            mine.discard(node)
-            if node._hooks:
-                g = _run_hooks(node._hooks, g, create_graph)
+        while walk.queue:
+            node = heappop(walk.queue)[1]
+            g, _ = walk.take(node)
             if wanted is not None and node in wanted:
                 kept[node] = g
                 continue
-            if node.edges is None:
-                raise RuntimeError(
-                    f"backward: the graph was already used, and what {node.name} saved is freed. Call the first "
-                    "backward with retain_graph=True to run twice (chapter Backpropagation, section Walking backwards)"
-                )
-            if node.cells:
-                _check_unchanged(node)
+            _check_usable(node)
             parts = node.gradient_tensors(g) if create_graph else node.gradients(g)
-            for edge, part in zip(node.edges, parts, strict=True):
-                if edge is None or part is None:
-                    continue
-                known = pending.get(edge)
-                if known is None:
-                    pending[edge] = part
-                    if isinstance(edge, Node):
-                        heappush(queue, (-edge.order, edge))
-                    else:
-                        leaves[edge] = None
-                    if not create_graph and part is not g and part.base is None:
-                        mine.add(edge)
-                elif create_graph:
-                    pending[edge] = OPS["add"](known, part)
-                elif edge in mine:
-                    launch(kernels.add, known, known, part)
-                else:
-                    pending[edge] = launch(kernels.add, np.empty_like(known), known, part)
-                    mine.add(edge)
+            walk.send(node.edges, parts, g)
             if not retain_graph:
                 node.release()
-            g = parts = part = known = None
-        result = []
-        for leaf in leaves:
-            g = pending.pop(leaf)
-            if leaf._hooks:
-                mine.discard(leaf)
-                g = _run_hooks(leaf._hooks, g, create_graph)
-            result.append((leaf, g, leaf in mine))
+            g = parts = None            # memory that nobody needs is free before the next node asks for some
+        result = [(leaf, *walk.take(leaf)) for leaf in walk.leaves]
         if wanted is None:
             return result
         kept.update((leaf, g) for leaf, g, _ in result if leaf in wanted)
@@ -1604,7 +1609,15 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
         _mode.enabled = was_enabled
 
 # %% ../../nbs/library/autograd/tape.ipynb #a8addca0
-def _check_unchanged(node):
+def _check_usable(node):
+    "A node can send gradients back while it has what it saved, and while that is what it was."
+    if node.edges is None:
+        raise RuntimeError(
+            f"backward: the graph was already used, and what {node.name} saved is freed. Call the first "
+            "backward with retain_graph=True to run twice (chapter Backpropagation, section Walking backwards)"
+        )
+    if not node.cells:
+        return
     stamp = 0
     for cell in node.cells:
         stamp += cell[0]
