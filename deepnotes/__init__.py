@@ -26,7 +26,18 @@ _ELSEWHERE = {
     "functional": "dn.activations for functions, dn.outputs for losses",
     "losses": "dn.outputs", "models": "dn.layers.Sequential, dn.MLP", "metrics": "dn.training.metrics",
     "DataLoader": "dn.Loader", "utils": "dn.Loader for batches, dn.optimizers for clipping",
-    "manual_seed": "seed=0 of dn.Trainer, rng=0 of layers",
+    "manual_seed": "seed=0 of dn.Trainer, rng=0 of layers", "keras": "dn.layers, dn.Trainer",
+    "Dense": "dn.Linear, and an activation of dn.layers behind it", "Model": "dn.Module", "Input": "nothing: dn.Linear says its inputs",
+    "Conv2D": "dn.convolution.Conv2d", "MaxPooling2D": "dn.convolution.MaxPool2d", "AveragePooling2D": "dn.convolution.AvgPool2d",
+    "BatchNormalization": "dn.layers.BatchNorm1d", "LayerNormalization": "dn.layers.LayerNorm", "LeakyRelu": "dn.layers.LeakyReLU",
+    "CrossEntropyLoss": "dn.outputs.cross_entropy", "NLLLoss": "dn.outputs.nll_loss", "MSELoss": "dn.outputs.mse_loss",
+    "L1Loss": "dn.outputs.l1_loss", "HuberLoss": "dn.outputs.huber_loss", "KLDivLoss": "dn.outputs.kl_div",
+    "BCEWithLogitsLoss": "dn.outputs.binary_cross_entropy_with_logits", "BCELoss": "dn.outputs.binary_cross_entropy",
+    "lr_scheduler": "dn.schedules", "ModelCheckpoint": "dn.callbacks.Checkpoint", "ReduceLROnPlateau": "dn.schedules.ReduceLROnPlateau",
+    "TensorDataset": "dn.Loader", "MLPClassifier": "dn.estimators.MLPClassifier", "MLPRegressor": "dn.estimators.MLPRegressor",
+    "save": "dn.Trainer.save, dn.checkpoints.save_weights", "load": "dn.Trainer.load, dn.checkpoints.load_weights",
+    "device": "nothing: everything runs on the CPU", "cuda": "nothing: everything runs on the CPU",
+    "jit": "dn.capture", "compile": "dn.capture, which dn.Trainer does by itself", "set_seed": "seed=0 of dn.Trainer, rng=0 of layers",
 }
 # Modules that users call by a short name; they live in a package.
 _WITHIN = {name: f"training.{name}" for name in ("callbacks", "checkpoints", "loader")}

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._doors import shown
+from ._words import MLP as _WORDS_OF_MLP
+from ._words import instead
 from . import activations, autograd, initialization, kernels
 from ._modules import Module, Parameter
 from .autograd import OUTPUT, Tensor, as_tensor, elementwise_op, record
@@ -1074,6 +1076,7 @@ class MLP(Sequential):
     Chapter: Layers, section All of it by name
     """
 
+    @instead(_WORDS_OF_MLP)
     def __init__(self, in_features: int, hidden_features: Sequence[int], out_features: int,
                  activation: str | Callable = "relu", weight_init: Callable | None = None,
                  rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32,

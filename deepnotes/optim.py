@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ._words import ADAM, SCALED_STEP, STEP, instead
 from .kernels import rarer_steps
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, ParamGroup, RMSprop, clip_grad_norm_, clip_grad_value_
 
@@ -47,6 +48,7 @@ class Adadelta(Optimizer):
     Chapter: Rarer optimizers
     """
 
+    @instead(SCALED_STEP)
     def __init__(self, params: Iterable, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6,
                  weight_decay: float = 0.0, *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay), maximize=maximize)
@@ -85,6 +87,7 @@ class Adamax(Optimizer):
     Chapter: Rarer optimizers
     """
 
+    @instead(ADAM)
     def __init__(self, params: Iterable, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.0, *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay), maximize=maximize)
@@ -129,6 +132,7 @@ class NAdam(Optimizer):
     Chapter: Rarer optimizers
     """
 
+    @instead(ADAM)
     def __init__(self, params: Iterable, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.0, momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False, *,
                  maximize: bool = False):
@@ -176,6 +180,7 @@ class RAdam(Optimizer):
     Chapter: Rarer optimizers
     """
 
+    @instead(ADAM)
     def __init__(self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.0, decoupled_weight_decay: bool = False, *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
@@ -213,6 +218,7 @@ class Rprop(Optimizer):
     Chapter: Rarer optimizers
     """
 
+    @instead(STEP)
     def __init__(self, params: Iterable, lr: float = 1e-2, etas: tuple[float, float] = (0.5, 1.2),
                  step_sizes: tuple[float, float] = (1e-6, 50.0), *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, etas=etas, step_sizes=step_sizes), maximize=maximize)

@@ -13,6 +13,7 @@ from copy import deepcopy
 import numpy as np
 
 from ._doors import shown
+from ._words import ADAM, SCALED_STEP, STEP, instead
 from . import kernels
 from .autograd.tape import _writable
 from .autograd import Tensor, enable_grad
@@ -483,6 +484,7 @@ class SGD(Optimizer):
     Chapter: Optimizers, section Momentum
     """
 
+    @instead(STEP)
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3, momentum: float = 0.0,
                  dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov),
@@ -537,6 +539,7 @@ class Adagrad(Optimizer):
     Chapter: Optimizers, section A rate for each parameter
     """
 
+    @instead(SCALED_STEP)
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-2, lr_decay: float = 0.0,
                  weight_decay: float = 0.0, initial_accumulator_value: float = 0.0, eps: float = 1e-10, *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
@@ -597,6 +600,7 @@ class RMSprop(Optimizer):
     Chapter: Optimizers, section A rate for each parameter
     """
 
+    @instead(SCALED_STEP)
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-2, alpha: float = 0.99,
                  eps: float = 1e-8, weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False, *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered),
@@ -654,6 +658,7 @@ class Adam(Optimizer):
     Chapter: Optimizers, section Adam
     """
 
+    @instead(ADAM)
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
                  amsgrad: bool = False, *, decoupled_weight_decay: bool = False, maximize: bool = False):
@@ -697,6 +702,7 @@ class AdamW(Adam):
     Chapter: Optimizers, section Weight decay
     """
 
+    @instead(ADAM)
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2,
                  amsgrad: bool = False, *, maximize: bool = False):

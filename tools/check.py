@@ -20,7 +20,7 @@ TOOLS = Path(sys.executable).parent
 
 # The architecture, bottom to top: a module imports only from floors below its own.
 FLOORS = [
-    {"comparing", "compiler", "_doors", "_rich", "_safetensors"},
+    {"comparing", "compiler", "_doors", "_rich", "_safetensors", "_words"},
     {"_checks"},
     {"kernels"},
     {"autograd"},

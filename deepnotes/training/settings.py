@@ -13,6 +13,7 @@ import numpy as np
 
 from .._checks import see
 from .._doors import shown
+from .._words import LOSSES, METRICS, OPTIMIZERS, word_for
 from ..layers import Module
 from ..optimizers import Optimizer
 from .metrics import _CHAPTER, _LOSSES, _METRICS, _listed, _name
@@ -23,12 +24,13 @@ def check_parts(model, loss, optimizer, seed):
     if not isinstance(model, Module):
         raise TypeError(f"Trainer: model must be a Module, got {type(model).__name__}. {see('Layers')}.")
     if not callable(loss) and loss not in _LOSSES:
-        raise ValueError(f"Trainer: loss must be callable or one of {', '.join(_LOSSES)}; got {shown(loss)}. {see('Output units')}.")
+        raise ValueError(f"Trainer: loss must be callable or one of {', '.join(_LOSSES)}; got {shown(loss)}.{word_for(LOSSES, loss)} "
+                         f"{see('Output units')}.")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise TypeError(f"Trainer: seed must be an integer of at least 0, got {shown(seed)}. {_CHAPTER}.")
     if not isinstance(optimizer, Optimizer):
         raise TypeError("Trainer: optimizer must be an Optimizer such as Adam(model.parameters()), "
-                        f"got {shown(optimizer)}. {see('Optimizers')}.")
+                        f"got {shown(optimizer)}.{word_for(OPTIMIZERS, optimizer)} {see('Optimizers')}.")
     moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if moved.isdisjoint(id(p) for p in model.parameters()):
         raise ValueError("Trainer: the optimizer moves no parameter of this model; make it with model.parameters(), after the "
@@ -71,7 +73,8 @@ def named_metrics(metrics, classifier):
             continue                                            # a classifier counts its right answers anyway
         if not callable(metric) and metric not in _METRICS:
             known = [*_METRICS, *(["accuracy"] if classifier else [])]
-            raise ValueError(f"Trainer: a metric must be callable or one of {', '.join(known)}; got {shown(metric)}. {_CHAPTER}.")
+            raise ValueError(f"Trainer: a metric must be callable or one of {', '.join(known)}; got {shown(metric)}."
+                             f"{word_for(METRICS, metric)} {_CHAPTER}.")
         name = _name(metric)
         if name in named or name in ("epoch", "loss", "accuracy", "lr"):
             raise ValueError(f"Trainer: there are two columns named {name!r}; give the function another __name__. {_CHAPTER}.")

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 import deepnotes.training.checkpoints as checkpoints
 from .._checks import whole
+from .._words import ASK, FIT, TRAINER, instead
 from ..capture import capture as capture_step
 from ..layers import Module
 from ..optimizers import Adam, Optimizer
@@ -108,6 +109,7 @@ class Trainer:
     Chapter: The training procedure, section The Trainer
     """
 
+    @instead(TRAINER)
     def __init__(self, model: Module,
                  loss: Literal["cross_entropy", "binary_cross_entropy_with_logits", "mse_loss"] | Callable = "cross_entropy",
                  optimizer: Optimizer | None = None, seed: int = 0, *,
@@ -168,6 +170,7 @@ class Trainer:
 
     # the loop
 
+    @instead(FIT)
     def fit(self, X: ArrayLike | os.PathLike | Loader, y: ArrayLike | os.PathLike | None = None, epochs: int = 10,
             batch_size: int = 32, validation: tuple | None = None,
             callbacks: "Callback | Sequence[Callback] | None" = (), progress: bool | None = None, *,
@@ -419,6 +422,7 @@ class Trainer:
 
     # what comes out
 
+    @instead(ASK)
     def evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None,
                  class_weight: dict | Sequence[float] | Literal["balanced"] | None = None) -> dict:
         """Loss, metrics and, for classifiers, accuracy on data, in evaluation mode.
@@ -475,6 +479,7 @@ class Trainer:
             raise TypeError(f"Trainer.score: accuracy has no meaning for the loss {self.loss!r}; use evaluate. {_CHAPTER}.")
         return self.evaluate(X, y, sample_weight)["accuracy"]
 
+    @instead(ASK)
     def forward(self, X: ArrayLike) -> np.ndarray:
         """Outputs of the model in evaluation mode: logits for classifiers, values otherwise.
 
@@ -494,6 +499,7 @@ class Trainer:
         """
         return outputs_for(self, "Trainer.forward", X)
 
+    @instead(ASK)
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Classes for classifiers, values otherwise.
 
@@ -520,6 +526,7 @@ class Trainer:
         """
         return classes(self, outputs_for(self, "Trainer.predict", X))
 
+    @instead(ASK)
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities, as the loss understands the outputs.
 
