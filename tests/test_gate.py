@@ -33,7 +33,7 @@ def edit_notebook(path, change):
 def test_the_tree_passes_its_own_gate(clone, sh):
     status, said = gate(sh, clone)
     assert status == 0, said
-    assert said.count("✓") == 9
+    assert said.count("✓") == 10
     assert "04_outputs: " in said and "open code cells" in said  # the measure of each chapter
 
 
@@ -250,3 +250,26 @@ def test_public_functions_without_annotations_are_named_wherever_they_are_define
         assert said == []
     else:
         assert len(said) == 1 and complaint in said[0] and said[0].startswith("deepnotes/tools/inner.py:")
+
+
+def test_long_functions_defend_themselves(check, tmp_path):
+    def said(*lines, count=38):
+        body = "".join(f"    x = {n}\n" for n in range(count))
+        (tmp_path / "module.py").write_text("\n".join(lines) + "\n" + body + "    return x\n")
+        return list(check.check_sizes(tmp_path))
+
+    quiet = ("def f(x):", '    """Words', "    and more of them.", '    """', "    # a comment", "")
+    assert said(*quiet) == []
+    (complaint,) = said(*quiet, count=39)
+    assert complaint.startswith("deepnotes/module.py:1: f has 41 lines of code, more than 40")
+    assert said("def f(x):", "    # Long on purpose: a table", count=50) == []
+    assert said("def f(x):", "    # Long on purpose: a table", "    def g(y):", *["        y += 1"] * 50, count=1) == []
+    (complaint,) = said("def f(x):", "    # Long on purpose: no more")
+    assert "needs no `# Long on purpose:`" in complaint
+
+
+def test_a_function_of_too_many_ways_is_named(clone, sh):
+    text = "def f(x):\n" + "".join(f"    if x == {n}:\n        return {n}\n" for n in range(16))
+    (clone / "tools" / "winding.py").write_text(text)
+    status, said = gate(sh, clone)
+    assert status != 0 and "C901 `f` is too complex (17 > 15)" in said

@@ -441,6 +441,39 @@ def check_annotations(library=LIBRARY):
                        f"{', '.join(bare)} {'is' if len(bare) == 1 else 'are'}: annotate it.")
 
 
+#: lines of code above which a function says why it is so long, in a comment that begins so
+LONG, DEFENSE = 40, "# Long on purpose:"
+
+
+def code_lines(function, lines):
+    """Lines of a function that hold code: no docstring, no comment, nothing empty."""
+    skipped = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            skipped |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    shown = [lines[n - 1].strip() for n in range(function.lineno, function.end_lineno + 1) if n not in skipped]
+    return sum(bool(line) and not line.startswith("#") for line in shown)
+
+
+def check_sizes(library=LIBRARY):
+    """A function is short, or a comment in it says why it is better whole. (How many ways lead through it: ruff, C901.)"""
+    for path in sorted(library.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        lines, defended = text.splitlines(), set()
+        for node in ast.walk(ast.parse(text)):  # outer functions come before those inside them
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            long = code_lines(node, lines)
+            said = [n for n in range(node.lineno, node.end_lineno) if lines[n].strip().startswith(DEFENSE)]
+            shown = f"deepnotes/{path.relative_to(library).as_posix()}:{node.lineno}: {node.name} has {long} lines of code"
+            if long > LONG and not said and node.lineno not in defended:
+                yield f"{shown}, more than {LONG}: split it, or say in it why it is better whole (`{DEFENSE} ...`)."
+            elif long <= LONG and said and node.lineno not in defended:
+                yield f"{shown}: it is short now, and needs no `{DEFENSE}`."
+            if long > LONG and said:
+                defended |= set(range(node.lineno, node.end_lineno + 1))
+
+
 def directives_of(cell):
     """The `#|` lines above a cell's code, as pairs of name and value, and its code without them."""
     lines = "".join(cell["source"]).splitlines()
@@ -497,6 +530,7 @@ CHECKS = {
     "imports go down the layering": check_layering,
     "only deepnotes/compiler/ imports numba and llvmlite": check_wall,
     "what is public is annotated": check_annotations,
+    "functions are short, or say why they are not": check_sizes,
     "no chapter exports a folded cell": check_chapters,
 }
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import kernels
 from ..compiler.cache import globals_loaded
+from ..compiler.written import as_code
 from .promotion import _broadcast_arrays, _promote
 from .tape import LEAF, Node, OPS, Tensor, _FLOATS, _PLAIN, _mode, _revive, _wrap
 from ..kernels import fitted, launch
@@ -90,7 +91,7 @@ def _isolated(formula):
 @functools.cache
 def _product_of(wanted):
     "The incoming gradient times a derivative, as code; most formulas ask for the same few inputs."
-    return compile(f"def pulled(g, {wanted}): return g * derivative({wanted})", "<derivative>", "exec")
+    return as_code(f"def pulled(g, {wanted}): return g * derivative({wanted})\n", "pulled")
 
 
 class _Elementwise:
@@ -264,6 +265,7 @@ def _unary(op):
 # %% ../../nbs/library/autograd/elementwise.ipynb #cc8ca501
 def _binary(op):
     "The common cases without detours: two float tensors of one dtype, or one of them and a number"
+    # Long on purpose: the path of every sum and product in Python, where each call more is felt. `op` itself is the short form.
     kernel = op.kernel
     reads = [pull[1] for pull in op.pulls] or [
         (),

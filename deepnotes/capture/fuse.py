@@ -16,6 +16,7 @@ from .arena import shared
 from .effects import arrays_in, owner, owners, reads_of, view_of, writes_of
 from ..compiler.cache import array_type, fingerprint
 from ..compiler.loops import machine_code
+from ..compiler.written import written
 from ..kernels.plans import classify
 from ..kernels.steps import update_source
 
@@ -262,13 +263,12 @@ class Fused:
 
     def calls(self):
         def build(machine):
-            namespace = {"__name__": __name__}
+            known = {}
             for number, (word, kernel, dtype, out_dtype) in self.functions.items():
-                namespace[f"{word}_{number}"] = machine.retype(kernel.formula, dtype, dtype.kind == "f")
-                namespace[f"scalar{number}"] = dtype.type
-                namespace[f"to{number}"] = out_dtype.type
-            exec(self.text, namespace)
-            return namespace["loop"]
+                known[f"{word}_{number}"] = machine.retype(kernel.formula, dtype, dtype.kind == "f")
+                known[f"scalar{number}"] = dtype.type
+                known[f"to{number}"] = out_dtype.type
+            return written(self.text, "loop", __name__=__name__, **known)
 
         loop = _loop(build, tuple(self.kinds), self.key)
         return [(loop, self.args)]
@@ -302,10 +302,8 @@ class OuterUpdate:
         states, dtype, float64 = operands[1:1 + kernel.states], p.dtype, np.dtype(np.float64)
 
         def build(machine):
-            namespace = {"__name__": __name__, "rule": machine.retype(kernel.rule, dtype),
-                         "numbers": machine.retype(kernel.numbers, float64), "scalar": dtype.type}
-            exec(text, namespace)
-            return namespace["loop"]
+            return written(text, "loop", __name__=__name__, rule=machine.retype(kernel.rule, dtype),
+                           numbers=machine.retype(kernel.numbers, float64), scalar=dtype.type)
 
         kinds = (array_type(dtype, 2), array_type(dtype), array_type(dtype), *[array_type(dtype, 2)] * kernel.states,
                  *[array_type(float64)] * (1 + kernel.counts), "int64")

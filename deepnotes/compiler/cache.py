@@ -46,6 +46,8 @@ fetch_add, exchange, replace, call, relax = map(stand_in, ("fetch_add", "exchang
 # %% ../../nbs/library/compiler/cache.ipynb #4dc68e23
 def globals_loaded(code):
     "Names of the globals that a code object loads, out of its bytes: `dis` takes ten times as long, at each start of Python."
+    # Bytes are read here, and below with `dis`, to know what a function depends on, never to change it. A syntax tree cannot tell:
+    # a formula from a prompt has no text, and what its names mean (global, closed over, its own) only the compiler has decided.
     names, high, steps = set(), 0, code.co_code
     for at in range(0, len(steps), 2):
         argument = high | steps[at + 1]
@@ -132,11 +134,12 @@ def _described(value, seen):
                        "(see the chapter The engine room, section One formula, two speeds)")
 
 # %% ../../nbs/library/compiler/cache.ipynb #8a896b69
-STAMPED = ("compiler.life", "compiler.cache", "compiler.bridge", "compiler.vector_math", "compiler.retype", "compiler.machine",
-           "compiler.ready", "compiler.loops", "compiler.blas", "compiler.workers", "kernels.sources", "kernels.core",
-           "kernels.threads", "kernels.plans", "kernels.formulas", "kernels.vocabulary", "kernels.products", "kernels.sums",
-           "kernels.extremes", "kernels.rows", "kernels.columns", "kernels.gather", "kernels.random", "kernels.steps",
-           "kernels.losses", "kernels.scans", "kernels.rarer_steps")
+STAMPED = ("compiler.life", "compiler.written", "compiler.cache", "compiler.bridge", "compiler.vector_math",
+           "compiler.retype", "compiler.machine", "compiler.ready", "compiler.loops", "compiler.blas",
+           "compiler.workers", "kernels.sources", "kernels.core", "kernels.threads", "kernels.plans",
+           "kernels.formulas", "kernels.vocabulary", "kernels.products", "kernels.sums", "kernels.extremes",
+           "kernels.rows", "kernels.columns", "kernels.gather", "kernels.random", "kernels.steps", "kernels.losses",
+           "kernels.scans", "kernels.rarer_steps")
 
 
 def _llvm():

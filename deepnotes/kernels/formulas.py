@@ -18,6 +18,7 @@ import numpy as np
 from ..compiler.cache import _loaded, array_type, fingerprint
 from ..compiler.life import compiling
 from ..compiler.loops import machine_code
+from ..compiler.written import written
 from . import threads
 from .core import Kernel
 from .plans import SCALAR, Plan, broadcast_copy, classify, planned, reshaped
@@ -117,6 +118,7 @@ def _words(value, around):
     if not isinstance(value, pytypes.FunctionType) or value in around:
         return {"?"}
     found, last = set(), None
+    # Read, not changed, and of the code object: what is asked is whether the machine can branch here, however that was written.
     for step in dis.get_instructions(value.__code__):
         power = step.argrepr in ("**", "**=") and step.opname.startswith("BINARY")
         if (step.opname.startswith(("COMPARE", "POP_JUMP", "JUMP_IF", "CONTAINS", "IS_OP"))
@@ -150,11 +152,8 @@ def compiled_loop(kernel, out, operands, modes, flat, kinds):
 
     def build(machine):
         formula = machine.retype(kernel.formula, dtype, dtype.kind == "f")
-        namespace = {"__name__": __name__, "formula": formula, "scalar": dtype.type}
-        if trial:
-            namespace["quick"] = machine.retype(kernel.formula, dtype, quick=True)
-        exec(source, namespace)
-        return namespace["loop"]
+        quick = machine.retype(kernel.formula, dtype, quick=True) if trial else None
+        return written(source, "loop", __name__=__name__, formula=formula, scalar=dtype.type, quick=quick)
 
     return machine_code(build, tuple(signature), source + dtype.str + fingerprint(kernel.formula))
 
@@ -202,10 +201,9 @@ def _quick_form(arity, flat, general):
         conditions="".join(f" and {x}.__class__ is ndarray and {x}.shape == out.shape and {x}.flags.c_contiguous"
                            for x in xs),
         kinds="".join(f", {x}.dtype, {x} is out" for x in xs), raveled="".join(f", {x}.ravel()" for x in xs))
-    namespace = {"flat": flat, "general": general, "split": threads.split, "grain": threads.GRAIN, "ndarray": np.ndarray}
-    exec(text, namespace)
-    namespace["run"].calls = general.calls
-    return namespace["run"]
+    run = written(text, "run", flat=flat, general=general, split=threads.split, grain=threads.GRAIN, ndarray=np.ndarray)
+    run.calls = general.calls
+    return run
 
 # %% ../../nbs/library/kernels/formulas.ipynb #a7d6307a
 def elementwise_loop(kernel):
@@ -316,9 +314,8 @@ def pullback(derivative: Callable, arity: int, name: str | None = None) -> Kerne
     Chapter: The engine room, section One formula, two speeds
     """
     xs = ", ".join(f"x{i + 1}" for i in range(arity))
-    namespace = {"derivative": derivative}
     text = f"def pulled(g, {xs}, y):\n    return g * derivative({xs}, y)\n"
-    exec(text, namespace)
+    pulled = written(text, "pulled", derivative=derivative)
     name = name or f"{derivative.__name__.strip('<>')}_pullback"
-    namespace["pulled"].text = formula_text(derivative, "derivative") + "\n" + text.replace("pulled", name)
-    return elementwise(namespace["pulled"], name)
+    pulled.text = formula_text(derivative, "derivative") + "\n" + text.replace("pulled", name)
+    return elementwise(pulled, name)
