@@ -25,7 +25,7 @@ def test_each_touches_one_page_and_one_file_of_tests(title, diff):
 def test_applied_and_exported_they_pass_the_tests_that_they_bring(clone, sh):
     files, names = [], []
     for _, diff in DIFFS:
-        done = subprocess.run(["git", "apply", "-p0", "--recount", "-"], cwd=clone, input=diff.encode(), capture_output=True)
+        done = subprocess.run(["git", "apply", "-p0", "-"], cwd=clone, input=diff.encode(), capture_output=True)
         assert done.returncode == 0, f"bring CONTRIBUTING's diff up to date: {done.stderr.decode()}"
         files += re.findall(r"^\+\+\+ (tests/\S+)$", diff, re.MULTILINE)
         names += re.findall(r"^\+def (test_\w+)", diff, re.MULTILINE)
