@@ -37,7 +37,8 @@ _ELSEWHERE = {
     "TensorDataset": "dn.Loader", "MLPClassifier": "dn.estimators.MLPClassifier", "MLPRegressor": "dn.estimators.MLPRegressor",
     "save": "dn.Trainer.save, dn.checkpoints.save_weights", "load": "dn.Trainer.load, dn.checkpoints.load_weights",
     "device": "nothing: everything runs on the CPU", "cuda": "nothing: everything runs on the CPU",
-    "jit": "dn.capture", "compile": "dn.capture, which dn.Trainer does by itself", "set_seed": "seed=0 of dn.Trainer, rng=0 of layers",
+    "jit": "dn.capture.capture", "compile": "dn.capture.capture, which dn.Trainer does by itself",
+    "set_seed": "seed=0 of dn.Trainer, rng=0 of layers",
 }
 # Modules that users call by a short name; they live in a package.
 _WITHIN = {name: f"training.{name}" for name in ("callbacks", "checkpoints", "loader")}

@@ -38,6 +38,7 @@ from .training.callbacks import Callback
 from .capture import capture
 from .layers import MLP, Linear, Module, Residual, Sequential
 from .training import Loader, Trainer
+from .training.preparing import prepared_step
 from .training.probabilities import log_probabilities, probabilities
 from .training.progress import _Interrupts
 from .training.turns import alone
@@ -204,7 +205,7 @@ def _together(loader, first, epochs):
 
 def _segment(trainer, arrays, order, size, interrupts):
     "All batches of an order, or those before one whose loss is no number; and what that one was."
-    stepped = trainer._prepared_step()
+    stepped = prepared_step(trainer)
 
     def run(first, steps, feeds):
         return stepped.run(arrays, order, size, first, steps, feeds)
@@ -215,7 +216,7 @@ def _segment(trainer, arrays, order, size, interrupts):
 
     run.batch = batch
     run.kinds = [((size, *((a.shape[1:], a.dtype.str) for a in arrays)), 0)]
-    results, trouble = trainer._segment(run, len(order) // size, batch, interrupts)
+    results, trouble = trainer._segments.run(run, len(order) // size, batch, interrupts)
     return results[0], trouble
 
 

@@ -7,7 +7,8 @@ __all__ = ['ReLU', 'LeakyReLU', 'ReLU6', 'Threshold', 'Sigmoid', 'Tanh', 'LogSig
            'SELU', 'GELU', 'SiLU', 'Swish', 'Mish', 'Hardtanh', 'Hardsigmoid', 'Hardswish', 'Tanhshrink', 'Softshrink',
            'Hardshrink', 'GLU', 'GEGLU', 'SwiGLU', 'Softmax', 'LogSoftmax', 'Softmin', 'linear', 'Linear', 'Maxout',
            'PReLU', 'Identity', 'Flatten', 'Sequential', 'Dropout', 'AlphaDropout', 'BatchNorm1d', 'LayerNorm',
-           'RMSNorm', 'Residual', 'Embedding', 'MLP', 'Parameter', 'Module']
+           'RMSNorm', 'GroupNorm', 'InstanceNorm1d', 'InstanceNorm2d', 'Residual', 'Embedding', 'MLP', 'Parameter',
+           'Module']
 
 # %% ../nbs/library/layers.ipynb #ca623d40
 import inspect
@@ -884,6 +885,193 @@ class RMSNorm(Module):
 
     def extra_repr(self) -> str:
         return _shape_and_settings(self, RMSNorm, eps=self.eps, elementwise_affine=self.weight is not None)
+
+# %% ../nbs/library/layers.ipynb #a1ac1265
+_GROUPS = "See the page Layers, one by one, section Group and instance normalization"
+
+
+def _learn_channels(module, channels, eps, affine, weight_init, bias_init, rng, dtype):
+    module.eps = _setting(module, "eps", eps)
+    _learn_scale(module, channels, affine, True, weight_init, bias_init, rng, dtype)
+
+
+def _normalize_groups(module, x, groups):
+    "The channels (axis 1) of each example normalized in groups, with the learned scale and shift of each channel."
+    n, size = x.shape[0], math.prod(x.shape[1:])
+    y = _normalize_rows(x.reshape((n * groups, size // groups)), module.eps)
+    if module.weight is None:
+        return y.reshape(x.shape)
+    # As rows, one for each channel of each example: gradients are then sums along one axis after the other, which can be compiled.
+    channels = x.shape[1]
+    weight, bias = (autograd.broadcast_to(p, (n, channels)).reshape((n * channels, 1)) for p in (module.weight, module.bias))
+    return _affine(y.reshape((n * channels, size // channels)), weight, bias).reshape(x.shape)
+
+
+class GroupNorm(Module):
+    r"""Give each group of channels of an example mean 0 and variance 1, then each channel a scale and shift that are learned.
+
+    Parameters
+    ----------
+    num_groups : int
+        Number of groups; divides the number of channels. 1 joins all channels, `num_channels` leaves each alone.
+    num_channels : int
+        Number of channels, axis 1 of the input.
+    eps : float
+        Added to the variance.
+    affine : bool
+        Whether to learn a scale and a shift for each channel.
+    weight_init, bias_init, rng, dtype
+        As in `BatchNorm1d`.
+
+    Attributes
+    ----------
+    weight, bias : Parameter or None
+        Scale and shift, of shape (num_channels,).
+
+    Raises
+    ------
+    ValueError
+        If a number is not a positive integer, the groups are not equally large, `eps` is negative, or an input has another
+        number of channels.
+
+    Notes
+    -----
+    .. math:: y = \gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta
+
+    with μ and σ² of one group of one example: the same in training and evaluation, for batches of any size.
+
+    References
+    ----------
+    Wu and He, Group normalization, ECCV 2018.
+
+    Chapter: Layers, one by one, section Group and instance normalization
+    """
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True,
+                 weight_init: Callable | None = None, bias_init: Callable | None = None,
+                 rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32):
+        self.num_groups = _size("GroupNorm", "num_groups", num_groups)
+        self.num_channels = _size("GroupNorm", "num_channels", num_channels)
+        if self.num_channels % self.num_groups:
+            raise ValueError(f"GroupNorm: {self.num_channels} channels cannot be cut into {self.num_groups} groups of one size. {_GROUPS}.")
+        _learn_channels(self, num_channels, eps, affine, weight_init, bias_init, rng, dtype)
+
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
+        """`x` of shape (n, channels, ...), normalized within each example over the channels of a group and all other axes."""
+        x = as_tensor(x, "GroupNorm")
+        if x.ndim < 2 or x.shape[1] != self.num_channels:
+            raise ValueError(f"GroupNorm: the input has shape {x.shape}, expected (n, {self.num_channels}, ...). {_GROUPS}.")
+        return _normalize_groups(self, x if x.dtype.kind == "f" else x.astype(np.float32), self.num_groups)
+
+    def extra_repr(self):
+        settings = _settings(GroupNorm, eps=self.eps, affine=self.weight is not None)
+        return ", ".join(filter(None, [f"{self.num_groups}, {self.num_channels}", settings]))
+
+# %% ../nbs/library/layers.ipynb #c1b7a957
+def _normalize_instances(module, x, ndim, wanted):
+    name, channels = type(module).__name__, module.num_features
+    if x.ndim != ndim or x.shape[1] != channels or math.prod(x.shape[2:]) == 1:
+        raise ValueError(f"{name}: the input has shape {x.shape}, expected {wanted} with {channels} channels and more than one value in "
+                         f"each. {_GROUPS}.")
+    return _normalize_groups(module, x if x.dtype.kind == "f" else x.astype(np.float32), channels)
+
+
+class InstanceNorm1d(Module):
+    r"""Give each channel of a sequence mean 0 and variance 1, then, if wanted, a scale and shift that are learned.
+
+    Parameters
+    ----------
+    num_features : int
+        Number of channels, axis 1 of the input.
+    eps : float
+        Added to the variance.
+    affine : bool
+        Whether to learn a scale and a shift for each channel; as in PyTorch, not by default.
+    weight_init, bias_init, rng, dtype
+        As in `BatchNorm1d`.
+
+    Attributes
+    ----------
+    weight, bias : Parameter or None
+        Scale and shift, of shape (num_features,).
+
+    Raises
+    ------
+    ValueError
+        If a size is not a positive integer, `eps` is negative, or an input has another shape or one value per channel.
+
+    Notes
+    -----
+    That of `GroupNorm` with as many groups as channels, without averages over batches (PyTorch's `track_running_stats`).
+
+    References
+    ----------
+    Ulyanov, Vedaldi and Lempitsky, Instance normalization: the missing ingredient for fast stylization, 2016.
+
+    Chapter: Layers, one by one, section Group and instance normalization
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False,
+                 weight_init: Callable | None = None, bias_init: Callable | None = None,
+                 rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32):
+        self.num_features = _size("InstanceNorm1d", "num_features", num_features)
+        _learn_channels(self, num_features, eps, affine, weight_init, bias_init, rng, dtype)
+
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
+        """`x` of shape (n, channels, length), each channel of each example normalized."""
+        return _normalize_instances(self, as_tensor(x, "InstanceNorm1d"), 3, "(n, channels, length)")
+
+    def extra_repr(self):
+        return _shape_and_settings(self, InstanceNorm1d, eps=self.eps, affine=self.weight is not None)
+
+
+class InstanceNorm2d(Module):
+    r"""Give each channel of an image mean 0 and variance 1, then, if wanted, a scale and shift that are learned.
+
+    Parameters
+    ----------
+    num_features : int
+        Number of channels, axis 1 of the input.
+    eps : float
+        Added to the variance.
+    affine : bool
+        Whether to learn a scale and a shift for each channel; as in PyTorch, not by default.
+    weight_init, bias_init, rng, dtype
+        As in `BatchNorm1d`.
+
+    Attributes
+    ----------
+    weight, bias : Parameter or None
+        Scale and shift, of shape (num_features,).
+
+    Raises
+    ------
+    ValueError
+        If a size is not a positive integer, `eps` is negative, or an input has another shape or one value per channel.
+
+    Notes
+    -----
+    That of `GroupNorm` with as many groups as channels, without averages over batches (PyTorch's `track_running_stats`).
+
+    References
+    ----------
+    Ulyanov, Vedaldi and Lempitsky, Instance normalization: the missing ingredient for fast stylization, 2016.
+
+    Chapter: Layers, one by one, section Group and instance normalization
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False,
+                 weight_init: Callable | None = None, bias_init: Callable | None = None,
+                 rng: "np.random.Generator | int | None" = None, dtype: DTypeLike = np.float32):
+        self.num_features = _size("InstanceNorm2d", "num_features", num_features)
+        _learn_channels(self, num_features, eps, affine, weight_init, bias_init, rng, dtype)
+
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
+        """`x` of shape (n, channels, height, width), each channel of each example normalized."""
+        return _normalize_instances(self, as_tensor(x, "InstanceNorm2d"), 4, "(n, channels, height, width)")
+
+    def extra_repr(self):
+        return _shape_and_settings(self, InstanceNorm2d, eps=self.eps, affine=self.weight is not None)
 
 # %% ../nbs/library/layers.ipynb #fa56a965
 class Residual(Module):

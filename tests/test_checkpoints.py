@@ -189,6 +189,8 @@ EVERY = {
     "Residual": lambda: layers.Residual(Linear(4, 4), layers.Tanh(), shortcut=Linear(4, 4), scale=0.5),
     "Sequential": lambda: Sequential(Sequential(), layers.Tanh()), "LeakyReLU": lambda: layers.LeakyReLU(0.2),
     "MLP": lambda: MLP(4, [3], 4, activation="prelu", norm="batch", dropout=0.1), "ELU": lambda: layers.ELU(0.5),
+    "GroupNorm": lambda: layers.GroupNorm(2, 4, 1e-3, affine=False), "InstanceNorm1d": lambda: layers.InstanceNorm1d(3, affine=True),
+    "InstanceNorm2d": lambda: layers.InstanceNorm2d(3, 1e-3),
     "Threshold": lambda: layers.Threshold(0.1, 0.2), "Softplus": lambda: layers.Softplus(2.0),
 }
 
@@ -202,7 +204,8 @@ def classes():
 @pytest.mark.parametrize("name", classes())
 def test_every_layer_is_rebuilt(name):
     model = EVERY.get(name, getattr(layers, name))()
-    x = Tensor(np.random.default_rng(0).normal(size=(6, 4)).astype("float32"))
+    shape = {"InstanceNorm1d": (6, 3, 4), "InstanceNorm2d": (6, 3, 4, 2)}.get(name, (6, 4))
+    x = Tensor(np.random.default_rng(0).normal(size=shape).astype("float32"))
     model(x)                                                                # buffers and random states move on
     twin = checkpoints.build(json.loads(json.dumps(checkpoints.describe(model))))
     twin.load_state_dict(model.state_dict())

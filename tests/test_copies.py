@@ -131,7 +131,9 @@ def go_tensor(t):
 
 def go_module(m):
     pictures = isinstance(m, convolution.Conv2d | convolution.MaxPool2d | convolution.AvgPool2d)
-    x = np.arange(12) % 4 if isinstance(m, layers.Embedding) else Tensor(X.reshape(6, 1, 4, 4) if pictures else X)
+    shape = ((6, 1, 4, 4) if pictures else (2, 4, -1) if isinstance(m, layers.InstanceNorm1d) else (2, 4, 2, -1)
+             if isinstance(m, layers.InstanceNorm2d) else X.shape)
+    x = np.arange(12) % 4 if isinstance(m, layers.Embedding) else Tensor(X.reshape(shape))
     first, second = m(x), m(x)
     if any(p.requires_grad for p in m.parameters()):
         second.sum().backward()
@@ -274,7 +276,8 @@ SPECIAL = {
     "Dropout": lambda: Dropout(0.5, rng=0), "AlphaDropout": lambda: layers.AlphaDropout(0.5, rng=0), "BatchNorm1d": lambda: BatchNorm1d(4),
     "LayerNorm": lambda: layers.LayerNorm(4), "RMSNorm": lambda: layers.RMSNorm(4), "Embedding": lambda: layers.Embedding(4, 3, rng=0),
     "Residual": lambda: layers.Residual(Linear(4, 4, rng=0), scale=0.5), "MLP": lambda: MLP(4, [5], 3, norm="batch", dropout=0.2, rng=0),
-    "Threshold": lambda: layers.Threshold(0.1, 0.2),
+    "Threshold": lambda: layers.Threshold(0.1, 0.2), "GroupNorm": lambda: layers.GroupNorm(2, 4),
+    "InstanceNorm1d": lambda: layers.InstanceNorm1d(4, affine=True), "InstanceNorm2d": lambda: layers.InstanceNorm2d(4, affine=True),
     "Conv2d": lambda: convolution.Conv2d(1, 2, 3, rng=0), "MaxPool2d": lambda: convolution.MaxPool2d(2),
     "AvgPool2d": lambda: convolution.AvgPool2d(2),
     "Sequential": lambda: Sequential(Linear(4, 4, rng=0), BatchNorm1d(4), Dropout(0.3, rng=1)), "Module": lambda: Own(),
@@ -478,6 +481,7 @@ CODE = {        # public classes that nobody keeps: they are code, or belong to 
     **dict.fromkeys(("Fused", "Given", "Group", "Listener", "Match", "Names", "Number", "Opaque", "OuterUpdate", "Plan", "Program",
                      "Run", "Seen", "Trial", "Watch", "Whole"), "of a recording, which a copy of a step makes anew"),
     "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
+    **dict.fromkeys(("Alone", "Ranks", "Cut"), "of processes that train together, which a copy leaves"),
     **dict.fromkeys(("Flow", "Reader", "Writer"), "of a graph that is being written or read"),
     "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block",
 }

@@ -25,6 +25,7 @@ SETTINGS = {  # none of them the default
     "Softshrink": (0.3,), "Hardshrink": (0.3,), "Linear": (12, 5), "Maxout": (12, 5, 3), "BatchNorm1d": (12,), "LayerNorm": (12,),
     "RMSNorm": (12,), "PReLU": (12,), "GELU": ("tanh",), "Embedding": (9, 4), "Conv2d": (2, 3, (3, 2), (2, 1), (1, 0), (1, 2)),
     "MaxPool2d": ((3, 2), (2, 1), (1, 0)), "AvgPool2d": ((3, 2), (2, 1), (1, 0)),
+    "GroupNorm": (3, 12, 1e-3), "InstanceNorm1d": (3, 1e-3, True), "InstanceNorm2d": (2, 1e-3, True),
 }
 KINDS = {kind.__name__: kind for kind in (*PLAIN, *RULES) if kind not in (layers.Sequential, layers.Residual)}
 
@@ -70,7 +71,8 @@ def test_every_layer_has_a_rule():
 def test_a_layer_means_the_same_elsewhere(name, tmp_path):
     rng = np.random.default_rng(0)
     model = unlike_the_start(layers.Sequential(KINDS[name](*SETTINGS.get(name, ()))), rng)
-    x = (3 * rng.normal(size=(5, 2, 8, 6) if name.endswith("2d") else (50, 12))).astype("f")
+    shape = (5, 2, 8, 6) if name.endswith("2d") else (5, 3, 4) if name == "InstanceNorm1d" else (50, 12)
+    x = (3 * rng.normal(size=shape)).astype("f")
     agrees(model, rng.integers(0, 9, (5, 3)) if name == "Embedding" else x, tmp_path / "layer.onnx")
 
 

@@ -80,6 +80,7 @@ def test_dropout_draws_on_as_it_did():
 @pytest.mark.parametrize("layer, turned", [
     (layers.Linear(3, 3), True), (layers.Linear(3, 2, bias=False), True), (layers.Embedding(4, 4), False),
     (layers.LayerNorm((3, 3)), False), (layers.RMSNorm((3, 3)), False), (layers.PReLU(3), False), (layers.BatchNorm1d(3), False),
+    (layers.GroupNorm(1, 3), False), (layers.InstanceNorm1d(3, affine=True), False), (layers.InstanceNorm2d(3, affine=True), False),
     (layers.Maxout(3, 3, pieces=1), True),
     (layers.Residual(layers.Linear(3, 3), scale=0.5), True), (layers.MLP(3, [3], 3, norm="layer"), True)],
     ids=lambda value: type(value).__name__)
@@ -116,7 +117,7 @@ def test_a_convolution_has_its_axes_in_another_order():
 
 def test_every_layer_of_the_library_has_a_rule():
     """A layer that is new and holds a matrix must say here which way round PyTorch has it."""
-    holding = {"Linear", "Embedding", "LayerNorm", "RMSNorm", "PReLU", "BatchNorm1d", "Residual", "Dropout", "AlphaDropout",
+    holding = {"Linear", "Embedding", "LayerNorm", "RMSNorm", "PReLU", "BatchNorm1d", "GroupNorm", "Residual", "Dropout", "AlphaDropout",
                "Maxout", "MLP", "Sequential", "Parameter", "Module"}
     kinds = {name for name in layers.__all__ if isinstance(getattr(layers, name), type)}
     assert {name for name in kinds if name not in holding and holds_arrays(getattr(layers, name))} == set()

@@ -22,6 +22,8 @@ MODULES = {
     "convolutional": lambda: layers.Sequential(
         convolution.Conv2d(2, 4, 3, padding=1), layers.ReLU(), convolution.MaxPool2d(2), convolution.Conv2d(4, 3, 2, bias=False),
         layers.ReLU(), convolution.AvgPool2d(2, stride=1), layers.Flatten(), layers.Linear(3, 2)),
+    "group_norm": lambda: layers.Sequential(convolution.Conv2d(2, 4, 3), layers.GroupNorm(2, 4), layers.ReLU(),
+                                            layers.InstanceNorm2d(4, affine=True)),
 }
 
 

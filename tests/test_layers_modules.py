@@ -43,6 +43,12 @@ CASES = {
     "layer_no_bias": lambda: LayerNorm(5, bias=False, dtype="float64"),
     "rms": lambda: RMSNorm(4, dtype="float64"),
     "rms_two_axes": lambda: RMSNorm((4, 5), eps=1e-2, dtype="float64"),
+    "group": lambda: layers.GroupNorm(2, 4, dtype="float64"),
+    "group_of_rows": lambda: layers.GroupNorm(2, 4, eps=1e-3, dtype="float64"),
+    "group_plain": lambda: layers.GroupNorm(4, 4, affine=False, dtype="float64"),
+    "instance_sequence": lambda: layers.InstanceNorm1d(4, dtype="float64"),
+    "instance_learned": lambda: layers.InstanceNorm1d(4, eps=1e-3, affine=True, dtype="float64"),
+    "instance_image": lambda: layers.InstanceNorm2d(4, affine=True, dtype="float64"),
     "prelu": lambda: PReLU(4, dtype="float64"),
     "embedding": lambda: Embedding(5, 3, padding_idx=1, dtype="float64"),
 }

@@ -11,7 +11,8 @@ jupyter-cache replays a chapter whose *code cells* it has seen before. That is n
 - ``DEEPNOTES_BACKEND`` and the style of the figures.
 
 Sphinx is told as well, since it would otherwise not even look at a chapter whose own file is unchanged.
-The hidden cell also asks for figures as SVG, so that chapters need no set-up lines of their own.
+The hidden cell also asks for figures as SVG, and for their second, narrow drawing (``narrow.py``), so that chapters need no
+set-up lines of their own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import nbformat
+from jupyter_cache import get_cache
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
@@ -39,7 +42,8 @@ logger = logging.getLogger(__name__)
 STYLE = Path(__file__).with_name("figures.mplstyle")
 #: packages whose version can change what a chapter prints or draws
 PACKAGES = ("numpy", "numba", "scipy", "scikit-learn", "matplotlib", "ipykernel")
-SETUP = '%config InlineBackend.figure_formats = ["svg"]'
+NARROW = Path(__file__).with_name("narrow.py")
+SETUP = '%config InlineBackend.figure_formats = ["svg"]\n' + NARROW.read_text(encoding="utf-8") + "\nregister(get_ipython())\n"
 
 
 # -- what a chapter depends on ------------------------------------------------------------------------------------
@@ -198,6 +202,26 @@ def add_setup_cell(notebook: dict[str, Any], library: Path) -> str | None:
     }
     notebook["cells"].insert(0, cell)
     return key
+
+
+def executed(app: Sphinx, docname: str) -> nbformat.NotebookNode | None:
+    """The chapter with its outputs as this build shows them, or None for one without code."""
+    env = app.env
+    notebook = json.loads(Path(env.doc2path(docname)).read_text(encoding="utf-8"))
+    convert_notebook(notebook, lambda message: None, app.config.deepnotes_lib)
+    if add_setup_cell(notebook, Path(app.srcdir) / app.config.deepnotes_lib) is None:
+        return nbformat.from_dict(notebook)
+    cache = get_cache(env.mystnb_config.execution_cache_path)
+    try:
+        record = cache.match_cache_notebook(nbformat.reads(json.dumps(notebook), as_version=4))
+    except KeyError:
+        return None
+    done = cache.get_cache_bundle(record.pk).nb
+    outputs = {cell["id"]: cell["outputs"] for cell in done.cells if cell.cell_type == "code"}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"] = outputs.get(cell["id"], [])
+    return nbformat.from_dict(notebook)
 
 
 def outdated_chapters(app: Sphinx, env: BuildEnvironment, added: set, changed: set, removed: set) -> list[str]:

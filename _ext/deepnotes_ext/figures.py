@@ -5,23 +5,30 @@ sets the rest). Each is written a second time with its inks exchanged, black for
 shows the one that fits. Data colors stay, except the palette's blue, which is lightened to keep its contrast;
 middle grays become lighter ones; raster images inside (``imshow``) stay as they are.
 
+On a phone both are replaced by their narrow twins, which the kernel drew (``narrow.py``); ``finish.py`` names them in the page.
+
 A figure needs a text for those who cannot see it: ``#| fig-alt: …`` at the top of the cell. One without is a warning.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from shutil import copyfile
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from . import narrow
+from .execution import executed
 from .notebooks import first_line
 
 logger = logging.getLogger(__name__)
 
 INK = "#e6e6e6"
+NARROW = ".narrow.svg"  # in place of .svg: `a.narrow.svg` and `a.dark.narrow.svg`
 #: light page -> dark page
 DARK = {
     "#000000": INK,
@@ -79,10 +86,12 @@ def _rootless(svg: str) -> bool:
 def add_dark_figures(app: Sphinx, doctree: nodes.document) -> None:
     """Put a dark twin behind each SVG that a cell drew, and ask for missing texts (event ``doctree-read``)."""
     docname = app.env.docname
+    done = executed(app, docname) if any(doctree.findall(is_code_cell)) else None
     sources = dict(app.env.temp_data.get("deepnotes_cells", []))
     for cell in list(doctree.findall(is_code_cell)):
         if "remove-cell" in cell["cell_metadata"].get("tags", ()):
             continue
+        seconds = narrow_drawings(done.cells[cell["cell_index"]]) if done else iter(())
         for image in list(cell.findall(nodes.image)):
             if not image.get("alt"):
                 number = cell["cell_index"]  # the hidden first cell makes this the number in the notebook, from 1
@@ -101,6 +110,13 @@ def add_dark_figures(app: Sphinx, doctree: nodes.document) -> None:
             _, path = app.env.relfn2path(image["uri"], docname)
             twin = Path(path).with_suffix(".dark.svg")
             twin.write_text(dark_svg(Path(path).read_text(encoding="utf-8")), encoding="utf-8")
+            small = next(seconds, None)
+            for drawing, svg in ((Path(path), small), (twin, small and dark_svg(small))):
+                second = drawing.with_suffix(NARROW)
+                if svg:
+                    second.write_text(svg, encoding="utf-8")
+                else:
+                    second.unlink(missing_ok=True)
             dark = image.deepcopy()
             dark["uri"] = image["uri"][: -len(".svg")] + ".dark.svg"
             dark["ids"], dark["names"] = [], []
@@ -111,6 +127,23 @@ def add_dark_figures(app: Sphinx, doctree: nodes.document) -> None:
             image.parent.insert(image.parent.index(image) + 1, dark)
 
 
+def narrow_drawings(cell: dict) -> Iterator[str | None]:
+    """The second drawing of each figure of an executed cell, in the order of the figures; None where there is none."""
+    for output in cell.get("outputs", ()):
+        if "image/svg+xml" in output.get("data", {}):
+            yield output.get("metadata", {}).get(narrow.KEY, {}).get("svg")
+
+
+def place_narrow(app: Sphinx, exception: Exception | None) -> None:
+    """Put the second drawings beside the first ones, under the names that these have in the book (event ``build-finished``)."""
+    if exception is not None or app.builder.format != "html":
+        return
+    for source, (_, name) in app.env.images.items():
+        second = (Path(app.srcdir) / source).with_suffix(NARROW)
+        if second.is_file():
+            copyfile(second, (Path(app.outdir) / app.builder.imagedir / name).with_suffix(NARROW))
+
+
 def is_code_cell(node: nodes.Node) -> bool:
     """Whether a node is what MyST-NB makes of a code cell."""
     return isinstance(node, nodes.Element) and node.get("nb_element") == "cell_code"
@@ -119,3 +152,4 @@ def is_code_cell(node: nodes.Node) -> bool:
 def setup(app: Sphinx) -> None:
     """Connect this part to Sphinx."""
     app.connect("doctree-read", add_dark_figures, priority=400)  # before Sphinx collects the images (500)
+    app.connect("build-finished", place_narrow, priority=500)  # before finish.py looks for them (550)

@@ -22,6 +22,7 @@ from sphinx.application import Sphinx
 
 from .cards import draw_card
 from .code import name_folds, plain, wrap_code
+from .figures import NARROW
 from .loop import place_loop
 from .paper import offer
 
@@ -173,11 +174,20 @@ def pictures(html: str, page: Path) -> str:
             if re.search(r"\b(?:width|height)=|style=", rest)
             else _size((page.parent / urlsplit(source[1]).path).resolve())
         )
-        return f'<img{lazy}{size}{rest}{match["end"]}'
+        return for_phones(f'<img{lazy}{size}{rest}{match["end"]}', source[1], page)
 
     head, body = html.split("<body", 1) if "<body" in html else ("", html)
     body = _IMAGE.sub(image, body)
     return f"{head}<body{body}" if head else body
+
+
+def for_phones(image: str, source: str, page: Path) -> str:
+    """The image, and for a narrow window the second drawing that stands beside its file."""
+    second = source.removesuffix(".svg") + NARROW
+    path = (page.parent / urlsplit(second).path).resolve()
+    if not source.endswith(".svg") or not path.is_file():
+        return image
+    return f'<picture><source media="(max-width: 480px)" srcset="{second}"{_size(path)} />{image}</picture>'
 
 
 def _size(path: Path) -> str:

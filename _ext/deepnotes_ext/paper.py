@@ -118,7 +118,7 @@ def prepare(html: str, page: str, printed: set[str], base: str) -> str:
         text = text.replace(' loading="lazy"', "")
         return re.sub(r'(\ssrc=")(?![a-z]+:|/)([^"]+)', lambda m: m[1] + normpath(f"{folder}/{m[2]}"), text)
 
-    text = re.sub(r'<img\b[^>]*class="[^"]*\bdn-dark\b[^>]*>', "", article(html))
+    text = re.sub(r'<img\b[^>]*class="[^"]*\bdn-dark\b[^>]*>|<source media=[^>]*>', "", article(html))
     text = re.sub(r"<(?:script\b.*?</script|[a-zA-Z](?:[^<>\"]|\"[^\"]*\")*)>", tag, text, flags=re.DOTALL)
     return f'<article class="bd-article dn-paper" id="{key}">{text}</article>'
 

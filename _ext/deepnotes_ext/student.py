@@ -20,13 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from jupyter_cache import get_cache
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from .execution import add_setup_cell
-from .notebooks import convert_notebook
+from .execution import executed
+from .narrow import KEY
 from .settings import read_settings
 from .words import Words, citations, references
 
@@ -62,28 +60,8 @@ if sys.platform == "emscripten":
 # -- what the build knows -----------------------------------------------------------------------------------------
 
 
-def executed(app: Sphinx, docname: str) -> nbformat.NotebookNode | None:
-    """The chapter with its outputs as this build shows them, or None for one without code."""
-    env = app.env
-    notebook = json.loads(Path(env.doc2path(docname)).read_text(encoding="utf-8"))
-    convert_notebook(notebook, lambda message: None, app.config.deepnotes_lib)
-    if add_setup_cell(notebook, Path(app.srcdir) / app.config.deepnotes_lib) is None:
-        return nbformat.from_dict(notebook)
-    cache = get_cache(env.mystnb_config.execution_cache_path)
-    try:
-        record = cache.match_cache_notebook(nbformat.reads(json.dumps(notebook), as_version=4))
-    except KeyError:
-        return None
-    done = cache.get_cache_bundle(record.pk).nb
-    outputs = {cell["id"]: cell["outputs"] for cell in done.cells if cell.cell_type == "code"}
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            cell["outputs"] = outputs.get(cell["id"], [])
-    return nbformat.from_dict(notebook)
-
-
 def take_glue(cells: list[dict[str, Any]]) -> dict[str, str]:
-    """Take the glued values out of the outputs: they will stand in the text."""
+    """Take the glued values out of the outputs: they will stand in the text. Drawings for phones stay in the book."""
     glued = {}
     for cell in cells:
         kept = []
@@ -97,6 +75,7 @@ def take_glue(cells: list[dict[str, Any]]) -> dict[str, str]:
             if name:
                 glued[name] = "".join(next(iter(output["data"].values())))
             else:
+                output.get("metadata", {}).pop(KEY, None)
                 kept.append(output)
         if "outputs" in cell:
             cell["outputs"] = kept

@@ -173,6 +173,28 @@ def _(w, m, x, path):
     y = w.op("Div", x.value, w.op("Sqrt", w.op("Add", square, w.const(path + ".eps", eps))))
     return y if m.weight is None else w.op("Mul", y, w.const(path + ".weight", m.weight.data))
 
+# %% ../../nbs/library/exchange/onnx.ipynb #abbffa41
+def _instances(w, x, path, channels, eps, weight=None, bias=None):
+    parts = [w.const(path + ".weight", np.ones(channels) if weight is None else weight.data),
+             w.const(path + ".bias", np.zeros(channels) if bias is None else bias.data)]
+    return w.op("InstanceNormalization", x, *parts, epsilon=float(eps))
+
+
+@rule(L.InstanceNorm1d, L.InstanceNorm2d)
+def _(w, m, x, path):
+    return _instances(w, x.value, path, m.num_features, m.eps, m.weight, m.bias)
+
+
+@rule(L.GroupNorm)
+def _(w, m, x, path):
+    rows = w.op("Reshape", x.value, w.const(path + ".groups", [0, m.num_groups, -1], np.int64))
+    y = w.op("Reshape", _instances(w, rows, path + ".norm", m.num_groups, m.eps), w.op("Shape", x.value))
+    if m.weight is None:
+        return y
+    each = (-1, *[1] * (x.ndim - 2))
+    y = w.op("Mul", y, w.const(path + ".weight", m.weight.data.reshape(each)))
+    return w.op("Add", y, w.const(path + ".bias", m.bias.data.reshape(each)))
+
 # %% ../../nbs/library/exchange/onnx.ipynb #87e3a2b9
 @rule(C.Conv2d)
 def _(w, m, x, path):

@@ -16,6 +16,7 @@ from .._checks import whole
 from .._doors import column_order
 from .arrays import counts_for, inputs_for, targets_for, weights_for
 from .metrics import _CHAPTER, _binary_hits
+from .preparing import prepared_step
 from .settings import measures
 from .steps import _value
 
@@ -116,13 +117,13 @@ def run_epoch(trainer, loader, arrays, callbacks, bar, interrupts):
     watching = [callback for callback in callbacks if callback.every]
     stream = None if loader.arrays is not None else skip(loader._stream(), loader.step)
     pace = _FIRST
-    while not trainer.stop_training:
+    while pace := trainer._ranks.pace(trainer, loader, pace):      # 0 if training is to stop
         left = _KEPT if stream is not None else len(loader) - loader.step
         steps = min([left, max(1, int(pace)), *(c.every - loader.step % c.every for c in watching),
                      *([1] if trainer._per_step and not hasattr(trainer.scheduler, "feeds") else [])])
         if steps < 1:
             break
-        stepped = trainer._prepared_step()                         # a callback may have frozen a layer
+        stepped = prepared_step(trainer)                           # a callback may have frozen a layer
         if stream is None:
             run, sizes = row_batches(trainer, stepped, loader, arrays, steps)
         else:
@@ -130,8 +131,9 @@ def run_epoch(trainer, loader, arrays, callbacks, bar, interrupts):
         steps = min(steps, len(sizes))
         if not steps:
             break
+        trainer._ranks.ready(steps)
         began = time.perf_counter()
-        results, trouble = trainer._segment(run, steps, run.batch, interrupts)
+        results, trouble = trainer._segments.run(run, steps, run.batch, interrupts)
         pace = min(4 * pace, steps * _PACE / max(time.perf_counter() - began, 1e-6))
         add_results(trainer, results, sizes)
         loader.step += len(results[0])
@@ -201,6 +203,7 @@ def end_epoch(trainer, loader, measured, prefix, callbacks, bar):
     trainer._position, trainer._sums = loader.state_dict(), trainer._no_sums()
     bar.end_epoch(row)
     tell(trainer, callbacks, "on_epoch_end", row)
+    trainer._ranks.after_epoch(trainer)
 
 
 def how_to_go_on(trainer, loader, epochs):

@@ -15,6 +15,9 @@ import threading
 class _Interrupts:
     "Ctrl-C while training: raised at once while steps run, kept for later while their results are put in order."
 
+    def __init__(self, closed=False):
+        self.closed = closed            # several processes agree on it between steps, and it is never raised at once
+
     def __enter__(self):
         self.open = self.requested = False
         self.installed = (threading.current_thread() is threading.main_thread()
@@ -31,9 +34,9 @@ class _Interrupts:
 
     @contextlib.contextmanager
     def allowed(self):
-        self.open = True
+        self.open = not self.closed
         try:
-            if self.requested:
+            if self.requested and self.open:
                 raise KeyboardInterrupt
             yield
         finally:

@@ -10,8 +10,6 @@ import contextlib
 
 import numpy as np
 
-from .steps import _Eager
-
 # %% ../../nbs/library/training/segments.ipynb #964ba494
 class Snapshot:
     "Where model, optimizer and schedule stand, to come back to."
@@ -87,7 +85,9 @@ class Segments:
 
     def _all_steps(self, run, steps, feeds):
         "The steps of a segment, after the recordings that they need: a list of columns, one of them the losses."
-        kinds = {} if isinstance(self.step, _Eager) else {kind: k for kind, k in reversed(run.kinds) if k < steps}
+        if hasattr(self.step, "begin"):             # a step of several ranks: so many sums are to come
+            self.step.begin(steps)
+        kinds = {} if getattr(self.step, "plain", False) else {kind: k for kind, k in reversed(run.kinds) if k < steps}
         new = sorted((k, kind) for kind, k in kinds.items() if kind not in self.recorded)
         done, parts = 0, []
         if new and not self.step.has_own_code:
@@ -108,10 +108,10 @@ class Segments:
         Recording takes two steps in Python, whose last digits may differ from those of merged loops. Since they are taken
         back, every step that counts runs in the same way, and a run that is continued repeats the one that was not.
         """
-        before, arrays = self.snapshot(), batch()
+        before, arrays, rehearse = self.snapshot(), batch(), getattr(self.step, "rehearse", self.step)
         try:
             for _ in range(2):
-                self.step(*arrays)
+                rehearse(*arrays)
         finally:
             before.restore()
         self.recorded.add(kind)

@@ -19,22 +19,23 @@ from numpy.typing import ArrayLike
 import deepnotes.training.checkpoints as checkpoints
 from .._checks import whole
 from .._words import ASK, FIT, TRAINER, instead
-from ..capture import capture as capture_step
 from ..layers import Module
 from ..optimizers import Adam, Optimizer
+from .agreement import Alone, shared_file
 from .arrays import counts_for, data_for, loader_for, taken
 from .diagnose import diagnosis, origin
 from .epochs import begin, end_epoch, how_to_go_on, is_complete, run_epoch, take_position, tell
 from .history import History
 from .loader import Loader
 from .measuring import classes, measure, outputs_for
-from .metrics import _CHAPTER, _HITS, _LOSSES, _binary_hits
+from .metrics import _CHAPTER, _HITS, _LOSSES
 from .probabilities import probabilities_for
+from .preparing import plain_step
 from .progress import _Interrupts, _Progress
 from .resume import name_of, rebuilt, state_of, taken_over, told_callbacks
-from .segments import Segments, Snapshot, training_mode
+from .segments import Snapshot
 from .settings import check_limit, check_parts, check_schedule, named_metrics
-from .steps import _Eager, training_step
+from .shares import ranks_for
 from .turns import alone
 from .weights import _row_weights
 
@@ -71,6 +72,9 @@ class Trainer:
         Limit of the norm of all gradients together, and of each entry, before the optimizer's step.
     capture : bool
         Record the training step once and replay it as machine code; False runs Python at each step.
+    parallel : communicator or None
+        Processes that train together, each on its share of every batch: `mpi4py.MPI.COMM_WORLD`, for example. All of them
+        run the same program on the same data, begin with the weights of rank 0, and end with the same bits.
 
     Attributes
     ----------
@@ -115,7 +119,7 @@ class Trainer:
                  optimizer: Optimizer | None = None, seed: int = 0, *,
                  metrics: str | Callable | Sequence[str | Callable] = (), scheduler: "LRScheduler | None" = None,
                  scheduler_interval: Literal["epoch", "step"] = "epoch", clip_grad_norm: float | None = None,
-                 clip_grad_value: float | None = None, capture: bool = True):
+                 clip_grad_value: float | None = None, capture: bool = True, parallel: object | None = None):
         if optimizer is None and isinstance(model, Module):
             optimizer = Adam(model.parameters())
         check_parts(model, loss, optimizer, seed)
@@ -134,39 +138,16 @@ class Trainer:
         self._callbacks, self._callback_states = (), []
         self._step, self._segments = None, None                     # made by the first fit
         self._per_step = scheduler is not None and scheduler_interval == "step"
+        self.parallel, self._ranks = parallel, ranks_for(parallel, model, optimizer, loss)
 
     @staticmethod
     def _no_sums():
         return {"loss": 0.0, "rows": 0, "right": 0, "answers": 0}           # of rows with weights, their weights
 
-    # what goes in
-
-    # one step, and many
-
-    def _make_step(self):
-        binary = None if self._hits is None else self._hits is _binary_hits
-        return training_step(self.model, self._loss, self.optimizer, binary, self.clip_grad_norm, self.clip_grad_value)
-
-    def _training(self):
-        return training_mode(self.model, self.optimizer)
-
-    def _prepared_step(self):
-        "The step, captured or not; made anew if something that it is made of was exchanged, frozen or set free."
-        made_of = (self.model, self.optimizer, self.scheduler, self._loss, self.clip_grad_norm, self.clip_grad_value, self.capture)
-        with self._training():
-            free = [m.training for m in self.model.modules()], [p.requires_grad for p in self.model.parameters()]
-        if self._step is None or free != self._free or any(a is not b for a, b in zip(made_of, self._made_of, strict=True)):
-            self._step = capture_step(self._make_step()) if self.capture else _Eager(self._make_step())
-            self._segments = Segments(self._step, self.model, self.optimizer, self.scheduler, self._per_step)
-            self._made_of, self._free = made_of, free
-        return self._step
+    # steps
 
     def _snapshot(self):
         return Snapshot(self.model, self.optimizer, self.scheduler)
-
-    def _segment(self, run, steps, where, interrupts):
-        "Some steps of the prepared step, all of them or none: see `Segments.run`."
-        return self._segments.run(run, steps, where, interrupts)
 
     # the loop
 
@@ -225,7 +206,7 @@ class Trainer:
         -----
         Chapter: The training procedure, section The Trainer
         """
-        with alone(self, "Trainer.fit"):
+        with alone(self, "Trainer.fit"), self._ranks:
             return self._fit(X, y, epochs, batch_size, validation, callbacks, progress, sample_weight, class_weight)
 
     def _fit(self, X, y, epochs, batch_size, validation, callbacks, progress, sample_weight, class_weight):
@@ -236,13 +217,14 @@ class Trainer:
         take_position(self, loader)
         with _Interrupts():
             callbacks = begin(self, callbacks)
+        self._ranks.begin(self, loader, arrays, epochs, callbacks)
         length = None
         with contextlib.suppress(TypeError):
             length = len(loader)
-        bar = _Progress(progress, epochs, length)
+        bar = _Progress(progress if self._ranks.rank == 0 else False, epochs, length)
         try:
-            with _Interrupts() as interrupts:
-                left = epochs
+            with _Interrupts(self._ranks.closed) as interrupts:
+                left, self._ranks.interrupts = epochs, interrupts
                 try:
                     while left and not self.stop_training:
                         run_epoch(self, loader, arrays, callbacks, bar, interrupts)
@@ -255,6 +237,7 @@ class Trainer:
                 except KeyboardInterrupt:
                     raise KeyboardInterrupt(how_to_go_on(self, loader, left)) from None
                 tell(self, callbacks, "on_train_end")
+                self._ranks.end()
         finally:
             bar.close()
             self._callbacks = ()
@@ -302,16 +285,16 @@ class Trainer:
         """
         X, y = data_for(self, "diagnose", X, y)
         with alone(self, "Trainer.diagnose", within_fit=True):
-            return diagnosis(self.model, self.optimizer, self.scheduler, self._make_step(), X, y)
+            return diagnosis(self.model, self.optimizer, self.scheduler, plain_step(self), X, y)
 
     # copies
 
     def __getstate__(self):
-        "Model, optimizer and all else that a run is; its recorded step is code, which a copy makes anew."
+        "Model, optimizer and all else that a run is; a copy makes its recorded step anew, and trains alone."
         state = {name: value for name, value in vars(self).items() if name not in ("_step", "_segments", "_made_of")}
         if self._callbacks:                 # copied while it trains: the copy's first fit begins where these stand
             state["_callback_states"] = told_callbacks(self)
-        return state | {"_callbacks": (), "_step": None, "_segments": None}
+        return state | {"_callbacks": (), "_step": None, "_segments": None, "parallel": None, "_ranks": Alone()}
 
     def __copy__(self):
         return copy.deepcopy(self)          # two runs cannot train one model
@@ -329,10 +312,12 @@ class Trainer:
         Notes
         -----
         A model of this library's layers is stored with its description; of your own modules the file holds the weights.
+        Of several ranks only rank 0 writes; how many there were does not matter when the run is continued.
 
         Chapter: The training procedure, section Stopped and continued
         """
-        checkpoints.save(self.state_dict(), path)
+        if self._ranks.rank == 0:
+            checkpoints.save(self.state_dict(), path)
 
     def state_dict(self) -> dict:
         """All that is needed to go on later, as a tree of arrays and plain values.
@@ -378,7 +363,7 @@ class Trainer:
     @classmethod
     def load(cls, path: str | bytes | os.PathLike | BinaryIO, model: Module | None = None,
              optimizer: Optimizer | None = None, scheduler: object | None = None, loss: Callable | None = None,
-             metrics: Callable | Sequence[Callable] = (), capture: bool = True) -> "Trainer":
+             metrics: Callable | Sequence[Callable] = (), capture: bool = True, parallel: object | None = None) -> "Trainer":
         """A Trainer as `save` stored it, ready to go on.
 
         Parameters
@@ -398,6 +383,8 @@ class Trainer:
             Functions of your own; the library's are known by name.
         capture : bool
             As in `Trainer`.
+        parallel : communicator or None
+            As in `Trainer`; rank 0 reads the file for all.
 
         Returns
         -------
@@ -414,9 +401,9 @@ class Trainer:
 
         Chapter: The training procedure, section Stopped and continued
         """
-        state, made = rebuilt(path, model, optimizer, scheduler, loss, metrics)
+        state, made = rebuilt(shared_file(parallel, path), model, optimizer, scheduler, loss, metrics)
         with checkpoints._believing_nothing("Trainer.load", f"{name_of(path)} is a checkpoint, but not of a Trainer"):
-            trainer = cls(**made, capture=capture)
+            trainer = cls(**made, capture=capture, parallel=parallel)
         trainer.load_state_dict(state)
         return trainer
 

@@ -2,6 +2,7 @@
 
 Run with an interpreter that has torch, onnx and onnxscript (2.13, 1.23 and 0.7 made the files): python tests/data/make_from_torch.py
 """
+import itertools
 import warnings
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def modules():
     }
 
 
+def normalizing():
+    "With numbers of their own, so that those above stay what they were."
+    image = torch.randn(3, 2, 7, 6)
+    return {
+        "group_norm": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.InstanceNorm2d(4, affine=True)), image),
+    }
+
+
 def unlike_the_start(module):
     for p in module.parameters():
         p.data += 0.3 * torch.randn_like(p)
@@ -51,7 +60,7 @@ def without_notes(path):
 def main():
     torch.manual_seed(0)
     stored = {}
-    for name, (module, x) in modules().items():
+    for name, (module, x) in itertools.chain.from_iterable(made().items() for made in (modules, normalizing)):
         unlike_the_start(module)
         module.eval()
         save_file({k: v.contiguous() for k, v in module.state_dict().items()}, FOLDER / "torch" / f"{name}.safetensors")
