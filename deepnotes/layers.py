@@ -963,7 +963,7 @@ class GroupNorm(Module):
             raise ValueError(f"GroupNorm: the input has shape {x.shape}, expected (n, {self.num_channels}, ...). {_GROUPS}.")
         return _normalize_groups(self, x if x.dtype.kind == "f" else x.astype(np.float32), self.num_groups)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         settings = _settings(GroupNorm, eps=self.eps, affine=self.weight is not None)
         return ", ".join(filter(None, [f"{self.num_groups}, {self.num_channels}", settings]))
 
@@ -1021,7 +1021,7 @@ class InstanceNorm1d(Module):
         """`x` of shape (n, channels, length), each channel of each example normalized."""
         return _normalize_instances(self, as_tensor(x, "InstanceNorm1d"), 3, "(n, channels, length)")
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return _shape_and_settings(self, InstanceNorm1d, eps=self.eps, affine=self.weight is not None)
 
 
@@ -1070,7 +1070,7 @@ class InstanceNorm2d(Module):
         """`x` of shape (n, channels, height, width), each channel of each example normalized."""
         return _normalize_instances(self, as_tensor(x, "InstanceNorm2d"), 4, "(n, channels, height, width)")
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return _shape_and_settings(self, InstanceNorm2d, eps=self.eps, affine=self.weight is not None)
 
 # %% ../nbs/library/layers.ipynb #fa56a965

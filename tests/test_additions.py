@@ -33,6 +33,6 @@ def test_applied_and_exported_they_pass_the_tests_that_they_bring(clone, sh):
     assert status == 0, said
     assert re.findall(r"exported (\S+)", said) == ["deepnotes/activations.py", "deepnotes/optim.py", "deepnotes/outputs.py"]
     here = {**os.environ, "PYTHONPATH": str(clone)}
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", f"numpy and ({' or '.join(names)})"],
-                          cwd=clone, env=here, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", f"numpy and ({' or '.join(names)})"]
+    done = subprocess.run(command, cwd=clone, env=here, capture_output=True, text=True)
     assert done.returncode == 0 and f"{len(names)} passed" in done.stdout, done.stdout + done.stderr
