@@ -32,6 +32,8 @@ _ELSEWHERE = {
     "BatchNormalization": "dn.layers.BatchNorm1d", "LayerNormalization": "dn.layers.LayerNorm", "LeakyRelu": "dn.layers.LeakyReLU",
     "CrossEntropyLoss": "dn.outputs.cross_entropy", "NLLLoss": "dn.outputs.nll_loss", "MSELoss": "dn.outputs.mse_loss",
     "L1Loss": "dn.outputs.l1_loss", "HuberLoss": "dn.outputs.huber_loss", "KLDivLoss": "dn.outputs.kl_div",
+    "SmoothL1Loss": "dn.outputs.smooth_l1_loss", "MultiMarginLoss": "dn.outputs.multi_margin_loss",
+    "HingeEmbeddingLoss": "dn.outputs.hinge_embedding_loss",
     "BCEWithLogitsLoss": "dn.outputs.binary_cross_entropy_with_logits", "BCELoss": "dn.outputs.binary_cross_entropy",
     "lr_scheduler": "dn.schedules", "ModelCheckpoint": "dn.callbacks.Checkpoint", "ReduceLROnPlateau": "dn.schedules.ReduceLROnPlateau",
     "TensorDataset": "dn.Loader", "MLPClassifier": "dn.estimators.MLPClassifier", "MLPRegressor": "dn.estimators.MLPRegressor",

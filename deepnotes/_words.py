@@ -102,6 +102,7 @@ _CLASSES = f"loss='cross_entropy', labels from 0, and {_LOGITS.format('Softmax')
 _ONE_HOT = f"loss='cross_entropy', rows of floats or labels from 0, and {_LOGITS.format('Softmax')}"
 _QUESTIONS = f"loss='binary_cross_entropy_with_logits', and {_LOGITS.format('Sigmoid')}"
 _SQUARES, _ABSOLUTE, _HUBER = "loss='mse_loss'", "loss=dn.outputs.l1_loss", "loss=dn.outputs.huber_loss"
+_SMOOTH = "loss=dn.outputs.smooth_l1_loss"
 _DIVERGENCE, _HINGE = "loss=dn.outputs.kl_div", "loss=dn.outputs.hinge_loss"
 
 LOSSES = {
@@ -114,7 +115,8 @@ LOSSES = {
     "bcewithlogitsloss": _QUESTIONS, "bce_with_logits": _QUESTIONS, "logistic": _QUESTIONS,
     "nll": "loss=dn.outputs.nll_loss", "nll_loss": "loss=dn.outputs.nll_loss", "nllloss": "loss=dn.outputs.nll_loss",
     "kl_divergence": _DIVERGENCE, "kullback_leibler_divergence": _DIVERGENCE, "kl_div": _DIVERGENCE, "kldivloss": _DIVERGENCE,
-    "hinge": _HINGE, "hinge_loss": _HINGE, "poisson": "loss=dn.outputs.poisson_nll_loss",
+    "hinge": _HINGE, "hinge_loss": _HINGE, "smoothl1loss": _SMOOTH, "smooth_l1": _SMOOTH,
+    "smooth_l1_loss": _SMOOTH, "multimarginloss": "loss=dn.outputs.multi_margin_loss", "poisson": "loss=dn.outputs.poisson_nll_loss",
 }
 OPTIMIZERS = {name.lower(): f"optimizer=dn.optim.{name}(model.parameters(), lr=…)" for name in
               ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop")}

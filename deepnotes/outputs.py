@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['mse_loss', 'l1_loss', 'binary_cross_entropy_with_logits', 'binary_cross_entropy', 'cross_entropy', 'kl_div',
-           'nll_loss', 'gaussian_nll_loss', 'mixture_density_nll_loss', 'poisson_nll_loss', 'huber_loss', 'hinge_loss']
+           'nll_loss', 'gaussian_nll_loss', 'mixture_density_nll_loss', 'poisson_nll_loss', 'huber_loss', 'hinge_loss',
+           'smooth_l1_loss', 'hinge_embedding_loss', 'multi_margin_loss']
 
 # %% ../nbs/library/outputs.ipynb #4285b4b1
 import math
@@ -38,6 +39,14 @@ def _check_reduction(name, reduction, allowed=("mean", "sum", "none")):
     if reduction not in allowed:
         names = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
         raise ValueError(f"{name}: reduction must be {names}, got {shown(reduction)} {_read('Means, sums and nothing')}")
+
+
+def _ignored(name, value, section):
+    "The label that counts for nothing, as int; cut to an integer, 0.5 would leave out a class that nobody named."
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and abs(number := int(value)) < 2**63:
+        return number
+    raise TypeError(f"{name}: ignore_index must be an integer, like a label, got {shown(value)}; -100 ignores nothing "
+                    f"{_read(section)}")
 
 
 def _floating(name, what, x, section):
@@ -370,7 +379,7 @@ def _contiguous(x):
 def _from_labels(input, label, axis, weight, ignore_index, smoothing, reduction):
     "Cross-entropy as one operation: a pass over the logits forward, and one backward."
     z, kept = _rows(input, axis)
-    a, label, ignore_index = z.data, label.reshape(-1), int(ignore_index)
+    a, label = z.data, label.reshape(-1)
     n, classes = a.shape
     out = np.empty(n if reduction == "none" else (), a.dtype)
     top, total, own, scale = kept_rows = *np.empty((3, n), a.dtype), np.empty(1, a.dtype)
@@ -453,7 +462,7 @@ def cross_entropy(input: Tensor | ArrayLike, target: Tensor | ArrayLike, weight:
         If shapes do not fit, a label is no class, probabilities lie outside [0, 1], a weight is negative, or an option
         is unknown.
     TypeError
-        If `input` is not floating point, or labels are not integers.
+        If `input` is not floating point, or labels or `ignore_index` are not integers.
 
     Notes
     -----
@@ -476,6 +485,7 @@ def cross_entropy(input: Tensor | ArrayLike, target: Tensor | ArrayLike, weight:
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{name}: label_smoothing must lie in [0, 1], got {label_smoothing} {_read(section)}")
     weights = _class_weight(name, weight, classes, input.dtype, section)
+    ignore_index = _ignored(name, ignore_index, section)
     if not isinstance(target, np.ndarray):
         target = as_tensor(target, name)
     if target.dtype.kind != "f" or target.shape != input.shape:
@@ -593,7 +603,7 @@ def nll_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, weight: Arra
     weight = _class_weight(name, weight, input.shape[axis], input.dtype, section)
     label = _class_labels(name, target, input.shape, axis, section)
     x, kept = _rows(input, axis)
-    label, ignore_index, shape = label.reshape(-1), int(ignore_index), x.shape
+    label, ignore_index, shape = label.reshape(-1), _ignored(name, ignore_index, section), x.shape
     out = np.empty(len(label) if reduction == "none" else (), x.dtype)
     own, scale = np.empty(len(label), x.dtype), np.empty(1, x.dtype)
     launch(loss_kernels.nll_loss, out, x.data, label, weight, own, scale, ignore_index, reduction)
@@ -914,3 +924,163 @@ def hinge_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, *, margin:
     kernels.check(kernels.either, target.data, -1, 1, "hinge_loss: targets must be -1 or 1, got {value:g}; turn 0 and 1 into "
                   f"them with 2 * y - 1 {_read(section)}")
     return _reduce("hinge_loss", _hinge(input, target, float(margin)), reduction)
+
+# %% ../nbs/library/outputs.ipynb #006d808b
+_LIST = "(page Losses, section Of PyTorch's list)"
+
+
+def smooth_l1_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, *, beta: float = 1.0,
+                   reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
+    r"""Absolute error with its corner rounded off: Huber's loss with `delta` = `beta`, divided by `beta`.
+
+    Parameters
+    ----------
+    input : Tensor or array_like, float32 or float64, any shape
+        Predictions.
+    target : Tensor or array_like, the same shape
+        True values.
+    beta : float
+        Where the parabola turns into a line, at least 0; 0 gives `l1_loss`.
+    reduction : {"mean", "sum", "none"}
+        Mean or sum over all entries, or one value per entry. The mean of none is nan, their sum 0.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or a tensor of the shape of `input` for "none".
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, `beta` is negative or the reduction is unknown.
+    TypeError
+        If `input` is not floating point.
+
+    Notes
+    -----
+    .. math:: \ell = \frac{d^2}{2 \beta} \text{ for } |d| \le \beta, \quad |d| - \tfrac12\beta \text{ beyond}, \qquad d = \hat y - y
+
+    References
+    ----------
+    Girshick (2015), Fast R-CNN.
+
+    Chapter: Losses, section Of PyTorch's list
+    """
+    _check_reduction("smooth_l1_loss", reduction)
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"smooth_l1_loss: beta must be finite and not negative, got {beta} {_LIST}")
+    input, target = _pair("smooth_l1_loss", input, target, "A loss without a likelihood")
+    losses = _huber(input, target, float(beta)) / float(beta) if beta else _absolute_error(input, target)
+    return _reduce("smooth_l1_loss", losses, reduction)
+
+
+_embedded = elementwise_op(lambda x, y, margin: where(y > 0, x, maximum(margin - x, 0.0)),
+                           lambda g, x, y, margin: where(y > 0, g, where(margin - x > 0, -g, 0.0)), None, None,
+                           name="hinge_embedding_loss")
+
+
+def hinge_embedding_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, *, margin: float = 1.0,
+                         reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
+    r"""Distances of like pairs, and what distances of unlike ones lack of a margin.
+
+    Parameters
+    ----------
+    input : Tensor or array_like, float32 or float64, any shape
+        Distances.
+    target : Tensor or array_like, the same shape
+        +1 for a pair of the same kind and -1 for one of different kinds.
+    margin : float
+        From which distance on an unlike pair costs nothing; positive.
+    reduction : {"mean", "sum", "none"}
+        Mean or sum over all entries, or one value per entry. The mean of none is nan, their sum 0.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or a tensor of the shape of `input` for "none".
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a target is neither -1 nor 1, `margin` is not positive or the reduction is unknown.
+    TypeError
+        If `input` is not floating point.
+
+    Notes
+    -----
+    .. math:: \ell = x \text{ for } y = 1, \quad \max(0,\; m - x) \text{ for } y = -1
+
+    References
+    ----------
+    Hadsell, Chopra and LeCun (2006), Dimensionality reduction by learning an invariant mapping (with squares).
+
+    Chapter: Losses, section Of PyTorch's list
+    """
+    name = "hinge_embedding_loss"
+    _check_reduction(name, reduction)
+    if not margin > 0:
+        raise ValueError(f"{name}: margin must be positive, got {margin} {_LIST}")
+    input, target = _pair(name, input, target, "A loss without a likelihood")
+    kernels.check(kernels.either, target.data, -1, 1, f"{name}: targets must be -1 or 1, got {{value:g}} {_LIST}")
+    return _reduce(name, _embedded(input, target, float(margin)), reduction)
+
+# %% ../nbs/library/outputs.ipynb #90d6f3b5
+def multi_margin_loss(input: Tensor | ArrayLike, target: Tensor | ArrayLike, weight: ArrayLike | None = None, *,
+                      p: Literal[1, 2] = 1, margin: float = 1.0, reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
+    r"""Hinge loss of several classes: what the score of the right one lacks to be above each other by `margin`.
+
+    Parameters
+    ----------
+    input : Tensor or array_like, float32 or float64, shape (n, classes)
+        Scores.
+    target : Tensor or array_like of int, shape (n,)
+        The class of each row, from 0.
+    weight : array_like, shape (classes,), optional
+        Factor of the rows of each class, not negative. The mean divides by the number of rows all the same.
+    p : {1, 2}
+        Power of what is lacking.
+    margin : float
+        How far above the others a score must be to cost nothing; positive.
+    reduction : {"mean", "sum", "none"}
+        Mean or sum over all rows, or one value per row. The mean of none is nan, their sum 0.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or a tensor of shape (n,) for "none".
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, a label is no class, a weight is negative, or an option is unknown.
+    TypeError
+        If `input` is not floating point, or labels are not integers.
+
+    Notes
+    -----
+    .. math:: \ell = \frac{w_y}{C} \sum_{j \ne y} \max(0,\; m - x_y + x_j)^p
+
+    References
+    ----------
+    Crammer and Singer (2001) take the largest term; the sum is Weston and Watkins' (1999).
+
+    Chapter: Losses, section Of PyTorch's list
+    """
+    name, section = "multi_margin_loss", "One of many: softmax units"
+    _check_reduction(name, reduction)
+    if p not in (1, 2) or not margin > 0:
+        raise ValueError(f"{name}: p must be 1 or 2 and margin positive, got p={p!r} and margin={margin!r} {_LIST}")
+    input = _floating(name, "input", input, section)
+    if input.ndim != 2:
+        raise ValueError(f"{name}: input must have shape (n, classes), got {input.shape} {_LIST}")
+    classes = input.shape[1]
+    label = _class_labels(name, target, input.shape, 1, section)
+    kernels.check(kernels.within, label, 0, classes - 1, f"{name}: labels must be 0..{classes - 1}, got {{low}} to {{high}} {_LIST}")
+    right = autograd.one_hot(Tensor(label), classes, bool)
+    own = autograd.where(right, input, 0.0).sum(1, keepdims=True)
+    lacking = autograd.where(right, 0.0, autograd.maximum(input - own + float(margin), 0.0))
+    losses = (lacking * lacking if p == 2 else lacking).sum(1) / float(classes)
+    if weight is not None:
+        weight = Tensor(_class_weight(name, weight, classes, input.dtype, section))
+        losses = losses * autograd.take(weight, Tensor(label))
+    return _reduce(name, losses, reduction)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "_ext"))  # so that tests can import deepnotes_ext
 
@@ -84,3 +86,37 @@ class Book:
 
     def read(self, page):
         return (self.html / "nbs" / f"{page}.html").read_text(encoding="utf-8")
+
+
+def exercises(page):
+    "The exercises of a page in nbs/, in order: label, title, and the code of answer, check and solution, as a reader meets them."
+    from deepnotes_ext.live import cells_of
+    from deepnotes_ext.notebooks import convert_notebook
+
+    notebook = json.loads((ROOT / "nbs" / f"{page}.ipynb").read_text(encoding="utf-8"))
+    cells, found = cells_of(convert_notebook(notebook, lambda message: None))
+    code = {cell["id"]: cell["code"] for cell in cells}
+    return [
+        SimpleNamespace(
+            label=label, title=one["title"], answer=code.get(one["answer"], ""), call=one["call"],
+            checks=[code[id] for id in one["checks"]], solution=[code[id] for id in one["solution"]],
+        )
+        for label, one in found.items()
+    ]
+
+
+def checked(page):
+    "Those exercises of a page that have a check, as parameters of a test that tries them."
+    return pytest.mark.parametrize("exercise", [one for one in exercises(page) if one.call], ids=lambda one: one.label)
+
+
+def try_exercise(exercise, space, error=AssertionError):
+    "Be the reader: what the skeleton binds is refused with a sentence, what the solution binds is accepted."
+    for check in exercise.checks:
+        exec(check, space)
+    exec(exercise.answer, space)
+    with pytest.raises(error) as refused:
+        exec(exercise.call, space)
+    assert " " in str(refused.value), "a refusal says why"
+    for cell in exercise.solution:
+        exec(cell, space)

@@ -1,15 +1,16 @@
 """What chapter 3 claims: cards from the code, the gradient's reach, dead units' slope, exercises that tell right from wrong."""
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from book_helpers import code_cells
+from book_helpers import checked, code_cells, try_exercise
 
 from deepnotes import activations
 from deepnotes.activations import UNITS, Symbol, card, expectation, formula_tex, kinks
-from deepnotes.autograd import Tensor, elementwise_op, no_grad
+from deepnotes.autograd import Tensor, elementwise_op, grad_check, no_grad
 from deepnotes.comparing import paired
 from deepnotes.kernels import backend, maximum
 from deepnotes.optimizers import Adam
@@ -136,27 +137,64 @@ def test_a_gain_and_adam_train_ten_layers_of_sigmoids_but_not_for_new_images(car
     assert trained.max() < 0.15 and tested.min() > 0.08
 
 
-def test_exercises_grade():
-    space = names_of("def check_layers")
-    square = elementwise_op(lambda x: maximum(x, 0.0) * maximum(x, 0.0), lambda x: 2.0 * maximum(x, 0.0), name="test_squared_relu")
-    right = {
-        "layers": (10,), "slope": (lambda z: activations.sigmoid(Tensor(z)).numpy(),), "tanh": (np.tanh,),
-        "leaky": (lambda a: (1 + a * a) / 2,),
-        "selu": (1.0507009873554805, 1.6732632423543772), "maxout": ([0.0, 1.0], [-1.0, 1.0]), "squared_relu": (square,),
-        "gain": (lambda f: expectation(lambda z: f(z) ** 2, breaks=[0.0]) ** -0.5,),
-    }
-    wrong = {
-        "layers": [(9,), (11,)], "slope": [(lambda z: np.exp(z) / (1 + np.exp(z)),), (np.tanh,)],
-        "tanh": [(lambda z: 2 / (1 + np.exp(-2 * z)) - 1,)], "leaky": [(lambda a: 0.5,), (lambda a: (1 + a) / 2,)],
-        "selu": [(1.0, 1.0), (1.05, 1.67)], "maxout": [([1.0, 1.0], [1.0, 1.0]), ([0.0, 1.0], [0.0, 1.0])],
-        "squared_relu": [(activations.relu,), (lambda x: Tensor(np.square(np.maximum(x.numpy(), 0))),)],
-        "gain": [(lambda f: 1.0,), (lambda f: 5 / 3,), (lambda f: expectation(f) ** -1 if expectation(f) else 1.0,)],
-    }
-    for name, answers in wrong.items():
-        space[f"check_{name}"](*right[name])
-        for answer in answers:
-            with pytest.raises((AssertionError, FloatingPointError)):
-                space[f"check_{name}"](*answer)
+def space_of_checks():
+    space = {"np": np, "Tensor": Tensor, "UNITS": UNITS, "card": card, "expectation": expectation, "formula_tex": formula_tex,
+             "elementwise_op": elementwise_op, "grad_check": grad_check, "maximum": maximum,
+             "maxout": activations.maxout, "relu": activations.relu}
+    for cell in code_cells("03_activations"):
+        if re.search(r"^def check_", cell, re.MULTILINE):
+            exec(cell, space)
+    return space
+
+
+@checked("03_activations")
+def test_the_skeleton_is_refused_and_the_solution_accepted(exercise):
+    try_exercise(exercise, space_of_checks())
+
+
+WRONG = [
+    ("check_layers", 9), ("check_layers", 11),
+    ("check_slope", lambda z: np.exp(z) / (1 + np.exp(z))), ("check_slope", np.tanh),
+    ("check_slope", lambda z: 1 / (1 + np.exp(-np.abs(z)))),
+    ("check_tanh", lambda z: 2 / (1 + np.exp(-2 * z)) - 1), ("check_tanh", lambda z: np.abs(np.tanh(z))),
+    ("check_leaky", lambda a: 0.5), ("check_leaky", lambda a: (1 + a) / 2), ("check_leaky", lambda a: (1 + a**2) / 2 - (1 - a) ** 2 / 6.28),
+    ("check_selu", (1.0, 1.0)), ("check_selu", (1.05, 1.67)), ("check_selu", (-1.0507009873554805, 1.6732632423543772)),
+    ("check_maxout", ([1.0, 1.0], [1.0, 1.0])), ("check_maxout", ([0.0, 1.0], [0.0, 1.0])), ("check_maxout", ([0.0, -1.0], [-1.0, 1.0])),
+    ("check_squared_relu", activations.relu),
+    ("check_squared_relu", lambda x: Tensor(np.square(np.maximum(x.numpy(), 0)))),
+    ("check_squared_relu", elementwise_op(lambda x: maximum(x, 0.0) * maximum(x, 0.0), lambda x: maximum(x, 0.0), name="half_the_slope")),
+    ("check_gain", lambda f: 1.0), ("check_gain", lambda f: 5 / 3), ("check_gain", lambda f: expectation(lambda z: f(z) ** 2)),
+    ("check_gain", lambda f: (expectation(lambda z: f(z) ** 2) - expectation(f) ** 2) ** -0.5),                    # the variance
+]
+
+
+@pytest.mark.parametrize("number", range(len(WRONG)), ids=lambda number: f"{number}-{WRONG[number][0]}")
+def test_checks_refuse_wrong_answers(number):
+    check, wrong = WRONG[number]
+    with pytest.raises(AssertionError, match=" "):
+        space_of_checks()[check](*wrong if isinstance(wrong, tuple) else (wrong,))
+
+
+def selu_by_bisection():
+    low, high = 1.0, 3.0
+    for _ in range(60):
+        a = (low + high) / 2
+        mean = expectation(lambda z, a=a: np.where(z > 0, z, a * np.expm1(np.minimum(z, 0))))
+        low, high = (a, high) if mean > 0 else (low, a)
+    return expectation(lambda z: np.where(z > 0, z, low * np.expm1(np.minimum(z, 0))) ** 2) ** -0.5, low
+
+
+OTHER_RIGHT = [
+    ("check_slope", lambda z: 0.5 + 0.5 * np.tanh(z / 2)), ("check_tanh", lambda z: np.expm1(2 * z) / (np.expm1(2 * z) + 2)),
+    ("check_leaky", lambda a: 0.5 + a * a / 2), ("check_selu", selu_by_bisection()), ("check_maxout", ([1.0, 0.5, 0.0], [1.0, -1.0])),
+    ("check_gain", lambda f: expectation(lambda z: np.square(f(z))) ** -0.5),
+]
+
+
+@pytest.mark.parametrize("number", range(len(OTHER_RIGHT)), ids=lambda number: OTHER_RIGHT[number][0])
+def test_a_right_answer_that_is_not_the_books_is_accepted(number):
+    check, answer = OTHER_RIGHT[number]
+    space_of_checks()[check](*answer if isinstance(answer, tuple) else (answer,))
 
 
 def test_the_docstrings_name_sections_of_the_chapter():

@@ -817,6 +817,9 @@ EVERY_LOSS = {
     "nll_loss, weighted": (
         lambda z, y: outputs.nll_loss(dn.activations.log_softmax(z), y, weight=CLASS_WEIGHT, ignore_index=1), "labels"),
     "kl_div": (lambda z, y: outputs.kl_div(dn.activations.log_softmax(z), y, reduction="batchmean"), "rows"),
+    "smooth_l1_loss": (lambda z, y: outputs.smooth_l1_loss(z, y, beta=0.5), "numbers"),
+    "hinge_embedding_loss": (outputs.hinge_embedding_loss, "signs"),
+    "multi_margin_loss": (lambda z, y: outputs.multi_margin_loss(z, y, p=2, weight=CLASS_WEIGHT), "labels"),
     "a square by itself": (square_of_softmax, "numbers"),
 }
 

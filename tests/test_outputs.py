@@ -688,3 +688,21 @@ def test_nll_loss_gradients_and_their_gradients(backend_name, reduction):
 def test_nll_loss_names_a_label_out_of_range(backend_name, label):
     with backend(backend_name), pytest.raises(ValueError, match=f"nll_loss: labels hold class {label}, but logits have 3"):
         outputs.nll_loss(np.zeros((2, 3)), [0, label])
+
+
+@pytest.mark.parametrize("index", [0.5, -100.0, np.float32(1), None, "1", True, 2**63, [1]])
+@pytest.mark.parametrize("loss", [outputs.cross_entropy, outputs.nll_loss])
+def test_a_label_that_no_label_can_be_is_not_ignored_but_refused(loss, index):
+    scores, labels = np.zeros((2, 3), np.float32), np.array([0, 1])
+    with pytest.raises(TypeError, match=f"{loss.__name__}: ignore_index must be an integer, like a label, got .*Output units"):
+        loss(scores, labels, ignore_index=index)
+    with pytest.raises(TypeError, match="ignore_index"):        # of probabilities, too, where it would say nothing
+        outputs.cross_entropy(scores, np.full((2, 3), 1 / 3, np.float32), ignore_index=index)
+
+
+@pytest.mark.parametrize("index", [1, np.int32(1), np.uint8(1)])
+def test_a_label_of_any_kind_of_integer_is_ignored(index):
+    scores, labels = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([0, 1])
+    for loss in (outputs.cross_entropy, outputs.nll_loss):
+        expected = loss(scores[:1], labels[:1]).item()
+        assert loss(scores, labels, ignore_index=index).item() == pytest.approx(expected, rel=1e-12)

@@ -43,6 +43,16 @@ def test_a_folder_that_is_no_environment_is_left_alone(clone, sh):
     assert (mine / "chapter.txt").read_text() == "three years of work"
 
 
+def test_an_environment_of_somebody_else_is_left_alone(clone, sh, tmp_path):
+    theirs = tmp_path / "theirs"  # outside the tree, made by other means: no stamp of ours
+    theirs.mkdir()
+    (theirs / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (theirs / "installed.txt").write_text("an afternoon of compiling")
+    status, said = sh(sys.executable, clone / "tools" / "tasks.py", "env", cwd=clone, VENV=str(theirs), **OFFLINE)
+    assert status == 1 and "was not made by `make`, or is broken" in said and "VENV=" in said
+    assert sorted(p.name for p in theirs.iterdir()) == ["installed.txt", "pyvenv.cfg"]
+
+
 def test_an_old_python_looks_for_a_newer_one_and_says_what_is_missing(tasks, monkeypatch, capsys):
     monkeypatch.setattr(tasks.sys, "version_info", (3, 9, 1))
     monkeypatch.setattr(tasks.shutil, "which", lambda name: f"/opt/{name}")

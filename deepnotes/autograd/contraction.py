@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .operations import _same_dtype, matmul, permute, reshape, squeeze, sum, unsqueeze
-from .tape import Tensor
 
 # %% ../../nbs/library/autograd/contraction.ipynb #c7add19b
 def _diagonal(x, labels):
@@ -52,30 +51,23 @@ def _contract(a, la, b, lb, keep):
     return reshape(matmul(a, b), sizes(batch + rows + columns)), "".join(batch + rows + columns)
 
 # %% ../../nbs/library/autograd/contraction.ipynb #bcaa5d49
-def _read(subscripts, tensors):
-    "The letters of each operand and of the result, with letters of their own for the axes that `...` stands for"
-    left, arrow, right = subscripts.replace(" ", "").partition("->")
-    terms = left.split(",")
-    if len(terms) != len(tensors):
-        raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, but {len(tensors)} were given")
-    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in subscripts]
-    extra = [t.ndim - len(term) + 3 if "..." in term else 0 for term, t in zip(terms, tensors, strict=True)]
-    dots = "".join(spare[: builtins.max(*extra, 0)])
-    for k, n in enumerate(extra):
-        letters = terms[k].replace("...", dots[len(dots) - n :] if n > 0 else "")
-        if len(letters) != tensors[k].ndim or not (letters.isalpha() or letters == ""):
-            raise ValueError(f"einsum: {terms[k]!r} does not fit operand {k} of shape {tensors[k].shape}")
-        terms[k] = letters
-    once = "".join(sorted(c for c in set(left) if left.count(c) == 1 and c.isalpha()))
-    right = (right if arrow else ("..." if "..." in left else "") + once).replace("...", dots)
-    if [c for c in right if c not in left and c not in dots] or len(set(right)) < len(right):
-        raise ValueError(
-            f"einsum: the result {right!r} of {subscripts!r} has a letter twice or one that no operand has"
+_READ = "(see the page Einstein's notation)"
+
+
+def _sides(subscripts, count):
+    "What stands left and right of the arrow, and whether there is one."
+    if not isinstance(subscripts, str):
+        raise TypeError(
+            f"einsum: subscripts come first, as a str like 'ij,jk->ik', got a value of type {type(subscripts).__name__} {_READ}"
         )
-    return terms, right, dots
+    left, arrow, right = subscripts.replace(" ", "").partition("->")
+    named = left.count(",") + 1
+    if named != count or count == 0:
+        raise ValueError(f"einsum: {subscripts!r} names {named} operands, got {count}; expected as many as it names {_READ}")
+    return left, arrow, right
 
 
-def einsum(subscripts: str, *operands: ArrayLike) -> Tensor:
+def einsum(subscripts: str, *operands: ArrayLike):
     """Sums of products in Einstein's notation: ``einsum("bij,bjk->bik", a, b)`` is a batched matrix product.
 
     Parameters
@@ -95,17 +87,43 @@ def einsum(subscripts: str, *operands: ArrayLike) -> Tensor:
 
     Chapter: Einstein's notation
     """
+    left, arrow, right = _sides(subscripts, len(operands))
     tensors, _ = _same_dtype("einsum", operands)
-    terms, right, dots = _read(subscripts, tensors)
+    terms = left.split(",")
+    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in subscripts]
+    most = builtins.max(
+        [t.ndim - len(term.replace("...", "")) for term, t in zip(terms, tensors, strict=True) if "..." in term] or [0]
+    )
+    dots = "".join(spare[: builtins.max(most, 0)])
+    once = "".join(sorted(c for c in set(left) if left.count(c) == 1 and c.isalpha()))
+    right = (right if arrow else ("..." if "..." in left else "") + once).replace("...", dots)
     size = {}
     for k, (term, t) in enumerate(zip(terms, tensors, strict=True)):
+        if "..." in term:
+            extra = t.ndim - len(term) + 3
+            term = term.replace("...", dots[len(dots) - extra :] if extra > 0 else "")
+        if len(term) != t.ndim or not (term.isalpha() or term == ""):
+            raise ValueError(
+                f"einsum: {terms[k]!r} does not fit operand {k} of shape {t.shape}; expected one letter per axis, or ... for "
+                f"further axes {_READ}"
+            )
         drop = [i for i, c in enumerate(term) if c in dots and t.shape[i] == 1]
         if drop:  # broadcast axes of size 1: leave them out here, another operand or the result brings them
             t, term = squeeze(t, tuple(drop)), "".join(c for i, c in enumerate(term) if i not in drop)
         for c, n in zip(term, t.shape, strict=True):
             if size.setdefault(c, n) != n:
-                raise ValueError(f"einsum: letter {c!r} stands for sizes {size[c]} and {n} in {subscripts!r}")
+                what = "..." if c in dots else f"letter {c!r}"
+                raise ValueError(
+                    f"einsum: {what} stands for sizes {size[c]} and {n} in {subscripts!r}; expected axes of one size {_READ}"
+                )
         tensors[k], terms[k] = _diagonal(t, term)
+    unknown = [c for c in right if c not in left and c not in dots]
+    if unknown or len(set(right)) < len(right):
+        result = subscripts.partition("->")[2].strip()
+        raise ValueError(
+            f"einsum: the result {result!r} of {subscripts!r} has a letter twice or one that no operand has; expected each "
+            f"letter once, out of {', '.join(sorted(filter(str.isalpha, set(left))))} {_READ}"
+        )
     x, labels = tensors[0], terms[0]
     for k in range(1, len(tensors)):
         x, labels = _contract(x, labels, tensors[k], terms[k], set(right).union(*terms[k + 1 :]))

@@ -50,22 +50,24 @@ def _scatter_add(out, src, indices, axis=0):
 FEW = 8         # summands that one place takes in its own float32; where more meet, they meet in float64
 
 
-def scatter_add_rows(out, src, indices, first, following, totals, part):
+def scatter_add_rows(out, src, indices, places, totals, part):
     """out[indices[i]] += src[i].
 
-    What lies behind `indices` is scratch: `first` has a place per row of out, `following` one per index and a few more.
+    What lies behind `indices` is scratch. Where rows are chained `places` has one for each row of out, which holds the first of
+    its chain, behind those one for each index, which holds the following, and a few more; elsewhere none.
     """
     for i in range(indices.size):
         k = indices[i] + out.shape[0] if indices[i] < 0 else indices[i]
         if k < 0 or k >= out.shape[0]:
             return i
-        first[k] = 0
+        if places.size > 0:
+            places[k] = 0
     most = 0
     if indices.size > FEW and totals.shape[0] < out.shape[0]:
         for i in range(indices.size):
             k = indices[i] + out.shape[0] if indices[i] < 0 else indices[i]
-            first[k] += 1
-            most = max(most, first[k])
+            places[k] += 1
+            most = max(most, places[k])
     if indices.size <= FEW or 0 < most <= FEW:
         add_rows(out, src, indices)
     elif totals.shape[0] == out.shape[0]:       # narrow rows
@@ -73,16 +75,16 @@ def scatter_add_rows(out, src, indices, first, following, totals, part):
     else:
         for i in range(indices.size):
             k = indices[i] + out.shape[0] if indices[i] < 0 else indices[i]
-            first[k] = -1
+            places[k] = -1
         for at in range(indices.size):
             i = indices.size - 1 - at
             k = indices[i] + out.shape[0] if indices[i] < 0 else indices[i]
-            following[i] = first[k]
-            first[k] = i
+            places[out.shape[0] + i] = places[k]
+            places[k] = i
         for i in range(indices.size):
             k = indices[i] + out.shape[0] if indices[i] < 0 else indices[i]
-            if first[k] == i:
-                add_chain(out, src, k, i, indices.size, following, totals, part)
+            if places[k] == i:
+                add_chain(out, src, k, i, indices.size, places[out.shape[0]:], totals, part)
     return -1
 
 # %% ../../nbs/library/kernels/gather.ipynb #534377c3
@@ -173,13 +175,27 @@ def _indexes(indices):
     return isinstance(indices, np.ndarray) and indices.dtype == INDEX and indices.flags.c_contiguous and indices.size
 
 
-def _with_scratch(code, scratch):
-    "The loop with arrays behind its operands in which it keeps what nobody else reads."
-    def loop(out, *operands):
-        return code(out.dtype)(out, *operands, *scratch(out, *operands))
+def _with_scratch(code, *shapes):
+    """The loop with arrays behind its operands in which it keeps what nobody else reads, one for each (shape, dtype).
 
-    loop.calls = lambda out, *operands: [(code(out.dtype), [out, *operands, *scratch(out, *operands)])]
-    return loop
+    Arrays without entries are made once: a new one takes a fifth of the time of a small table's sums.
+    """
+    empty = np.empty
+
+    def scratch():
+        return [empty(shape, dtype) for shape, dtype in shapes]
+
+    def run(out, src, indices):
+        return code(out, src, indices, *scratch())
+
+    if not builtins.any(np.prod(shape) for shape, _ in shapes):
+        nothing = scratch()
+
+        def run(out, src, indices):
+            return code(out, src, indices, *nothing)
+
+    run.calls = lambda *launch: [(code, [*launch, *scratch()])]
+    return run
 
 # %% ../../nbs/library/kernels/gather.ipynb #fbf6d85b
 def gather_loop(kernel):
@@ -190,27 +206,30 @@ def gather_loop(kernel):
 def scatter_loop(kernel):
     "The compiled form of scatter_add."
     wide = array_type(np.dtype(np.float64), 2)
-    code = lazily(scatter_add_rows, lambda d: (array_type(d, 2), array_type(d, 2), *(array_type(INDEX),) * 3, wide,
+    code = lazily(scatter_add_rows, lambda d: (array_type(d, 2), array_type(d, 2), *(array_type(INDEX),) * 2, wide,
                                                array_type(d)))
 
-    def scratch(out, src, indices):
-        rows, width = out.shape
-        return (np.empty(rows, INDEX), np.empty(indices.size + FEW, INDEX),
-                np.empty((rows if width < FEW and rows <= indices.size else 0 if indices.size <= FEW else 1, width)),
-                np.empty(width, out.dtype))
+    def adding(dtype, rows, width, count):
+        chained = count > FEW and rows > 1
+        narrow = count > FEW and width < FEW and rows <= count
+        return _with_scratch(code(dtype), (rows + count + FEW if chained and not narrow else 0, INDEX),
+                             ((rows if narrow else 1, width) if count > FEW else (0, 0), np.float64),
+                             (width if chained and not narrow else 0, dtype))
 
-    return _first_axis(kernel, code, _with_scratch(code, scratch))
+    return _first_axis(kernel, code, adding)
 
 
 def _first_axis(kernel, code, adding):
-    "A gather, or a scatter by the loop `adding`."
+    "A gather, or a scatter by the loop that `adding` makes for the table's dtype and lengths and the number of indices."
     def prepare(out, x, indices, axis):
         table, moved = (out, x) if adding else (x, out)
         if (_indexes(indices) and table.ndim and axis in (0, -table.ndim) and table.size and are_plain(out, x)
                 and moved.shape == indices.shape + table.shape[1:]):
             width = table.size // len(table)
-            views = (reshaped(out, (out.size // width, width)), reshaped(x, (x.size // width, width)), (indices.size,))
-            return Plan(adding or code(out.dtype), views, 1, 0, ())
+            views = (reshaped(out, (out.size // width, width)), reshaped(x, (x.size // width, width)),
+                     reshaped(indices, (indices.size,)))
+            loop = adding(out.dtype, len(table), width, indices.size) if adding else code(out.dtype)
+            return Plan(loop, views, 1, 0, ())
 
     return _checked(kernel, prepare)
 
@@ -286,19 +305,20 @@ def put_along_loop(kernel):
     "The compiled form of put_along_axis_add."
     wide = array_type(np.dtype(np.float64))
     code = lazily(put_along_rows_add, lambda d: (array_type(d, 2), array_type(d, 2), array_type(INDEX, 2), wide))
-    return _last_axis(kernel, code, _with_scratch(code, lambda out, src, indices: (
-        np.empty(out.shape[1] if indices.shape[1] > FEW else 0),)))
+    return _last_axis(kernel, code, lambda dtype, length, count: _with_scratch(
+        code(dtype), (length if count > FEW else 0, np.float64)))
 
 
 def _last_axis(kernel, code, adding):
-    "A gather, or a scatter by the loop `adding`."
+    "A gather, or a scatter by the loop that `adding` makes for the table's dtype and the lengths of a row and its indices."
     def prepare(out, x, indices, axis):
         table, moved = (out, x) if adding else (x, out)
         if (_indexes(indices) and table.ndim == indices.ndim and axis in (-1, table.ndim - 1) and table.size
                 and indices.shape == moved.shape and indices.shape[:-1] == table.shape[:-1] and are_plain(out, x)):
             rows = table.size // table.shape[-1]
-            views = tuple((rows, a.shape[-1]) for a in (out, x, indices))
-            return Plan(adding or code(out.dtype), views, 1, 0, ())
+            views = tuple(reshaped(a, (rows, a.shape[-1])) for a in (out, x, indices))
+            loop = adding(out.dtype, table.shape[-1], indices.shape[-1]) if adding else code(out.dtype)
+            return Plan(loop, views, 1, 0, ())
 
     return _checked(kernel, prepare)
 

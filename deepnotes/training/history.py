@@ -95,14 +95,9 @@ class History(Mapping):
 
     def _repr_html_(self):
         "The table that a notebook shows: first and last epochs."
-        import html
-        n = len(self)
-        shown = list(range(n)) if n <= 12 else [*range(4), None, *range(n - 6, n)]
-        rows = ["".join(f"<th>{html.escape(name)}</th>" for name in self.columns)]
-        for k in shown:
-            cells = ["…" if k is None else _cell(column[k]) for column in self.columns.values()]
-            rows.append("".join(f"<td>{cell}</td>" for cell in cells))
-        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+        from deepnotes._rich import some, table
+        rows = [["…" if k is None else column[k] for column in self.columns.values()] for k in some(len(self), 12)]
+        return table(rows, tuple(self.columns))
 
     def to_csv(self, path: str | bytes | os.PathLike | BinaryIO) -> None:
         """Write all columns to a file of comma-separated values, one line per epoch.
@@ -179,7 +174,3 @@ class History(Mapping):
 
 # %% ../../nbs/library/training/history.ipynb #a02b83ca
 _CHAPTER = see("The training procedure", "History: what happened on the way")
-
-
-def _cell(value):
-    return "" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.4g}"
