@@ -125,6 +125,8 @@ def as_array(op, name, data, see):
 
     `op` and `name` say in messages who asks and for what, `see` where to read more.
     """
+    if type(data) is np.ndarray and data.dtype.kind in "fiub":
+        return data
     if is_masked(data):
         hidden = int(np.ma.count_masked(data))
         if hidden:

@@ -116,6 +116,7 @@ class Captured(Opaque):
             raise TypeError(f"capture: expected a function that takes a training step, got {type(step).__name__} (see the chapter "
                             "From Python to machine code, section Capture)")
         self.step, self.fuse = step, fuse
+        self.packs = False                  # unfused, yet memory is shared: for a step that leaves no gradients
         try:
             self.parameters = list(inspect.signature(step).parameters.values())
         except (TypeError, ValueError):
