@@ -10,6 +10,7 @@ import contextlib
 import copy
 import itertools
 import threading
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -173,12 +174,12 @@ class Prediction:
             return self._rows(X)
         return np.concatenate([self._rows(X[start:start + BLOCK]) for start in range(0, len(X), BLOCK)])
 
-    def evaluating(self):
+    def evaluating(self) -> AbstractContextManager:
         "A context in which the model is in evaluation mode and records no gradients."
         return self._modes.evaluating()
 
     @property
-    def reason(self):
+    def reason(self) -> str | None:
         if self.captured:
             return None
         if self._stop is None and kernels.running_backend() != "numba":
