@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['from_onnx', 'to_onnx']
 
-# %% ../../nbs/library/exchange/onnx.ipynb #906a09f5
+# %% ../../nbs/library/exchange/onnx.ipynb #86ad8c63
 from .onnx_reading import from_onnx
 from .onnx_writing import to_onnx
 

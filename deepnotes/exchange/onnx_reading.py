@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['UNITS', 'NOTHING', 'Reader', 'from_onnx']
 
-# %% ../../nbs/library/exchange/onnx_reading.ipynb #67910b34
+# %% ../../nbs/library/exchange/onnx_reading.ipynb #f5be1dd3
 import os
+from typing import Any
 
 import numpy as np
 
@@ -199,7 +200,7 @@ def _chain(reader, end, start):
     return reversed(steps)
 
 
-def from_onnx(source, output=None):
+def from_onnx(source: Any, output: str | None = None) -> L.Sequential:
     """Read a chain of layers out of an ONNX file.
 
     Parameters

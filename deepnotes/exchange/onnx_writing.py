@@ -7,11 +7,14 @@ __all__ = ['OPSET', 'PLAIN', 'RULES', 'rule', 'Flow', 'Writer', 'to_onnx']
 
 # %% ../../nbs/library/exchange/onnx_writing.ipynb #e70de9b3
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .. import convolution as C, layers as L
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 _PAGE = "See the page Models as ONNX"
 OPSET = 20          # the first with Gelu
@@ -296,7 +299,8 @@ def _(w, m, x, path):
     return w.op("Mul", a, gate if type(m) is L.GLU else w.op("Mul", b, gate))
 
 # %% ../../nbs/library/exchange/onnx_writing.ipynb #031f426a
-def to_onnx(model, input_shape, path=None, *, input_dtype=None):
+def to_onnx(model: L.Module, input_shape: int | tuple[int, ...], path: str | os.PathLike | None = None, *,
+            input_dtype: "DTypeLike | None" = None) -> Any:
     """Write a model as an ONNX graph.
 
     Parameters
