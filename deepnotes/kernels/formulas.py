@@ -155,7 +155,7 @@ def compiled_loop(kernel, out, operands, modes, flat, kinds):
         exec(source, namespace)
         return namespace["loop"]
 
-    return machine_code(build, tuple(signature), source + dtype.str + fingerprint(kernel.formula))
+    return machine_code(build, tuple(signature), source + dtype.str + fingerprint(kernel.formula), mortal=True)
 
 
 def _compilable(out, *operands):
