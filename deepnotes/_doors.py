@@ -91,6 +91,9 @@ def _place(index, names):
     return f" in row {int(index[0])}{column}"
 
 
+_LABELS = "number the classes from 0: classes, y = np.unique(labels, return_inverse=True)"
+
+
 def _from_objects(op, name, array, names, see):
     "The numbers of an array of objects."
     flat = array.ravel()
@@ -101,8 +104,10 @@ def _from_objects(op, name, array, names, see):
         at = _place(np.unravel_index(index, array.shape), names)
         if is_missing(flat[index]):
             raise ValueError(f"{op}: {name} holds a missing value ({flat[index]}){at}; fill it or drop the row. {see}.")
+        text = name == "y" and isinstance(flat[index], str)
+        cure = _LABELS if text else "encode that column as numbers, or convert it with .astype(float)"
         raise TypeError(f"{op}: {name} must hold real numbers, got {shown(flat[index], 60)} of type {type(flat[index]).__name__}"
-                        f"{at}; encode that column as numbers, or convert it with .astype(float). {see}.")
+                        f"{at}; {cure}. {see}.")
     whole = all(issubclass(kind, numbers.Integral | np.bool_) for kind in kinds)
     if kinds and all(issubclass(kind, bool | np.bool_) for kind in kinds):
         return array.astype(bool)
@@ -117,7 +122,6 @@ def _from_objects(op, name, array, names, see):
 _ODD_KINDS = {"M": "dates; use (d - start) / np.timedelta64(1, 'D')", "m": "time spans; divide by np.timedelta64(1, 's')",
               "U": "text; encode it as numbers", "S": "text; encode it as numbers", "T": "text; encode it as numbers",
               "c": "complex numbers; use .real, .imag or abs()", "V": "fields; use structured_to_unstructured of numpy.lib.recfunctions"}
-_LABELS = "text; number the classes from 0: classes, y = np.unique(labels, return_inverse=True)"
 
 
 def as_array(op, name, data, see):
@@ -125,6 +129,8 @@ def as_array(op, name, data, see):
 
     `op` and `name` say in messages who asks and for what, `see` where to read more.
     """
+    if type(data) is np.ndarray and data.dtype.kind in "fiub":
+        return data
     if is_masked(data):
         hidden = int(np.ma.count_masked(data))
         if hidden:
@@ -157,7 +163,7 @@ def as_numbers(op, name, data, see):
     "Data as an array of real numbers; NaN and infinity are among them."
     array = as_array(op, name, data, see)
     if array.dtype.kind not in "fiub":
-        what = _LABELS if name == "y" and array.dtype.kind in "UST" else _ODD_KINDS.get(array.dtype.kind, "something else")
+        what = f"text; {_LABELS}" if name == "y" and array.dtype.kind in "UST" else _ODD_KINDS.get(array.dtype.kind, "something else")
         raise TypeError(f"{op}: {name} must hold real numbers, got dtype {array.dtype}, {what}. {see}.")
     return array
 

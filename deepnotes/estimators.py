@@ -32,8 +32,8 @@ except ImportError as error:
                       f"here: {error}.") from error
 
 from . import autograd, layers, optimizers, outputs, schedules
-from ._doors import shown
-from .autograd import as_tensor
+from ._doors import as_numbers, check_finite, column_names, shown
+from .autograd import Tensor, as_tensor
 from .training.callbacks import Callback
 from .capture import capture
 from .layers import MLP, Linear, Module, Residual, Sequential
@@ -94,30 +94,30 @@ def _with_weights(per_entry):
 
 
 @_with_weights
-def half_squared_error(out, y):
+def half_squared_error(out: Tensor, y: "Tensor | ArrayLike") -> Tensor:
     "Half the squared error: the slope is the error itself."
     return outputs.mse_loss(out, y, reduction="none") * 0.5
 
 
 @_with_weights
-def absolute_error(out, y):
+def absolute_error(out: Tensor, y: "Tensor | ArrayLike") -> Tensor:
     "The absolute error: of a median, not of a mean."
     return outputs.l1_loss(out, y, reduction="none")
 
 
 @_with_weights
-def poisson_deviance(out, y):
+def poisson_deviance(out: Tensor, y: "Tensor | ArrayLike") -> Tensor:
     "Of counts, with the logarithm of their mean as output."
     return outputs.poisson_nll_loss(out, y, reduction="none")
 
 
 @_with_weights
-def yes_or_no(out, y):
+def yes_or_no(out: Tensor, y: "Tensor | ArrayLike") -> Tensor:
     "Cross-entropy of yes-or-no answers from logits."
     return outputs.binary_cross_entropy_with_logits(out, y, reduction="none")
 
 
-def one_of_many(out, y):
+def one_of_many(out: Tensor, y: "Tensor | ArrayLike") -> Tensor:
     "Cross-entropy of one class out of several, from logits; targets are labels, or rows that hold the weight at the class."
     if y.dtype.kind != "f":
         return outputs.cross_entropy(out, y, ignore_index=_NOBODY)
@@ -518,9 +518,19 @@ class _Perceptron(BaseEstimator):
     def _held_out_score(self, X, targets, weight):
         return self._score_of(self.trainer_.forward(np.asarray(X, self._dtype)), targets, weight)
 
+    def _validated(self, X, *y, **settings):
+        "What scikit-learn makes of the data; where it refuses a table, the message names column and row."
+        try:
+            return validate_data(self, X, *y, dtype=[np.float64, np.float32], **settings)
+        except (TypeError, ValueError):
+            names, name = column_names(X), type(self).__name__
+            if names:
+                check_finite(name, "X", as_numbers(name, "X", X, _PAGE), _PAGE, names)
+            raise
+
     def _outputs(self, X):
         check_is_fitted(self, "trainer_")
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = self._validated(X, reset=False)
         return self.trainer_.forward(np.asarray(X, self._dtype))
 
     def _again(self):
@@ -686,7 +696,7 @@ class MLPClassifier(ClassifierMixin, _Perceptron):
         return place
 
     def _prepared(self, X, y, sample_weight, reset, classes=None):
-        X, y = validate_data(self, X, y, reset=reset, dtype=[np.float64, np.float32], multi_output=True)
+        X, y = self._validated(X, y, reset=reset, multi_output=True)
         weight = _row_weights(self, sample_weight, len(X))
         targets = self._targets(y, reset, classes)
         if self.class_weight is not None:
@@ -853,7 +863,7 @@ class MLPRegressor(RegressorMixin, _Perceptron):
         name = type(self).__name__
         if not isinstance(self.loss, str) or self.loss not in _REGRESSIONS:
             raise ValueError(f"{name}: loss must be one of {', '.join(_REGRESSIONS)}, got {shown(self.loss)}. {_PAGE}.")
-        X, y = validate_data(self, X, y, reset=reset, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True)
+        X, y = self._validated(X, y, reset=reset, multi_output=True, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         weight = _row_weights(self, sample_weight, len(X))

@@ -83,7 +83,8 @@ else:
 
 # ---- what things hold
 
-MADE_ANEW = ("_step", "_plan", "_plans", "_last", "_lock", "_made_of", "_segments", "_version", "_walked")
+MADE_ANEW = ("_step", "_predictions", "_programs", "_calls", "_clock", "captured", "_plan", "_plans", "_last", "_lock",
+             "_made_of", "_segments", "_version", "_walked")
 
 
 def held(x, seen=None, path=""):
@@ -213,13 +214,18 @@ def go_estimator(e):
     return [*before, e.predict(X), np.array(e.loss_curve_)]
 
 
+def go_prediction(p):
+    return [p(X), p(X[:3])]
+
+
 def go_plain(x):
     return [v for _, v in held(x) if isinstance(v, np.ndarray | float)]
 
 
 GO = {Tensor: go_tensor, Module: go_module, optimizers.Optimizer: go_optimizer, optimizers.ParamGroup: go_group,
       schedules.LRScheduler: go_schedule, Trainer: go_trainer, History: go_history, callbacks.Callback: go_callback,
-      Loader: go_loader, capture.Captured: go_captured, datasets.StandardScaler: go_scaler, datasets.Dataset: go_dataset,
+      Loader: go_loader, capture.Captured: go_captured, capture.Prediction: go_prediction,
+      datasets.StandardScaler: go_scaler, datasets.Dataset: go_dataset,
       HookHandle: go_handle, estimators.MLPClassifier: go_estimator, estimators.MLPRegressor: go_estimator, object: go_plain}
 
 
@@ -458,6 +464,8 @@ THINGS = {
     "StandardScaler": {"fresh": datasets.StandardScaler, "fitted": lambda: datasets.StandardScaler().fit(X)},
     "Captured": {"fresh": lambda: capture.capture(Step()), "captured": lambda: used(capture.capture(Step())),
                  "exact": lambda: used(capture.capture(Step(), fuse=False))},
+    "Prediction": {"fresh": lambda: capture.Prediction(MLP(4, [3], 2, rng=0)),
+                   "a program": lambda: used(capture.Prediction(MLP(4, [3], 2, rng=0)), 20)},
     "HookHandle": {"made": lambda: Linear(2, 2).register_forward_hook(doubled)},
     "Adadelta": optimizer_states(optim.Adadelta), "Adamax": optimizer_states(optim.Adamax), "NAdam": optimizer_states(optim.NAdam),
     "RAdam": optimizer_states(optim.RAdam), "Rprop": optimizer_states(optim.Rprop),
@@ -480,10 +488,11 @@ CODE = {        # public classes that nobody keeps: they are code, or belong to 
     "Line": "of a captured program", "Joined": "of a captured program", "Node": "of a graph", "ElementwiseNode": "of a graph",
     **dict.fromkeys(("Fused", "Given", "Group", "Listener", "Match", "Names", "Number", "Opaque", "OuterUpdate", "Plan", "Program",
                      "Run", "Seen", "Trial", "Watch", "Whole"), "of a recording, which a copy of a step makes anew"),
+    "Prepared": "of a prediction, which a copy makes anew", "Modes": "of a prediction",
     "Snapshot": "of a segment of steps", "Segments": "of one recorded step, which a copy of a Trainer makes anew",
     **dict.fromkeys(("Alone", "Ranks", "Cut"), "of processes that train together, which a copy leaves"),
     **dict.fromkeys(("Flow", "Reader", "Writer"), "of a graph that is being written or read"),
-    "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block",
+    "Unit": "a function and its operation", "no_grad": "a block", "enable_grad": "a block", "observing": "a block", "asking": "a block",
 }
 INNER = ("compiler", "kernels")                                             # below what users hold
 CASES = [(name, state) for name, states in THINGS.items() for state in states]

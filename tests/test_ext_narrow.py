@@ -104,6 +104,21 @@ def test_a_legend_over_all_panels_takes_more_rows():
     assert len(figure.legends) == 1 and figure.legends[0]._ncols == 4
 
 
+def test_a_legend_above_a_panel_is_not_cut():
+    import pickle
+
+    figure = lines(1, 1, 6.4, 3.6)
+    names = ["matrix products", "other loops", "everything else in Python"]
+    figure.axes[0].legend([*figure.axes[0].lines] * 3, names, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    copy = pickle.loads(pickle.dumps(figure))
+    narrow._legends(copy)
+    copy.set_size_inches(narrow.WIDTH, 3)
+    copy.draw_without_rendering()
+    box = copy.axes[0].get_legend().get_window_extent()
+    assert box.x1 <= copy.bbox.x1 + 1 and box.y0 >= copy.axes[0].get_window_extent().y1 - 1  # whole, and above the panel
+    assert narrow.narrow(figure)
+
+
 def test_what_is_narrow_already_or_finds_no_room_has_none():
     assert narrow.narrow(lines(1, 1, 4.0, 3.0)) is None
     percent = lines(1, 1, 6.4, 3.6)

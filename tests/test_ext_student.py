@@ -131,7 +131,8 @@ def test_glue_leaves_no_trace():
 
 
 @pytest.mark.parametrize(("code", "kept"), [("import numpy as np", True), ("x = 3", True), ("def f(): ...", True),
-                                            ("for k in range(3):\n    check(k)", False), ("test_eq(1, 1)", False)])
+                                            ("for k in range(3):\n    check(k)", False), ("test_eq(1, 1)", False),
+                                            ("wrong = 3\ntest_fail(\n    check_it, args=(wrong,))", False)])
 def test_hidden_cells_stay_when_something_may_need_them(code, kept):
     assert prepares(code) is kept
 

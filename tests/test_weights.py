@@ -68,7 +68,8 @@ def test_every_loss_that_has_two_arguments(name):
     """Each loss of the library: weighted mean and gradient are those of repeated rows."""
     loss = getattr(outputs, name)
     out = dn.Tensor(np.random.default_rng(3).uniform(0.1, 0.9, (8, 3)), requires_grad=True)
-    targets = {"cross_entropy": LABELS, "nll_loss": LABELS, "hinge_loss": np.where(np.eye(3)[LABELS] > 0, 1.0, -1.0)}
+    signs = np.where(np.eye(3)[LABELS] > 0, 1.0, -1.0)
+    targets = {"cross_entropy": LABELS, "nll_loss": LABELS, "multi_margin_loss": LABELS, "hinge_loss": signs, "hinge_embedding_loss": signs}
     y = targets.get(name, np.random.default_rng(4).uniform(0.1, 0.9, (8, 3)))
     if name in ("gaussian_nll_loss", "mixture_density_nll_loss"):
         return                                                      # their outputs are several: a loss of the user's own

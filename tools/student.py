@@ -4,8 +4,8 @@
 
 Every notebook of `_build/html/student` (or the named ones) runs from top to bottom in ENVIRONMENT, a Python that has what
 Colab has and what the notebook's first cell installs, and nothing else: no book, no nbdev, no tests. It runs in an empty
-folder, away from the repository. Where an answer cell names its check (`# then: check_by_hand(mine)`), the check is called on
-the skeleton and has to refuse it; the solutions below call it on theirs.
+folder, away from the repository. Each exercise has an answer cell that names its check (`# then: check_by_hand(mine)`), unless
+it is an open study: the check is called on the skeleton and has to refuse it with a sentence; the solutions below call it on theirs.
 """
 
 import json
@@ -26,10 +26,12 @@ EDITION = ROOT / "_build" / "html" / "student"
 REFUSED = """\
 try:
     {call}
-except Exception:
-    print("refused")
+except AssertionError as refusal:
+    if " " not in str(refusal):
+        raise ValueError("the check does not say what is wrong: " + {call!r}) from None
 else:
-    raise AssertionError("the check accepts the skeleton: " + {call!r})"""
+    raise ValueError("the check accepts the skeleton: " + {call!r})"""
+EXERCISE = re.compile(r"^### Exercise [\d.]*: ★.*$", re.MULTILINE)
 
 
 def kernel_of(environment, folder):
@@ -58,11 +60,19 @@ def with_skeletons_checked(notebook):
     return asked
 
 
+def solvable(notebook):
+    """How many exercises are not open studies, and so have a check."""
+    titles = [title for cell in notebook.cells if cell.cell_type == "markdown" for title in EXERCISE.findall(cell.source)]
+    return sum(not title.endswith("(open)") for title in titles)
+
+
 def run(path, kernel):
     """Run one notebook; its line for the report, and whether it ran through."""
     notebook = nbformat.read(path, 4)
     figures = sum("image/svg+xml" in output.get("data", {}) for output in outputs_of(notebook))
     asked, begin = with_skeletons_checked(notebook), time.perf_counter()
+    if asked < solvable(notebook):
+        return f"✗ {path.stem}: {solvable(notebook)} exercises have a check, {asked} answer cells name one", False
     with tempfile.TemporaryDirectory() as folder:
         try:
             NotebookClient(notebook, timeout=600, kernel_name=kernel, resources={"metadata": {"path": folder}}).execute()

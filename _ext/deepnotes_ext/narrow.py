@@ -21,7 +21,7 @@ def _columns(axes, columns):
 
 def _lettered(axes):
     "Whether any of them has numbers along an axis."
-    return any(ax.axison and (ax.get_xticks().size or ax.get_yticks().size) for ax in axes)
+    return any(ax.axison and (len(ax.get_xticks()) or len(ax.get_yticks())) for ax in axes)
 
 
 def _restack(figure):
@@ -54,17 +54,23 @@ def _restack(figure):
 
 
 def _legends(figure):
-    "Legends of the figure itself in as many columns as the page holds."
-    for legend in list(figure.legends):
+    "Legends in as many columns as the page holds; where the figure's stand outside the panels, they stay there."
+    for legend in [*figure.legends, *filter(None, (ax.get_legend() for ax in figure.axes))]:
         texts = [text.get_text() for text in legend.get_texts()]
         longest = max(map(len, texts), default=0)
         columns = max(1, min(len(texts), int(WIDTH * 11 / (longest + 6))))
         place = getattr(legend, "_outside_loc", None)
-        loc = f"outside {place} center" if place in ("upper", "lower") else "outside upper center"
+        if legend.axes is None:
+            loc, anchor = f"outside {place if place in ('upper', 'lower') else 'upper'} center", {}
+        elif columns >= legend._ncols:
+            continue
+        else:
+            loc = legend._loc
+            anchor = {"bbox_to_anchor": legend.get_bbox_to_anchor().transformed(legend.axes.transAxes.inverted())}
         title = legend.get_title().get_text() or None
-        handles = legend.legend_handles
+        handles, owner = legend.legend_handles, legend.axes or figure
         legend.remove()
-        figure.legend(handles, texts, loc=loc, ncols=columns, title=title, frameon=False)
+        owner.legend(handles, texts, loc=loc, ncols=columns, title=title, frameon=False, **anchor)
 
 
 def narrow(figure):
@@ -104,8 +110,8 @@ def narrow(figure):
             height = tall * max(1.5 if fewer == 1 else 0.9, min(1.1, panel) * WIDTH / fewer)
         else:
             height *= max(WIDTH / width, 0.85 if _lettered(copy.axes) else 0)
-        copy.set_size_inches(WIDTH, height)
         _legends(copy)
+        copy.set_size_inches(WIDTH, height)
         file = io.StringIO()
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)

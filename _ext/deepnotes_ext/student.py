@@ -131,6 +131,8 @@ def without_glue(code: str) -> str:
 
 def prepares(code: str) -> bool:
     """Whether a hidden cell brings something that later cells may use, and is no mere test of the book."""
+    if re.search(r"\btest_fail\(\s*check_", code):  # an exercise's check, fed wrong answers
+        return False
     try:
         names, imports = bound(code)
         loops = [node for node in ast.parse(code).body if isinstance(node, ast.For | ast.With | ast.Try)]

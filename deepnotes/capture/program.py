@@ -211,11 +211,14 @@ class Program:
     def __init__(self, calls, cells=None):
         driver()
         lines, words, self.of, self.kept = [], [], [], [calls]
+        self.pointers = []                              # which words are addresses of arrays
         for number, (loop, args, *expected) in enumerate(calls):
             entry, kinds = native[loop]
             start = len(words)
             for x, kind in zip(args, kinds, strict=True):
                 x = cells.get(id(x), x) if cells else x
+                if kind == "matrix" or isinstance(kind, int):
+                    self.pointers.append(len(words))
                 if kind == "matrix":
                     words += [address(x), *x.shape, *x.strides]
                 elif isinstance(kind, int):
@@ -233,6 +236,10 @@ class Program:
                     words.append(int(np.array(x, _NUMBERS[kind]).view(np.int64)))
             lines.append((start, entry, bool(expected), expected[0] if expected else 0))
             self.of.append(number)
+        self._fill(lines, words)
+
+    def _fill(self, lines, words):
+        "Words and rows as the driver reads them: of each number that is fetched, first the call that fetches it."
         fetches = sum(len(line) == 4 and isinstance(line[2], np.ndarray) for line in lines)
         self.words = np.array([*words, *[0] * 4 * fetches], np.int64)
         base, free = address(self.words), len(words)
@@ -241,12 +248,14 @@ class Program:
             if isinstance(line[2], np.ndarray):
                 at, loop, x, place = line
                 self.words[free:free + 4] = base + 8 * at, 1, address(x), 1
+                self.pointers.append(free + 2)
                 rows.append((native[loop][0], base + 8 * free, 0, 0))
                 free += 4
             else:
                 at, entry, check, expected = line
                 rows.append((entry, base + 8 * at, check, expected))
         self.calls = np.array(rows, np.int64).reshape(-1, 4)
+        self.start = address(self.calls)
 
     @classmethod
     def of_parts(cls, parts, cells=None):
@@ -265,6 +274,7 @@ class Program:
         rows = [row for row, call in enumerate(self.of) if first <= call < end]
         one = object.__new__(Program)
         one.calls = self.calls[rows[0]:rows[-1] + 1] if rows else self.calls[:0]
+        one.start = address(one.calls)
         one.of, one.kept = [self.of[row] for row in rows], (self,)
         return one
 
@@ -275,6 +285,7 @@ class Program:
         "This program and another one behind it."
         both = object.__new__(Program)
         both.calls = np.concatenate([self.calls, other.calls])
+        both.start = address(both.calls)
         first = 1 + max(self.of, default=-1)
         both.of = [*self.of, *[first + i for i in other.of]]
         both.words, both.kept = (self.words, other.words), (self, other)
@@ -282,5 +293,5 @@ class Program:
 
     def run(self, steps=1):
         "Run all calls so many times, without the GIL. Returns -1, or the number of the call that went wrong."
-        failed = driver()(address(self.calls), len(self.calls), steps)
+        failed = driver()(self.start, len(self.calls), steps)
         return failed if failed < 0 else self.of[failed]

@@ -353,6 +353,11 @@ class Watch:
         self.small = [(a, a.copy()) for a in self.arrays() if a.size <= 16 and id(a) not in used]
         self.entries, self.seen = kept, list(self.seen.values())        # what is watched by its address must live
 
+    def overlook(self, holders, key):
+        "From now on `key` of these holders may be what it likes."
+        self.entries = [e for e in self.entries if e[1] != key or not any(e[0] is holder for holder in holders)]
+        self.places = _Places(self.entries)
+
     def changed(self):
         "The name of something that is not as it was at the recording, or None."
         for holder, key, value in () if self.places.same() else self.entries:

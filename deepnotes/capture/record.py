@@ -13,7 +13,8 @@ import numpy as np
 from .. import kernels
 from ..autograd.tape import Tensor, observing
 from .effects import owner, writes_of
-from .fuse import rewritten
+from .arena import shared
+from .fuse import Group, rewritten
 from .judge import Match, Trial, check_sources
 from .listen import Listener, Seen, look
 from .lower import Uncapturable
@@ -177,7 +178,7 @@ class Plan:
         def lasting(a):
             return match.lives_on(a) or id(owner(a)) in kept
 
-        self.lines = self.merged(lasting) if self.captured.fuse else [Line(launch) for launch in second]
+        self.lines = self.merged(lasting) if self.captured.fuse else self.one_by_one(lasting)
         self.written = list({id(a): a for launch in second for a in writes_of(launch) if match.lives_on(a)}.values())
         program = program_of(self.lines, cells)
         trial.judge_program(program, self.lines, second, match, lasting, not self.captured.fuse)
@@ -231,6 +232,13 @@ class Plan:
         groups = rewritten(self.recordings[1][0], lasting)
         return [Line(group.launches[0]) if len(group.launches) == 1 else
                 Joined(group.launches, group.outer if hasattr(group, "outer") else group.fused) for group in groups]
+
+    def one_by_one(self, lasting):
+        "Each launch as a line, to the same bits; memory may be shared where nobody finds a gradient in it."
+        groups = [Group(launch) for launch in self.recordings[1][0]]
+        if self.captured.packs:
+            shared(groups, lasting)
+        return [Line(launch) for group in groups for launch in group.launches]
 
     def text(self):
         if self.source is None:

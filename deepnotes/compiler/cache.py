@@ -25,6 +25,8 @@ import sys
 import time
 import types as pytypes
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +48,8 @@ fetch_add, exchange, replace, call, relax = map(stand_in, ("fetch_add", "exchang
 # %% ../../nbs/library/compiler/cache.ipynb #4dc68e23
 def globals_loaded(code):
     "Names of the globals that a code object loads, out of its bytes: `dis` takes ten times as long, at each start of Python."
+    # Bytes are read here, and below with `dis`, to know what a function depends on, never to change it. A syntax tree cannot tell:
+    # a formula from a prompt has no text, and what its names mean (global, closed over, its own) only the compiler has decided.
     names, high, steps = set(), 0, code.co_code
     for at in range(0, len(steps), 2):
         argument = high | steps[at + 1]
@@ -132,11 +136,12 @@ def _described(value, seen):
                        "(see the chapter The engine room, section One formula, two speeds)")
 
 # %% ../../nbs/library/compiler/cache.ipynb #8a896b69
-STAMPED = ("compiler.life", "compiler.cache", "compiler.bridge", "compiler.vector_math", "compiler.retype", "compiler.machine",
-           "compiler.ready", "compiler.loops", "compiler.blas", "compiler.workers", "kernels.sources", "kernels.core",
-           "kernels.threads", "kernels.plans", "kernels.formulas", "kernels.vocabulary", "kernels.products", "kernels.sums",
-           "kernels.extremes", "kernels.rows", "kernels.columns", "kernels.gather", "kernels.random", "kernels.steps",
-           "kernels.losses", "kernels.scans", "kernels.rarer_steps")
+STAMPED = ("compiler.life", "compiler.written", "compiler.cache", "compiler.bridge", "compiler.vector_math",
+           "compiler.retype", "compiler.machine", "compiler.ready", "compiler.loops", "compiler.blas",
+           "compiler.workers", "kernels.sources", "kernels.core", "kernels.threads", "kernels.plans",
+           "kernels.formulas", "kernels.vocabulary", "kernels.products", "kernels.sums", "kernels.extremes",
+           "kernels.rows", "kernels.columns", "kernels.gather", "kernels.random", "kernels.steps", "kernels.losses",
+           "kernels.scans", "kernels.rarer_steps")
 
 
 def _llvm():
@@ -168,7 +173,7 @@ def stamp():
     return _stamp()
 
 # %% ../../nbs/library/compiler/cache.ipynb #506fa208
-def cache_folder():
+def cache_folder() -> str | None:
     """Where compiled loops are kept between processes: `DEEPNOTES_CACHE_DIR`, else a folder of the user's cache.
 
     Only absolute paths count; None where there is none.
@@ -430,12 +435,12 @@ def _usable(content, use):
 INDEX = np.dtype(np.int64)
 
 
-def array_type(dtype, ndim=1):
+def array_type(dtype: np.dtype, ndim: int = 1) -> tuple[str, int]:
     "A contiguous array, in a signature."
     return dtype.str, ndim
 
 
-def assembled(key, write):
+def assembled(key: str, write: Callable) -> Any:
     "The engine for what `write` returns: a module in LLVM's own language, for what no loop over arrays can say."
     def make():
         llvm = _llvm()

@@ -7,12 +7,15 @@ __all__ = ['OPSET', 'PLAIN', 'RULES', 'UNITS', 'NOTHING', 'rule', 'Flow', 'Write
 
 # %% ../../nbs/library/exchange/onnx.ipynb #e70de9b3
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .. import convolution as C, layers as L
 from .._doors import shown
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 _PAGE = "See the page Models as ONNX"
 OPSET = 20          # the first with Gelu
@@ -297,7 +300,8 @@ def _(w, m, x, path):
     return w.op("Mul", a, gate if type(m) is L.GLU else w.op("Mul", b, gate))
 
 # %% ../../nbs/library/exchange/onnx.ipynb #031f426a
-def to_onnx(model, input_shape, path=None, *, input_dtype=None):
+def to_onnx(model: L.Module, input_shape: int | tuple[int, ...], path: str | os.PathLike | None = None, *,
+            input_dtype: "DTypeLike | None" = None) -> Any:
     """Write a model as an ONNX graph.
 
     Parameters
@@ -532,7 +536,7 @@ def _chain(reader, end, start):
     return reversed(steps)
 
 
-def from_onnx(source, output=None):
+def from_onnx(source: Any, output: str | None = None) -> L.Sequential:
     """Read a chain of layers out of an ONNX file.
 
     Parameters

@@ -10,6 +10,7 @@ import builtins
 import os
 import time
 import weakref
+from collections.abc import Callable, Sequence
 
 from ..compiler.life import compiling
 
@@ -17,7 +18,7 @@ from ..compiler.life import compiling
 _num_threads = None
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """How many cores a kernel may use: `DEEPNOTES_NUM_THREADS`, else all that this process may run on.
 
     Notes
@@ -31,7 +32,7 @@ def get_num_threads():
     return _num_threads
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """Let kernels use `n` cores.
 
     Parameters
@@ -83,7 +84,7 @@ def _measured(loop, size, args):
     _pace[loop] = runs + 1, builtins.min(best, pace)
 
 # %% ../../nbs/library/kernels/threads.ipynb #d09ac135
-def split(loop, n, size, args, whole=None):
+def split(loop: Callable, n: int, size: int, args: Sequence, whole: Sequence[bool] | None = None) -> None:
     """Run a compiled loop, on all cores if that pays: its first axis of length n is cut into chunks.
 
     Parameters

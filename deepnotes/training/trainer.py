@@ -10,7 +10,6 @@ import contextlib
 import copy
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
@@ -19,20 +18,21 @@ from numpy.typing import ArrayLike
 import deepnotes.training.checkpoints as checkpoints
 from .._checks import whole
 from .._words import ASK, FIT, TRAINER, instead
+from ..capture.prediction import Prediction
 from ..layers import Module
 from ..optimizers import Adam, Optimizer
 from .agreement import Alone, shared_file
-from .arrays import counts_for, data_for, loader_for, taken
-from .diagnose import diagnosis, origin
+from .arrays import data_for, loader_for, taken
+from .diagnose import diagnosis, report
 from .epochs import begin, end_epoch, how_to_go_on, is_complete, run_epoch, take_position, tell
 from .history import History
 from .loader import Loader
-from .measuring import classes, measure, outputs_for
+from .measuring import classes, measure, outputs_for, prediction_of
 from .metrics import _CHAPTER, _HITS, _LOSSES
 from .probabilities import probabilities_for
 from .preparing import plain_step
 from .progress import _Interrupts, _Progress
-from .resume import name_of, rebuilt, state_of, taken_over, told_callbacks
+from .resume import name_of, rebuilt, state_of, take_over, told_callbacks
 from .segments import Snapshot
 from .settings import check_limit, check_parts, check_schedule, named_metrics
 from .shares import ranks_for
@@ -71,7 +71,8 @@ class Trainer:
     clip_grad_norm, clip_grad_value : float or None
         Limit of the norm of all gradients together, and of each entry, before the optimizer's step.
     capture : bool
-        Record the training step once and replay it as machine code; False runs Python at each step.
+        Record the training step once and replay it as machine code, and the forward pass of `forward`, `predict` and
+        `evaluate` where the same number of rows comes again and again; False runs Python each time.
     parallel : communicator or None
         Processes that train together, each on its share of every batch: `mpi4py.MPI.COMM_WORLD`, for example. All of them
         run the same program on the same data, begin with the weights of rank 0, and end with the same bits.
@@ -136,7 +137,7 @@ class Trainer:
         self.history, self.stop_training, self.features = History(), False, None
         self._position, self._sums = None, self._no_sums()
         self._callbacks, self._callback_states = (), []
-        self._step, self._segments = None, None                     # made by the first fit
+        self._step, self._segments, self._predictions = None, None, {}          # made when they are needed
         self._per_step = scheduler is not None and scheduler_interval == "step"
         self.parallel, self._ranks = parallel, ranks_for(parallel, model, optimizer, loss)
 
@@ -256,11 +257,7 @@ class Trainer:
 
     def _report(self, loader, value, batch):
         "Raise an error that says where a loss that is no number came from."
-        place, cause = origin(self.model, self.optimizer, self.scheduler, partial(counts_for, self), *batch)
-        raise FloatingPointError(
-            f"Trainer.fit: the loss is {value} in epoch {loader.epoch + 1}, step {loader.step + 1}. It began in {place}. "
-            f"Likely cause: {cause}. Weights, optimizer and history are those before this step. "
-            f"{_CHAPTER}, section Reading a sick run.")
+        report(self, loader, value, batch)
 
     def diagnose(self, X: ArrayLike, y: ArrayLike) -> dict:
         """Look into the network on one batch: gradients, updates, activations, dead units. Nothing is changed.
@@ -290,11 +287,12 @@ class Trainer:
     # copies
 
     def __getstate__(self):
-        "Model, optimizer and all else that a run is; a copy makes its recorded step anew, and trains alone."
-        state = {name: value for name, value in vars(self).items() if name not in ("_step", "_segments", "_made_of")}
+        "Model, optimizer and all else that a run is; a copy makes its recorded step and its programs anew, and trains alone."
+        made = ("_step", "_segments", "_predictions", "_made_of")
+        state = {name: value for name, value in vars(self).items() if name not in made}
         if self._callbacks:                 # copied while it trains: the copy's first fit begins where these stand
             state["_callback_states"] = told_callbacks(self)
-        return state | {"_callbacks": (), "_step": None, "_segments": None, "parallel": None, "_ranks": Alone()}
+        return state | {"_callbacks": (), "_step": None, "_segments": None, "_predictions": {}, "parallel": None, "_ranks": Alone()}
 
     def __copy__(self):
         return copy.deepcopy(self)          # two runs cannot train one model
@@ -349,16 +347,7 @@ class Trainer:
         -----
         Chapter: The training procedure, section Stopped and continued
         """
-        before = self._snapshot()
-        try:
-            with checkpoints._believing_nothing("Trainer.load", "the checkpoint does not fit; nothing was changed"):
-                taken = taken_over(self, state)
-        except BaseException:
-            before.restore()
-            raise
-        training = taken.pop("training")
-        vars(self).update(taken)
-        self.model.train(training)
+        take_over(self, state)
 
     @classmethod
     def load(cls, path: str | bytes | os.PathLike | BinaryIO, model: Module | None = None,
@@ -408,6 +397,11 @@ class Trainer:
         return trainer
 
     # what comes out
+
+    @property
+    def prediction(self) -> Prediction:
+        """What `forward`, `predict` and `evaluate` ask for outputs: `reason` says why Python gives them, and not a program."""
+        return prediction_of(self)
 
     @instead(ASK)
     def evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None,
