@@ -231,11 +231,11 @@ class Module:
         self._buffers = {**self._buffers, name: bool(persistent)}
         setattr(self, name, None if value is None else value.data if isinstance(value, Tensor) else np.asarray(value))
 
-    def named_children(self):
+    def named_children(self) -> list[tuple[str, "Module"]]:
         """Direct submodules as pairs (name, Module), in the order in which they were assigned."""
         return _owned(self, Module)
 
-    def children(self):
+    def children(self) -> list["Module"]:
         """Direct submodules as a list."""
         return [module for _, module in self.named_children()]
 
@@ -265,7 +265,7 @@ class Module:
                             for name, child in reversed(module.named_children())]
         return _one_to_one(found)
 
-    def modules(self):
+    def modules(self) -> list["Module"]:
         """This module and all modules inside, as a list."""
         return [module for _, module in self.named_modules()]
 
@@ -294,7 +294,7 @@ class Module:
         seen = set()
         return _one_to_one([(name, p) for name, p in found if not (id(p) in seen or seen.add(id(p)))])
 
-    def parameters(self, recurse: bool = True):
+    def parameters(self, recurse: bool = True) -> list[Tensor]:
         """All parameters as a list, what an optimizer wants."""
         return [p for _, p in self.named_parameters(recurse=recurse)]
 
@@ -320,7 +320,7 @@ class Module:
                             for path, module in self.named_modules(prefix) for name, kept in module._buffers.items()
                             if getattr(module, name) is not None and (kept or not persistent)])
 
-    def buffers(self):
+    def buffers(self) -> list[np.ndarray]:
         """All buffers as a list of arrays."""
         return [array for _, array in self.named_buffers()]
 
@@ -347,7 +347,7 @@ class Module:
             module.training = bool(mode)
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """Switch this module and all inside it to evaluation mode; returns the module."""
         return self.train(False)
 
@@ -506,7 +506,7 @@ class Module:
                 rows.append(Row(path, type(module).__name__, shapes.get(id(module)), sum(p.size for p in own)))
         return Summary(rows, sum(p.size for p in parameters), sum(p.size for p in parameters if p.requires_grad))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """What stands between the parentheses of the module's `repr`; subclasses say it."""
         return ""
 

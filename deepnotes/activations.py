@@ -36,8 +36,6 @@ def _number(op, name, value, least=-math.inf, or_equal=False):
     return float(value)
 
 # %% ../nbs/library/activations.ipynb #24537016
-_relu = elementwise_op(lambda x: maximum(x, 0.0),
-                       lambda g, out: where(out <= 0.0, 0.0, g), name="relu")
 _leaky_relu = elementwise_op(lambda x, slope: where(x <= 0.0, slope * x, x),
                              lambda g, x, slope: where(x > 0.0, g, slope * g), None, name="leaky_relu")
 _prelu = elementwise_op(lambda x, slope: where(x <= 0.0, slope * x, x),
@@ -74,7 +72,7 @@ def relu(x: Tensor | ArrayLike) -> Tensor:
 
     Chapter: Activation functions, section A kink
     """
-    return _relu(x)
+    return autograd.relu(x)
 
 
 def leaky_relu(x: Tensor | ArrayLike, negative_slope: float = 0.01) -> Tensor:
@@ -1056,7 +1054,7 @@ class Unit(NamedTuple):
 
 
 UNITS = {
-    "sigmoid": Unit(sigmoid, autograd.sigmoid.op), "tanh": Unit(tanh, autograd.tanh.op), "relu": Unit(relu, _relu.op),
+    "sigmoid": Unit(sigmoid, autograd.sigmoid.op), "tanh": Unit(tanh, autograd.tanh.op), "relu": Unit(relu, autograd.relu.op),
     "leaky_relu": Unit(leaky_relu, _leaky_relu.op, (0.01,)), "prelu": Unit(prelu, _prelu.op, (0.25,)), "elu": Unit(elu, _elu.op, (1.0,)),
     "celu": Unit(celu, _celu.op, (2.0,)), "selu": Unit(selu, _selu.op), "gelu": Unit(gelu, _gelu.op),
     "gelu_tanh": Unit(gelu, _gelu_tanh.op, keywords={"approximate": "tanh"}), "silu": Unit(silu, _silu.op),
@@ -1340,7 +1338,7 @@ class Card(NamedTuple):
             f"saturated {self.saturated()}; kinks: {', '.join(f'{k:g}' for k in self.kinks) or 'none'}; for $z \\sim N(0, 1)$: "
             f"$E f = {round(self.mean, 4) + 0.0:.4f}$, $E f^2 = {self.mean_square:.4f}$, $E f'^2 = {self.mean_square_slope:.4f}$"])
 
-    def saturated(self):
+    def saturated(self) -> bool:
         "Where the slope stays below 0.01, in words."
         left, right = self.saturation
         parts = ([f"below {left:.2f}"] if left is not None else []) + ([f"above {right:.2f}"] if right is not None else [])

@@ -91,7 +91,8 @@ def _fold(out, columns, window):
     np.copyto(out, total[:, :, padding[0]:padding[0] + height, padding[1]:padding[1] + width])
 
 # %% ../nbs/library/convolution.ipynb #99774395
-def unfold_windows(out, x, starts, corners, grid, fill):
+def unfold_windows(out: np.ndarray, x: np.ndarray, starts: np.ndarray, corners: np.ndarray, grid: np.ndarray,
+                   fill: float) -> None:
     "corners: of each row its channel and where its first place is; grid: places down and along, strides down and along."
     high, wide, down, along = grid[0], grid[1], grid[2], grid[3]
     for n in range(x.shape[0]):
@@ -121,7 +122,8 @@ def unfold_windows(out, x, starts, corners, grid, fill):
                 at += wide
 
 
-def fold_windows(out, columns, starts, corners, grid):
+def fold_windows(out: np.ndarray, columns: np.ndarray, starts: np.ndarray, corners: np.ndarray,
+                 grid: np.ndarray) -> None:
     "The transpose of `unfold_windows`."
     high, wide, down, along = grid[0], grid[1], grid[2], grid[3]
     for n in range(out.shape[0]):
@@ -148,7 +150,7 @@ def fold_windows(out, columns, starts, corners, grid):
                 at += wide
 
 
-def windows_loop(kernel):
+def windows_loop(kernel: Kernel) -> Callable:
     "The compiled forms of `unfold` and `fold`."
     forward = kernel.name == "unfold"
     tables = (array_type(INDEX), array_type(INDEX, 2), array_type(INDEX))
@@ -384,7 +386,7 @@ class Conv2d(Module):
         """The convolution of `x`, shape (n, in_channels, height, width)."""
         return conv2d(_images("Conv2d", x, self.weight.shape[2]), self.weight, self.bias, self.stride, self.padding, self.dilation)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         _, _, channels, features = self.weight.shape
         more = _settings(Conv2d, stride=_single(self.stride), padding=_single(self.padding), dilation=_single(self.dilation),
                          bias=self.bias is not None)

@@ -33,7 +33,7 @@ except ImportError as error:
 
 from . import autograd, layers, optimizers, outputs, schedules
 from ._doors import as_numbers, check_finite, column_names, shown
-from .autograd import as_tensor
+from .autograd import Tensor, as_tensor
 from .training.callbacks import Callback
 from .capture import capture
 from .layers import MLP, Linear, Module, Residual, Sequential
@@ -94,30 +94,30 @@ def _with_weights(per_entry):
 
 
 @_with_weights
-def half_squared_error(out, y):
+def half_squared_error(out: Tensor, y: "Tensor | ArrayLike") -> Tensor:
     "Half the squared error: the slope is the error itself."
     return outputs.mse_loss(out, y, reduction="none") * 0.5
 
 
 @_with_weights
-def absolute_error(out, y):
+def absolute_error(out: Tensor, y: "Tensor | ArrayLike") -> Tensor:
     "The absolute error: of a median, not of a mean."
     return outputs.l1_loss(out, y, reduction="none")
 
 
 @_with_weights
-def poisson_deviance(out, y):
+def poisson_deviance(out: Tensor, y: "Tensor | ArrayLike") -> Tensor:
     "Of counts, with the logarithm of their mean as output."
     return outputs.poisson_nll_loss(out, y, reduction="none")
 
 
 @_with_weights
-def yes_or_no(out, y):
+def yes_or_no(out: Tensor, y: "Tensor | ArrayLike") -> Tensor:
     "Cross-entropy of yes-or-no answers from logits."
     return outputs.binary_cross_entropy_with_logits(out, y, reduction="none")
 
 
-def one_of_many(out, y):
+def one_of_many(out: Tensor, y: "Tensor | ArrayLike") -> Tensor:
     "Cross-entropy of one class out of several, from logits; targets are labels, or rows that hold the weight at the class."
     if y.dtype.kind != "f":
         return outputs.cross_entropy(out, y, ignore_index=_NOBODY)

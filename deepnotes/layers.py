@@ -180,7 +180,7 @@ class Linear(Module):
         """``x @ weight + bias`` for `x` of shape (..., in_features)."""
         return linear(x, self.weight, self.bias)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         bias = "" if self.bias is not None else ", bias=False"
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}{bias}"
 
@@ -225,7 +225,7 @@ class Maxout(Module):
         """The largest of each group of `pieces` outputs, for `x` of shape (..., in_features)."""
         return activations.maxout(self.linear(x), self.pieces)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"pieces={self.pieces}"
 
 # %% ../nbs/library/layers.ipynb #a22c70d6
@@ -333,7 +333,7 @@ class PReLU(Module):
         """`x` where positive, slope times `x` elsewhere."""
         return activations.prelu(x, self.weight)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"num_parameters={self.weight.size}"
 
 
@@ -394,7 +394,7 @@ class Flatten(Module):
                              "See the chapter Layers, section Stacking.")
         return x.reshape((*x.shape[:start], math.prod(x.shape[start:end + 1]), *x.shape[end + 1:]))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return _settings(Flatten, start_dim=self.start_dim, end_dim=self.end_dim)
 
 # %% ../nbs/library/layers.ipynb #81438360
@@ -511,7 +511,7 @@ class Dropout(Module):
             return x
         return _dropout(x, self._uniform(x), self.p, 1 / (1 - self.p) if self.p < 1 else 0.0)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"p={self.p:g}"
 
 
@@ -742,7 +742,7 @@ class BatchNorm1d(Module):
         launch(_follow, self.running_mean, self.running_mean, mean, momentum, 1.0)
         launch(_follow, self.running_var, self.running_var, variance, momentum, n / (n - 1))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return _shape_and_settings(self, BatchNorm1d, eps=self.eps, momentum=self.momentum,
                                    affine=self.weight is not None, track_running_stats=self.track_running_stats)
 
@@ -827,7 +827,7 @@ class LayerNorm(Module):
         rows = x.reshape((*x.shape[:-len(self.normalized_shape)], math.prod(self.normalized_shape)))
         return _scaled(self, _normalize_rows(rows, self.eps).reshape(x.shape))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         scaled = self.weight is not None
         return _shape_and_settings(self, LayerNorm, eps=self.eps, elementwise_affine=scaled,
                                    bias=not scaled or self.bias is not None)
@@ -883,7 +883,7 @@ class RMSNorm(Module):
         rows = x.reshape((*x.shape[:-len(self.normalized_shape)], math.prod(self.normalized_shape)))
         return _scaled(self, _root_rows(rows, eps).reshape(x.shape))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return _shape_and_settings(self, RMSNorm, eps=self.eps, elementwise_affine=self.weight is not None)
 
 # %% ../nbs/library/layers.ipynb #a1ac1265
@@ -963,7 +963,7 @@ class GroupNorm(Module):
             raise ValueError(f"GroupNorm: the input has shape {x.shape}, expected (n, {self.num_channels}, ...). {_GROUPS}.")
         return _normalize_groups(self, x if x.dtype.kind == "f" else x.astype(np.float32), self.num_groups)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         settings = _settings(GroupNorm, eps=self.eps, affine=self.weight is not None)
         return ", ".join(filter(None, [f"{self.num_groups}, {self.num_channels}", settings]))
 
@@ -1021,7 +1021,7 @@ class InstanceNorm1d(Module):
         """`x` of shape (n, channels, length), each channel of each example normalized."""
         return _normalize_instances(self, as_tensor(x, "InstanceNorm1d"), 3, "(n, channels, length)")
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return _shape_and_settings(self, InstanceNorm1d, eps=self.eps, affine=self.weight is not None)
 
 
@@ -1070,7 +1070,7 @@ class InstanceNorm2d(Module):
         """`x` of shape (n, channels, height, width), each channel of each example normalized."""
         return _normalize_instances(self, as_tensor(x, "InstanceNorm2d"), 4, "(n, channels, height, width)")
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return _shape_and_settings(self, InstanceNorm2d, eps=self.eps, affine=self.weight is not None)
 
 # %% ../nbs/library/layers.ipynb #fa56a965
@@ -1194,7 +1194,7 @@ class Embedding(Module):
         padding = launch(kernels.equal, np.empty((*x.shape, 1), bool), x.data[..., None], self.padding_idx)
         return autograd.where(padding, y.detach(), y)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}{padding}"
 

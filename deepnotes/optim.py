@@ -7,6 +7,8 @@ __all__ = ['Adadelta', 'Adamax', 'NAdam', 'RAdam', 'Rprop', 'SGD', 'Adagrad', 'R
            'ParamGroup', 'clip_grad_norm_', 'clip_grad_value_']
 
 # %% ../nbs/library/optim.ipynb #0c411727
+from collections.abc import Iterable
+
 import numpy as np
 
 from ._words import ADAM, SCALED_STEP, STEP, instead
@@ -47,7 +49,8 @@ class Adadelta(Optimizer):
     """
 
     @instead(SCALED_STEP)
-    def __init__(self, params, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0, *, maximize=False):
+    def __init__(self, params: Iterable, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6,
+                 weight_decay: float = 0.0, *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay), maximize=maximize)
 
     def _rule(self, values):
@@ -85,7 +88,8 @@ class Adamax(Optimizer):
     """
 
     @instead(ADAM)
-    def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, *, maximize=False):
+    def __init__(self, params: Iterable, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.0, *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay), maximize=maximize)
 
     def _rule(self, values):
@@ -129,8 +133,9 @@ class NAdam(Optimizer):
     """
 
     @instead(ADAM)
-    def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3,
-                 decoupled_weight_decay=False, *, maximize=False):
+    def __init__(self, params: Iterable, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.0, momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False, *,
+                 maximize: bool = False):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
                                       decoupled_weight_decay=decoupled_weight_decay), maximize=maximize)
 
@@ -176,8 +181,8 @@ class RAdam(Optimizer):
     """
 
     @instead(ADAM)
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False, *,
-                 maximize=False):
+    def __init__(self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.0, decoupled_weight_decay: bool = False, *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
                                       decoupled_weight_decay=decoupled_weight_decay), maximize=maximize)
 
@@ -214,7 +219,8 @@ class Rprop(Optimizer):
     """
 
     @instead(STEP)
-    def __init__(self, params, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0), *, maximize=False):
+    def __init__(self, params: Iterable, lr: float = 1e-2, etas: tuple[float, float] = (0.5, 1.2),
+                 step_sizes: tuple[float, float] = (1e-6, 50.0), *, maximize: bool = False):
         super().__init__(params, dict(lr=lr, etas=etas, step_sizes=step_sizes), maximize=maximize)
 
     def _rule(self, values):

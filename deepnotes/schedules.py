@@ -192,7 +192,7 @@ class LRScheduler:
         rows = np.array(rows, np.float64).reshape(n, len(self.base_lrs))
         return rows[:, 0] if rows.shape[1] == 1 else rows
 
-    def feeds(self, n: int):
+    def feeds(self, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """All that this schedule would write during the next n steps, for a captured step to read on its way.
 
         Parameters
@@ -330,7 +330,7 @@ class StepLR(LRScheduler):
         self.gamma = _real("StepLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step: int, base_lr: float):
+    def rate(self, step: int, base_lr: float) -> float:
         return base_lr * self.gamma ** (step // self.step_size)
 
 
@@ -364,7 +364,7 @@ class MultiStepLR(LRScheduler):
         self.gamma = _real("MultiStepLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step: int, base_lr: float):
+    def rate(self, step: int, base_lr: float) -> float:
         return base_lr * self.gamma ** bisect_right(self.milestones, step)
 
 
@@ -393,7 +393,7 @@ class ExponentialLR(LRScheduler):
         self.gamma = _real("ExponentialLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step: int, base_lr: float):
+    def rate(self, step: int, base_lr: float) -> float:
         return base_lr * self.gamma**step
 
 
@@ -429,7 +429,7 @@ class CosineAnnealingLR(LRScheduler):
         self.eta_min = _real("CosineAnnealingLR", "eta_min", eta_min)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step: int, base_lr: float):
+    def rate(self, step: int, base_lr: float) -> float:
         return self.eta_min + (base_lr - self.eta_min) * (1 + math.cos(math.pi * step / self.T_max)) / 2
 
 # %% ../nbs/library/schedules.ipynb #7703a4b2
@@ -467,7 +467,7 @@ class LinearLR(LRScheduler):
         self.total_iters = whole("LinearLR", "total_iters", total_iters, 1, _CHAPTER)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step: int, base_lr: float):
+    def rate(self, step: int, base_lr: float) -> float:
         share = min(1.0, step / self.total_iters)
         return base_lr * (self.start_factor + (self.end_factor - self.start_factor) * share)
 
@@ -498,7 +498,7 @@ class ConstantLR(LRScheduler):
         self.total_iters = whole("ConstantLR", "total_iters", total_iters, 0, _CHAPTER)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, step: int, base_lr: float):
+    def rate(self, step: int, base_lr: float) -> float:
         return base_lr * (self.factor if step < self.total_iters else 1.0)
 
 
@@ -550,7 +550,7 @@ class SequentialLR(LRScheduler):
         turn = bisect_right(self.milestones, step)
         return self.schedulers[turn]._values(step - (self.milestones[turn - 1] if turn else 0))
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         return super().state_dict() | {"schedulers": [s.state_dict() for s in self.schedulers]}
 
     def _load(self, state_dict):
@@ -816,7 +816,7 @@ class LRRangeTest:
         return deepcopy(self)
 
     @property
-    def suggestion(self):
+    def suggestion(self) -> float:
         finite = np.isfinite(self.smoothed)
         if finite.sum() < 3:
             return math.nan

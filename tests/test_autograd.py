@@ -635,6 +635,8 @@ def test_draw_shows_names_shapes_and_values():
     ):
         assert text in svg
     assert ag.draw(Tensor(1.0))._repr_html_().startswith("<svg")
+    for leaf in (Tensor(np.ones((2, 3)), requires_grad=True), Tensor(np.ones((2, 3))), Tensor([0.0], requires_grad=True)):
+        assert f"leaf {leaf.shape}" in str(ag.draw(leaf))  # its truth is not asked for
     with pytest.raises(RuntimeError, match="used up"):
         loss.backward()
         ag.draw(loss)

@@ -33,7 +33,7 @@ def edit_notebook(path, change):
 def test_the_tree_passes_its_own_gate(clone, sh):
     status, said = gate(sh, clone)
     assert status == 0, said
-    assert said.count("✓") == 8
+    assert said.count("✓") == 10
     assert "04_outputs: " in said and "open code cells" in said  # the measure of each chapter
 
 
@@ -226,3 +226,50 @@ def test_modules_of_a_package_that_import_one_another_are_named(check, tmp_path)
         (tmp_path / "capture" / f"{name}.py").write_text(f"from .{other} import something\n")
     said = list(check.check_layering(tmp_path))
     assert len(said) == 3 and all("import each other" in one for one in said)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("def f(x):\n    return x\n", "f is public and does not say what x, the result are"),
+        ("def f(x: int):\n    return x\n", "does not say what the result is"),
+        ("def f(x: int, *more, **named: int) -> int:\n    return x\n", "does not say what more is"),
+        ("class f:\n    def g(self) -> int:\n        return 1\n    def h(self, y) -> int:\n        return y\n", "f.h is public"),
+        ("class f:\n    def __init__(self, y):\n        self.y = y\n", "f.__init__ is public and does not say what y is"),
+        ("def f(x: int, *more: int) -> int:\n    return x\ndef _g(x):\n    return x\n", None),
+        ("class f:\n    def _g(self, y):\n        return y\n    def __len__(self):\n        return 0\n", None),
+    ],
+)
+def test_public_functions_without_annotations_are_named_wherever_they_are_defined(check, tmp_path, text, complaint):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "__init__.py").write_text("__all__ = ['f']\nfrom .inner import f\n")
+    (tmp_path / "tools" / "inner.py").write_text(f"__all__ = ['f', 'k']\n{text}\ndef k(x):\n    return x\n")  # nobody offers k
+    (tmp_path / "_hidden.py").write_text("__all__ = ['h']\ndef h(x):\n    return x\n")
+    said = list(check.check_annotations(tmp_path))
+    if complaint is None:
+        assert said == []
+    else:
+        assert len(said) == 1 and complaint in said[0] and said[0].startswith("deepnotes/tools/inner.py:")
+
+
+def test_long_functions_defend_themselves(check, tmp_path):
+    def said(*lines, count=38):
+        body = "".join(f"    x = {n}\n" for n in range(count))
+        (tmp_path / "module.py").write_text("\n".join(lines) + "\n" + body + "    return x\n")
+        return list(check.check_sizes(tmp_path))
+
+    quiet = ("def f(x):", '    """Words', "    and more of them.", '    """', "    # a comment", "")
+    assert said(*quiet) == []
+    (complaint,) = said(*quiet, count=39)
+    assert complaint.startswith("deepnotes/module.py:1: f has 41 lines of code, more than 40")
+    assert said("def f(x):", "    # Long on purpose: a table", count=50) == []
+    assert said("def f(x):", "    # Long on purpose: a table", "    def g(y):", *["        y += 1"] * 50, count=1) == []
+    (complaint,) = said("def f(x):", "    # Long on purpose: no more")
+    assert "needs no `# Long on purpose:`" in complaint
+
+
+def test_a_function_of_too_many_ways_is_named(clone, sh):
+    text = "def f(x):\n" + "".join(f"    if x == {n}:\n        return {n}\n" for n in range(16))
+    (clone / "tools" / "winding.py").write_text(text)
+    status, said = gate(sh, clone)
+    assert status != 0 and "C901 `f` is too complex (17 > 15)" in said

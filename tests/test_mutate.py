@@ -39,7 +39,16 @@ def test_what_no_test_notices_is_counted(tmp_path, monkeypatch, capsys, tests, m
     monkeypatch.setattr(mutate, "WATCHED", {"plus": ["test_plus.py"]})
     seen = mutate.map_of_tests(tree, ["plus"])
     assert [found for _, found in seen.values()] == [{("plus", 1), ("plus", 2)}]
-    tried, left = mutate.watch(tree, "plus", seen, 9, random.Random(0))
+    tried, left = mutate.watch(tree, ["plus"], seen, 9, random.Random(0))
     assert (tried, len(left)) == (2, missed)
     equivalent.write_text(json.dumps([{"module": "plus", "line": "return x + 1", "becomes": "2", "why": "as a test"}]))
-    assert mutate.watch(tree, "plus", seen, 9, random.Random(0))[0] == 1
+    assert mutate.watch(tree, ["plus"], seen, 9, random.Random(0))[0] == 1
+
+
+def test_a_package_stands_for_its_modules_and_each_has_tests():
+    for package in mutate.BY_PACKAGE:
+        modules = mutate.modules_of(package)
+        assert f"{package}/__init__" not in modules and len(modules) > 5
+        for module in modules:
+            assert all((ROOT / "tests" / name).exists() for name in mutate.tests_of(module)), module
+    assert mutate.modules_of("schedules") == ["schedules"]

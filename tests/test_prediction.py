@@ -376,10 +376,16 @@ def test_programs_are_few_however_many_row_counts_come(monkeypatch):
         prediction(rows("mlp", n))
     assert len(prediction._calls) <= 12
     wide = Prediction(MLP(600, [4], 600, rng=0))
-    for n in (30, 31, 100, 32):
+    for n in (30, 31, 32):
         for _ in range(5):
             wide(np.zeros((n, 600), np.float32))
-        assert wide.captured and len(wide._programs) == 1, "what is too large for two is kept for one"
+        assert wide.captured and len(wide._programs) == 1, "two would be too large"
+    for n in range(200, 204):
+        for _ in range(5):
+            assert wide(np.zeros((n, 600), np.float32)).shape == (n, 600)
+        assert not wide.captured and "of memory" in wide.reason
+    wide(np.zeros((32, 600), np.float32))
+    assert wide.captured, "fewer rows have their program still"
 
 
 @pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])

@@ -1,16 +1,20 @@
 """Guards and boundaries that one changed operator would take away, each with a test that notices."""
 import re
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from deepnotes import autograd as ag
 from deepnotes import kernels, outputs
-from deepnotes.autograd import Tensor
+from deepnotes.autograd import Tensor, record
 from deepnotes.capture import capture
 from deepnotes.capture.fuse import Group, outer_updates
 from deepnotes.kernels import launch, threads
-from deepnotes.layers import RMSNorm
+from deepnotes.layers import MLP, RMSNorm
+from deepnotes.optimizers import SGD
+from deepnotes.training import Loader, Trainer
 
 
 def test_retained_gradients_of_two_passes_add_up():
@@ -137,3 +141,29 @@ def test_a_gradient_that_is_written_twice_joins_no_update(written_again):
     groups = [Group(launch) for launch in [product, *again, update]]
     joined = outer_updates(groups, lambda array: False)
     assert [group.launches for group in joined] == ([[product], again, [update]] if written_again else [[product, update]])
+
+
+def test_numbers_of_python_become_float32_unless_somebody_asks_for_more():
+    for numbers in ([Decimal("0.5"), 1], [Fraction(1, 2), Fraction(1, 1)]):
+        assert (Tensor(numbers).dtype, Tensor(numbers, dtype="float64").dtype) == (np.float32, np.float64)
+        assert Tensor(numbers).tolist() == [0.5, 1]
+
+
+def test_an_operation_with_too_few_rules_is_refused_where_they_are_needed():
+    a, b = Tensor([1.0], requires_grad=True), Tensor([2.0], requires_grad=True)
+    out = record("lopsided", a.numpy() * b.numpy(), (a, b), (lambda g: g,))
+    with pytest.raises(ValueError, match="shorter"):
+        out.backward()
+
+
+def test_the_accuracy_of_several_yes_or_no_answers_counts_each():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(10, 4)).astype("float32"), (rng.random((10, 3)) < 0.5).astype("float32")
+    with kernels.backend("numpy"):
+        model = MLP(4, [5], 3)
+        right = ((model(X).numpy() > 0) == (y > 0.5)).mean()
+        batches = [(X[k:k + 4], y[k:k + 4]) for k in range(0, 10, 4)]
+        for loader in (Loader(X, y, batch_size=4), Loader(batches)):
+            trainer = Trainer(model, loss="binary_cross_entropy_with_logits", optimizer=SGD(model.parameters(), lr=0.0), capture=False)
+            trainer.fit(loader, epochs=1)
+            assert trainer.history["accuracy"] == [pytest.approx(right)]

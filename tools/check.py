@@ -383,6 +383,97 @@ def circles(siblings):
                 yield f"{place}: {module} and {name} import each other; move what both need into a lower module."
 
 
+#: public functions without annotations, with the reason
+UNANNOTATED = {}
+
+
+def definitions(path):
+    """What a module defines by `def` and `class`, and what it takes from which module of the package, by name."""
+    defined, taken = {}, {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined[node.name] = node
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            folder = path.parents[node.level - 1]
+            for alias in node.names:
+                file = folder.joinpath(*(node.module or alias.name).split("."))
+                taken[alias.asname or alias.name] = alias.name, next(
+                    (p for p in (file.with_suffix(".py"), file / "__init__.py") if p.exists()), None)
+    return defined, taken
+
+
+def offered(library=LIBRARY):
+    """Every function and class that a public module or a package's own page offers in `__all__`: where it is defined, and its node."""
+    known, seen = {p: definitions(p) for p in sorted(library.rglob("*.py"))}, set()
+    for path in known:
+        if path.parent != library and path.name != "__init__.py" or path.name[0] == "_" and path.name != "__init__.py":
+            continue
+        listed = next((ast.literal_eval(n.value) for n in ast.parse(path.read_text(encoding="utf-8")).body
+                       if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "__all__"), [])
+        for name in listed:
+            place = path
+            while place is not None and name not in known[place][0]:
+                name, place = known[place][1].get(name, (name, None))
+            if place is not None and (place, name) not in seen:
+                seen.add((place, name))
+                yield place, known[place][0][name]
+
+
+def bare_words(function, method=False):
+    """The parameters of a function that have no annotation, and "the result"."""
+    a = function.args
+    words = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]
+    bound = method and not any(getattr(d, "id", "") == "staticmethod" for d in function.decorator_list)
+    bare = [word.arg for word in words[bound:] if word.annotation is None]
+    return bare + ["the result"] * (function.returns is None and function.name != "__init__")
+
+
+def check_annotations(library=LIBRARY):
+    """What readers can call says what it takes and what it gives; editors and type checkers show no more than that."""
+    for path, node in offered(library):
+        own = [node] if isinstance(node, ast.FunctionDef) else [
+            n for n in node.body if isinstance(n, ast.FunctionDef) and (n.name[0] != "_" or n.name == "__init__")]
+        for function in own:
+            name = node.name if function is node else f"{node.name}.{function.name}"
+            bare = bare_words(function, function is not node)
+            if bare and name not in UNANNOTATED:
+                yield (f"deepnotes/{path.relative_to(library).as_posix()}:{function.lineno}: {name} is public and does not say what "
+                       f"{', '.join(bare)} {'is' if len(bare) == 1 else 'are'}: annotate it.")
+
+
+#: lines of code above which a function says why it is so long, in a comment that begins so
+LONG, DEFENSE = 40, "# Long on purpose:"
+
+
+def code_lines(function, lines):
+    """Lines of a function that hold code: no docstring, no comment, nothing empty."""
+    skipped = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            skipped |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    shown = [lines[n - 1].strip() for n in range(function.lineno, function.end_lineno + 1) if n not in skipped]
+    return sum(bool(line) and not line.startswith("#") for line in shown)
+
+
+def check_sizes(library=LIBRARY):
+    """A function is short, or a comment in it says why it is better whole. (How many ways lead through it: ruff, C901.)"""
+    for path in sorted(library.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        lines, defended = text.splitlines(), set()
+        for node in ast.walk(ast.parse(text)):  # outer functions come before those inside them
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            long = code_lines(node, lines)
+            said = [n for n in range(node.lineno, node.end_lineno) if lines[n].strip().startswith(DEFENSE)]
+            shown = f"deepnotes/{path.relative_to(library).as_posix()}:{node.lineno}: {node.name} has {long} lines of code"
+            if long > LONG and not said and node.lineno not in defended:
+                yield f"{shown}, more than {LONG}: split it, or say in it why it is better whole (`{DEFENSE} ...`)."
+            elif long <= LONG and said and node.lineno not in defended:
+                yield f"{shown}: it is short now, and needs no `{DEFENSE}`."
+            if long > LONG and said:
+                defended |= set(range(node.lineno, node.end_lineno + 1))
+
+
 def directives_of(cell):
     """The `#|` lines above a cell's code, as pairs of name and value, and its code without them."""
     lines = "".join(cell["source"]).splitlines()
@@ -438,6 +529,8 @@ CHECKS = {
     "every chapter is in the table of contents, and the reverse": check_toc,
     "imports go down the layering": check_layering,
     "only deepnotes/compiler/ imports numba and llvmlite": check_wall,
+    "what is public is annotated": check_annotations,
+    "functions are short, or say why they are not": check_sizes,
     "no chapter exports a folded cell": check_chapters,
 }
 

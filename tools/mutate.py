@@ -1,10 +1,12 @@
 """Do the tests notice? Change one operator or constant of the library at a time, and see whether a test fails.
 
     python tools/mutate.py training/trainer training/loader --sample 20 --seed 1
+    python tools/mutate.py autograd kernels --sample 30
 
-For each module named (or all of `WATCHED`) a number of places is drawn; each is changed in a copy of the tree, and the tests
-that belong to the module run there until the first failure: at first those that came by the changed lines, the quickest ahead,
-then the others. A change that no test notices is printed with its line. Those that cannot be noticed, because both programs do
+For each module or package named (or all of `WATCHED`) a number of places is drawn, in a package from all its modules together;
+each is changed in a copy of the tree, and the tests that belong to the module run there until the first failure: at first those
+that came by the changed lines, the quickest ahead, then the others. A change that no test notices is printed with its line.
+Those that cannot be noticed, because both programs do
 the same, stand in `tests/equivalent_mutants.json` with the reason, and do not count.
 
 This file is also the plugin of these test runs: it writes down which test comes by which lines, and has a changed kernel
@@ -53,6 +55,15 @@ WATCHED = {
     "kernels/gather": ["test_kernels.py", "test_sums.py"],
     "kernels/losses": ["test_outputs.py", "test_outputs_chapter.py"],
     "kernels/steps": ["test_optimizers.py", "test_optimizers_chapter.py"],
+    "training/epochs": ["test_training_loop.py", "test_training.py", "test_data_doors.py", "test_golden.py"],
+}
+#: and for modules of a package that have no line above
+BY_PACKAGE = {
+    "training": ["test_training.py", "test_training_loop.py", "test_data_doors.py", "test_golden.py", "test_weights.py"],
+    "capture": ["test_capture.py", "test_capture_numbers.py", "test_capture_python.py", "differential"],
+    "autograd": ["test_autograd.py", "test_autograd_names.py", "test_autograd_ops.py", "test_tensor_class.py",
+                 "test_autograd_conformance.py"],
+    "kernels": ["test_kernels.py", "test_kernels_registry.py", "test_autograd_names.py", "test_sums.py"],
 }
 COMPARE = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "is": "is not", "is not": "is",
            "in": "not in", "not in": "in"}
@@ -99,6 +110,17 @@ def changes(text):
         elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
             new = str(not node.value) if isinstance(node.value, bool) else repr(node.value + 1)
             yield put(at(node.lineno, node.col_offset), at(node.end_lineno, node.end_col_offset), new, node.lineno)
+
+
+def modules_of(name, root=ROOT):
+    """The modules that a name stands for: itself, or those of a package."""
+    folder = root / "deepnotes" / name
+    return [f"{name}/{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__"] or [name]
+
+
+def tests_of(module):
+    """Names of the tests that answer for a module."""
+    return WATCHED.get(module) or BY_PACKAGE[module.split("/")[0]]
 
 
 def is_python(text):
@@ -220,7 +242,7 @@ def run_tests(folder, tests, limit, output=subprocess.DEVNULL, **more):
 
 def map_of_tests(folder, modules):
     """Of each test that belongs to one of the modules, its seconds and lines, from one run in which nothing is changed."""
-    tests = sorted({f"tests/{name}" for module in modules for name in WATCHED[module]})
+    tests = sorted({f"tests/{name}" for module in modules for name in tests_of(module)})
     with tempfile.TemporaryDirectory() as name:
         lines = Path(name) / "lines.json"
         if not run_tests(folder, tests, None, None, MUTATE_LINES=str(lines), MUTATE_MODULES=" ".join(modules)):
@@ -238,7 +260,7 @@ def statement(text, line):
 
 def in_order(module, seen, lines):
     """The tests of a module: those that came by the lines, and the others; the quickest first."""
-    own = {node: found for node, found in seen.items() if any(node.startswith(f"tests/{name}") for name in WATCHED[module])}
+    own = {node: found for node, found in seen.items() if any(node.startswith(f"tests/{name}") for name in tests_of(module))}
     near = [node for node, (_, found) in own.items() if any((module, line) in found for line in lines)]
     return [sorted(nodes, key=lambda node: own[node][0]) for nodes in (near, own.keys() - set(near))]
 
@@ -252,14 +274,14 @@ def is_noticed(folder, module, seen, lines):
     return False
 
 
-def watch(folder, module, seen, sample, draw):
-    """Try a sample of one module's changes; how many there were, and those that no test noticed."""
+def watch(folder, modules, seen, sample, draw):
+    """Try a sample of the changes of some modules; how many there were, and those that no test noticed."""
     known = {(k["module"], k["line"], k["becomes"]) for k in json.loads(EQUIVALENT.read_text(encoding="utf-8"))}
-    path = folder / "deepnotes" / f"{module}.py"
-    text = path.read_text(encoding="utf-8")
+    texts = {module: (folder / "deepnotes" / f"{module}.py").read_text(encoding="utf-8") for module in modules}
+    found = [(module, *change) for module, text in texts.items() for change in changes(text) if is_python(change[-1])]
     tried, left = 0, []
-    found = [change for change in changes(text) if is_python(change[-1])]
-    for line, old, new, changed in draw.sample(found, min(sample, len(found))):
+    for module, line, old, new, changed in draw.sample(found, min(sample, len(found))):
+        path, text = folder / "deepnotes" / f"{module}.py", texts[module]
         shown = text.splitlines()[line - 1].strip()
         if (module, shown, new) in known:
             continue
@@ -268,26 +290,27 @@ def watch(folder, module, seen, sample, draw):
         if not is_noticed(folder, module, seen, statement(text, line)):
             left.append((line, shown, old, new))
             print(f"  not noticed: {module}.py:{line}: `{old}` → `{new}` in `{shown}`", flush=True)
-    path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     return tried, left
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("modules", nargs="*", choices=[[], *WATCHED], default=[], metavar="module")
-    parser.add_argument("--sample", type=int, default=20, help="places a module")
+    parser.add_argument("names", nargs="*", choices=[[], *WATCHED, *BY_PACKAGE], default=[], metavar="module or package")
+    parser.add_argument("--sample", type=int, default=20, help="places of each name")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--near", type=int, help="only the closest files of tests, so many a module; it then misses more")
     options = parser.parse_args()
     total = missed = 0
     with tempfile.TemporaryDirectory() as name:
-        folder, modules = Path(name).resolve(), options.modules or list(WATCHED)
+        folder, names = Path(name).resolve(), options.names or list(WATCHED)
         place_for_work(folder)
-        WATCHED.update({module: WATCHED[module][:options.near] for module in modules})
+        modules = [module for name in names for module in modules_of(name)]
+        WATCHED.update({module: tests_of(module)[:options.near] for module in modules})
         seen = map_of_tests(folder, modules)
-        for module in modules:
-            tried, left = watch(folder, module, seen, options.sample, random.Random(f"{options.seed}{module}"))
-            print(f"{module}: {tried - len(left)} of {tried} changes noticed", flush=True)
+        for name in names:
+            tried, left = watch(folder, modules_of(name), seen, options.sample, random.Random(f"{options.seed}{name}"))
+            print(f"{name}: {tried - len(left)} of {tried} changes noticed", flush=True)
             total, missed = total + tried, missed + len(left)
     print(f"all: {total - missed} of {total} changes noticed ({(total - missed) / max(total, 1):.0%})")
 

@@ -512,7 +512,7 @@ def clean():
         shutil.rmtree(ROOT / name, ignore_errors=True)
 
 
-def main():
+def main():  # noqa: C901  a task after the other, each of one or two lines
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     tasks = ["env", "export", "update", "book", "web", "pdf", "test", "test-web", "test-student", "test-binder", "test-lowest",
              "test-bare", "test-older-cpu", "check", "serve", "lab", "bench", "dist", "lock", "clean"]

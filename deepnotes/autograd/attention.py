@@ -7,15 +7,21 @@ __all__ = ['scaled_dot_product_attention']
 
 # %% ../../nbs/library/autograd/attention.ipynb #4702da1b
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .operations import (_broadcast, _promote, add, matmul, multiply, softmax, transpose, where)
 from .shapes import triangle
-from .tape import as_tensor
+from .tape import Tensor, as_tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 # %% ../../nbs/library/autograd/attention.ipynb #e7fad861
-def scaled_dot_product_attention(query, key, value, attn_mask=None, *, is_causal=False, scale=None):
+def scaled_dot_product_attention(query: "Tensor | ArrayLike", key: "Tensor | ArrayLike", value: "Tensor | ArrayLike",
+                                 attn_mask: "Tensor | ArrayLike | None" = None, *, is_causal: bool = False,
+                                 scale: float | None = None) -> Tensor:
     """For each query the mean of the values, weighted by the softmax of its products with the keys.
 
     Parameters

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .operations import _same_dtype, matmul, permute, reshape, squeeze, sum, unsqueeze
+from .tape import Tensor
 
 # %% ../../nbs/library/autograd/contraction.ipynb #c7add19b
 def _diagonal(x, labels):
@@ -67,7 +68,33 @@ def _sides(subscripts, count):
     return left, arrow, right
 
 
-def einsum(subscripts: str, *operands: ArrayLike):
+def _read(subscripts, sides, tensors):
+    "The letters of each operand and of the result, with letters of their own for the axes that `...` stands for"
+    left, arrow, right = sides
+    terms = left.split(",")
+    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in subscripts]
+    extra = [t.ndim - len(term) + 3 if "..." in term else 0 for term, t in zip(terms, tensors, strict=True)]
+    dots = "".join(spare[: builtins.max(*extra, 0)])
+    for k, n in enumerate(extra):
+        letters = terms[k].replace("...", dots[len(dots) - n :] if n > 0 else "")
+        if len(letters) != tensors[k].ndim or not (letters.isalpha() or letters == ""):
+            raise ValueError(
+                f"einsum: {terms[k]!r} does not fit operand {k} of shape {tensors[k].shape}; expected one letter per axis, or "
+                f"... for further axes {_READ}"
+            )
+        terms[k] = letters
+    once = "".join(sorted(c for c in set(left) if left.count(c) == 1 and c.isalpha()))
+    right = (right if arrow else ("..." if "..." in left else "") + once).replace("...", dots)
+    if [c for c in right if c not in left and c not in dots] or len(set(right)) < len(right):
+        result = subscripts.partition("->")[2].strip()
+        raise ValueError(
+            f"einsum: the result {result!r} of {subscripts!r} has a letter twice or one that no operand has; expected each "
+            f"letter once, out of {', '.join(sorted(filter(str.isalpha, set(left))))} {_READ}"
+        )
+    return terms, right, dots
+
+
+def einsum(subscripts: str, *operands: ArrayLike) -> Tensor:
     """Sums of products in Einstein's notation: ``einsum("bij,bjk->bik", a, b)`` is a batched matrix product.
 
     Parameters
@@ -87,26 +114,11 @@ def einsum(subscripts: str, *operands: ArrayLike):
 
     Chapter: Einstein's notation
     """
-    left, arrow, right = _sides(subscripts, len(operands))
+    sides = _sides(subscripts, len(operands))
     tensors, _ = _same_dtype("einsum", operands)
-    terms = left.split(",")
-    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in subscripts]
-    most = builtins.max(
-        [t.ndim - len(term.replace("...", "")) for term, t in zip(terms, tensors, strict=True) if "..." in term] or [0]
-    )
-    dots = "".join(spare[: builtins.max(most, 0)])
-    once = "".join(sorted(c for c in set(left) if left.count(c) == 1 and c.isalpha()))
-    right = (right if arrow else ("..." if "..." in left else "") + once).replace("...", dots)
+    terms, right, dots = _read(subscripts, sides, tensors)
     size = {}
     for k, (term, t) in enumerate(zip(terms, tensors, strict=True)):
-        if "..." in term:
-            extra = t.ndim - len(term) + 3
-            term = term.replace("...", dots[len(dots) - extra :] if extra > 0 else "")
-        if len(term) != t.ndim or not (term.isalpha() or term == ""):
-            raise ValueError(
-                f"einsum: {terms[k]!r} does not fit operand {k} of shape {t.shape}; expected one letter per axis, or ... for "
-                f"further axes {_READ}"
-            )
         drop = [i for i, c in enumerate(term) if c in dots and t.shape[i] == 1]
         if drop:  # broadcast axes of size 1: leave them out here, another operand or the result brings them
             t, term = squeeze(t, tuple(drop)), "".join(c for i, c in enumerate(term) if i not in drop)
@@ -117,13 +129,6 @@ def einsum(subscripts: str, *operands: ArrayLike):
                     f"einsum: {what} stands for sizes {size[c]} and {n} in {subscripts!r}; expected axes of one size {_READ}"
                 )
         tensors[k], terms[k] = _diagonal(t, term)
-    unknown = [c for c in right if c not in left and c not in dots]
-    if unknown or len(set(right)) < len(right):
-        result = subscripts.partition("->")[2].strip()
-        raise ValueError(
-            f"einsum: the result {result!r} of {subscripts!r} has a letter twice or one that no operand has; expected each "
-            f"letter once, out of {', '.join(sorted(filter(str.isalpha, set(left))))} {_READ}"
-        )
     x, labels = tensors[0], terms[0]
     for k in range(1, len(tensors)):
         x, labels = _contract(x, labels, tensors[k], terms[k], set(right).union(*terms[k + 1 :]))

@@ -6,13 +6,19 @@
 __all__ = ['full', 'zeros', 'ones', 'full_like', 'zeros_like', 'ones_like', 'arange', 'linspace', 'eye']
 
 # %% ../../nbs/library/autograd/creation.ipynb #7f0afdfd
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .operations import _shape_of
 from .tape import Tensor, _as_array, as_tensor
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
 # %% ../../nbs/library/autograd/creation.ipynb #4bbd6205
-def full(shape, value, dtype=None, requires_grad=False):
+def full(shape: int | tuple[int, ...], value: float, dtype: "DTypeLike | None" = None,
+         requires_grad: bool = False) -> Tensor:
     """A tensor of one number.
 
     Parameters
@@ -33,7 +39,7 @@ def full(shape, value, dtype=None, requires_grad=False):
     return Tensor(np.full(shape, value, kind), requires_grad)
 
 
-def zeros(*shape, dtype="float32", requires_grad=False):
+def zeros(*shape: int | tuple[int, ...], dtype: "DTypeLike" = "float32", requires_grad: bool = False) -> Tensor:
     """A tensor of zeros.
 
     Parameters
@@ -51,7 +57,7 @@ def zeros(*shape, dtype="float32", requires_grad=False):
     return Tensor(np.zeros(_shape_of(shape), dtype), requires_grad)
 
 
-def ones(*shape, dtype="float32", requires_grad=False):
+def ones(*shape: int | tuple[int, ...], dtype: "DTypeLike" = "float32", requires_grad: bool = False) -> Tensor:
     """A tensor of ones.
 
     Parameters
@@ -69,7 +75,8 @@ def ones(*shape, dtype="float32", requires_grad=False):
     return Tensor(np.ones(_shape_of(shape), dtype), requires_grad)
 
 # %% ../../nbs/library/autograd/creation.ipynb #a1ab7549
-def full_like(x, value, dtype=None, requires_grad=False):
+def full_like(x: "Tensor | ArrayLike", value: float, dtype: "DTypeLike | None" = None,
+              requires_grad: bool = False) -> Tensor:
     """A tensor of one number, of the shape and dtype of another.
 
     Parameters
@@ -90,7 +97,7 @@ def full_like(x, value, dtype=None, requires_grad=False):
     return Tensor(np.full(x.shape, value, x.dtype if dtype is None else dtype), requires_grad)
 
 
-def zeros_like(x, dtype=None, requires_grad=False):
+def zeros_like(x: "Tensor | ArrayLike", dtype: "DTypeLike | None" = None, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape and dtype of another tensor.
 
     Parameters
@@ -109,7 +116,7 @@ def zeros_like(x, dtype=None, requires_grad=False):
     return full_like(x, 0, dtype, requires_grad)
 
 
-def ones_like(x, dtype=None, requires_grad=False):
+def ones_like(x: "Tensor | ArrayLike", dtype: "DTypeLike | None" = None, requires_grad: bool = False) -> Tensor:
     """Ones of the shape and dtype of another tensor.
 
     Parameters
@@ -128,7 +135,8 @@ def ones_like(x, dtype=None, requires_grad=False):
     return full_like(x, 1, dtype, requires_grad)
 
 # %% ../../nbs/library/autograd/creation.ipynb #f870ad92
-def arange(start, stop=None, step=1, dtype=None, requires_grad=False):
+def arange(start: float, stop: float | None = None, step: float = 1, dtype: "DTypeLike | None" = None,
+           requires_grad: bool = False) -> Tensor:
     """Numbers at equal steps, the end left out.
 
     Parameters
@@ -154,7 +162,8 @@ def arange(start, stop=None, step=1, dtype=None, requires_grad=False):
     return Tensor(np.arange(start, stop, step).astype(dtype), requires_grad)
 
 
-def linspace(start, stop, steps, dtype="float32", requires_grad=False):
+def linspace(start: float, stop: float, steps: int, dtype: "DTypeLike" = "float32",
+             requires_grad: bool = False) -> Tensor:
     """So many numbers at equal distances, both ends among them.
 
     Parameters
@@ -173,7 +182,7 @@ def linspace(start, stop, steps, dtype="float32", requires_grad=False):
     return Tensor(np.linspace(start, stop, steps).astype(dtype), requires_grad)
 
 
-def eye(n, m=None, dtype="float32", requires_grad=False):
+def eye(n: int, m: int | None = None, dtype: "DTypeLike" = "float32", requires_grad: bool = False) -> Tensor:
     """A matrix with ones on its diagonal, zeros elsewhere.
 
     Parameters

@@ -28,7 +28,8 @@ class Drawing:
 
 def _graph(root):
     "Nodes and leaves that `root` was computed from, inputs first, with the inputs of each"
-    found, queue = {}, [_edge(root) or root]
+    start = _edge(root)
+    found, queue = {}, [root if start is None else start]
     while queue:
         item = queue.pop()
         if item not in found:
@@ -48,6 +49,75 @@ def _label(array):
     return np.array2string(array, precision=4, separator=", ", suppress_small=True).replace("\n", "")
 
 # %% ../../nbs/library/autograd/drawing.ipynb #2cc25f1e
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 132, 58, 44, 18
+
+
+def _levels(graph):
+    "The column of each item: behind its inputs, and of a leaf just before its first user"
+    level = {}
+    for item, inputs in graph.items():
+        level[item] = 1 + builtins.max([level[e] for e in inputs], default=-1)
+    for item in reversed(graph):
+        users = [level[u] for u, inputs in graph.items() if builtins.any(item is e for e in inputs)]
+        if users and not graph[item]:
+            level[item] = builtins.min(users) - 1
+    return level
+
+
+def _layout(graph):
+    "The upper left corner of each item's box"
+    level, columns, row = _levels(graph), {}, {}
+    for item in graph:
+        columns.setdefault(level[item], []).append(item)
+    for c in sorted(columns):  # each node as close as possible to the middle of its inputs
+        columns[c].sort(key=lambda item: np.mean([row[e] for e in graph[item]] or [len(row)]))
+        for i, item in enumerate(columns[c]):
+            row[item] = i - (len(columns[c]) - 1) / 2
+    top = builtins.min(row.values())
+    return {item: (8 + level[item] * (_WIDTH + _GAP_X), 8 + (row[item] - top) * (_HEIGHT + _GAP_Y)) for item in graph}
+
+
+def _arrow(start, end):
+    "From the right side of one box to the left side of another"
+    x0, y0, x1, y1 = start[0] + _WIDTH, start[1] + _HEIGHT / 2, end[0], end[1] + _HEIGHT / 2
+    bend = (x0 + x1) / 2
+    return (f'<path d="M{x0:g} {y0:g} C{bend:g} {y0:g} {bend:g} {y1:g} {x1:g} {y1:g}" fill="none" '
+            'stroke="currentColor" stroke-opacity="0.55" marker-end="url(#dn-arrow)"/>')
+
+
+def _words(item, name):
+    "What stands in a box, and the shape"
+    leaf = isinstance(item, Tensor)
+    array = item._data if leaf else item.like
+    shape = getattr(array, "shape", array)
+    gradient = _label(item.grad._data) if leaf and item.grad is not None else ""
+    lines = [name, f"shape {shape}" if shape else "scalar"]
+    if _label(array):
+        lines.append(f"value {_label(array)}")
+    if gradient:
+        lines.append(f"grad {gradient}")
+    return lines, shape
+
+
+def _box(corner, lines, leaf):
+    "A box with its lines, the first of them bold; all of them, uncut, are what the pointer shows"
+    from html import escape
+    x, y = corner
+    parts = [
+        f'<g><title>{escape(" · ".join(lines))}</title><rect x="{x:g}" y="{y:g}" width="{_WIDTH}" '
+        f'height="{_HEIGHT}" rx="{4 if leaf else 14}" fill="currentColor" fill-opacity="{0.04 if leaf else 0.10}" '
+        'stroke="currentColor"/>'
+    ]
+    for i, line in enumerate(lines):
+        weight = ' font-weight="600"' if i == 0 else ' opacity="0.8"'
+        line = line if len(line) <= 22 else line[:21] + "…"
+        parts.append(
+            f'<text x="{x + _WIDTH / 2:g}" y="{y + _HEIGHT / 2 + 13 * (i - (len(lines) - 1) / 2) + 4:g}" '
+            f'text-anchor="middle" font-size="11" fill="currentColor"{weight}>{escape(line)}</text>'
+        )
+    return "".join(parts) + "</g>"
+
+
 def draw(root: Tensor, names: dict[str, Tensor] | None = None) -> Drawing:
     """Draw the graph that a tensor was computed by: operations with shapes, small values, and known gradients.
 
@@ -70,66 +140,18 @@ def draw(root: Tensor, names: dict[str, Tensor] | None = None) -> Drawing:
     graph = _graph(root)
     if len(graph) > 300:
         raise ValueError(f"draw: {len(graph)} nodes are too many to read; draw a smaller example (at most 300)")
-    names = {id(t): name for name, t in (names or {}).items()}
-    level = {}
-    for item, inputs in graph.items():
-        level[item] = 1 + builtins.max([level[e] for e in inputs], default=-1)
-    for item in reversed(graph):  # leaves move next to their first user
-        users = [level[u] for u, inputs in graph.items() if builtins.any(item is e for e in inputs)]
-        if users and not graph[item]:
-            level[item] = builtins.min(users) - 1
-    columns = {}
-    for item in graph:
-        columns.setdefault(level[item], []).append(item)
-    row = {}
-    for c in sorted(columns):  # each node as close as possible to the middle of its inputs
-        columns[c].sort(key=lambda item: np.mean([row[e] for e in graph[item]] or [len(row)]))
-        for i, item in enumerate(columns[c]):
-            row[item] = i - (len(columns[c]) - 1) / 2
-    width, height, gap_x, gap_y = 132, 58, 44, 18
-    top = builtins.min(row.values())
-    x = {item: 8 + level[item] * (width + gap_x) for item in graph}
-    y = {item: 8 + (row[item] - top) * (height + gap_y) for item in graph}
-    parts = []
-    for item, inputs in graph.items():
-        for e in inputs:
-            x0, y0, x1, y1 = x[e] + width, y[e] + height / 2, x[item], y[item] + height / 2
-            bend = (x0 + x1) / 2
-            parts.append(
-                f'<path d="M{x0:g} {y0:g} C{bend:g} {y0:g} {bend:g} {y1:g} {x1:g} {y1:g}" fill="none" '
-                'stroke="currentColor" stroke-opacity="0.55" marker-end="url(#dn-arrow)"/>'
-            )
+    given = {id(t): name for name, t in (names or {}).items()}
+    name = {item: given.get(id(item), "leaf") if isinstance(item, Tensor) else item.name for item in graph}
+    place = _layout(graph)
+    parts = [_arrow(place[e], place[item]) for item, inputs in graph.items() for e in inputs]
     words = []
-    for item in graph:
-        leaf = isinstance(item, Tensor)
-        array = item._data if leaf else item.like
-        shape = getattr(array, "shape", array)
-        name = names.get(id(item), "leaf") if leaf else item.name
-        gradient = _label(item.grad._data) if leaf and item.grad is not None else ""
-        lines = [
-            name,
-            f"shape {shape}" if shape else "scalar",
-            _label(array) and f"value {_label(array)}",
-            gradient and f"grad {gradient}",
-        ]
-        lines = [line for line in lines if line]
-        sources = ", ".join(names.get(id(e), "leaf") if isinstance(e, Tensor) else e.name for e in graph[item])
-        words.append(f"{name} {shape} from {sources}" if sources else f"{name} {shape}")
-        parts.append(
-            f'<g><title>{escape(" · ".join(lines))}</title><rect x="{x[item]:g}" y="{y[item]:g}" width="{width}" '
-            f'height="{height}" rx="{4 if leaf else 14}" fill="currentColor" fill-opacity="{0.04 if leaf else 0.10}" '
-            'stroke="currentColor"/>'
-        )
-        for i, line in enumerate(lines):
-            weight = ' font-weight="600"' if i == 0 else ' opacity="0.8"'
-            line = line if len(line) <= 22 else line[:21] + "…"
-            parts.append(
-                f'<text x="{x[item] + width / 2:g}" y="{y[item] + height / 2 + 13 * (i - (len(lines) - 1) / 2) + 4:g}" '
-                f'text-anchor="middle" font-size="11" fill="currentColor"{weight}>{escape(line)}</text>'
-            )
-        parts.append("</g>")
-    w = builtins.max(x.values()) + width + 8
-    h = builtins.max(y.values()) + height + 8
+    for item, inputs in graph.items():
+        lines, shape = _words(item, name[item])
+        sources = ", ".join(name[e] for e in inputs)
+        words.append(f"{name[item]} {shape} from {sources}" if sources else f"{name[item]} {shape}")
+        parts.append(_box(place[item], lines, isinstance(item, Tensor)))
+    w = builtins.max(x for x, _ in place.values()) + _WIDTH + 8
+    h = builtins.max(y for _, y in place.values()) + _HEIGHT + 8
     title = f"Computational graph of {len(graph)} nodes"
     return Drawing(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w:g} {h:g}" width="{w:g}" height="{h:g}" role="img" '

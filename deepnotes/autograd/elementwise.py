@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import kernels
 from ..compiler.cache import globals_loaded
+from ..compiler.written import as_code
 from .promotion import _broadcast_arrays, _promote
 from .tape import LEAF, Node, OPS, Tensor, _FLOATS, _PLAIN, _mode, _revive, _wrap
 from ..kernels import fitted, launch
@@ -31,7 +32,7 @@ class ElementwiseNode(Node):
     def release(self) -> None:
         self.edges = self.saved = self.cells = None
 
-    def gradients(self, g):
+    def gradients(self, g: np.ndarray) -> list:
         saved, pulls, parts = self.saved, self.rules.pulls, []
         incoming = g if g.base is None or g.base.ndim or not g.ndim else g.base  # one number for all
         for i, edge in enumerate(self.edges):
@@ -48,7 +49,7 @@ class ElementwiseNode(Node):
             parts.append(part)
         return parts
 
-    def gradient_tensors(self, g):
+    def gradient_tensors(self, g: Tensor) -> list:
         op, parts = self.rules, []
         values = [
             _revive(x, origin) if isinstance(x, np.ndarray) else x
@@ -90,7 +91,7 @@ def _isolated(formula):
 @functools.cache
 def _product_of(wanted):
     "The incoming gradient times a derivative, as code; most formulas ask for the same few inputs."
-    return compile(f"def pulled(g, {wanted}): return g * derivative({wanted})", "<derivative>", "exec")
+    return as_code(f"def pulled(g, {wanted}): return g * derivative({wanted})\n", "pulled")
 
 
 class _Elementwise:
@@ -264,6 +265,7 @@ def _unary(op):
 # %% ../../nbs/library/autograd/elementwise.ipynb #cc8ca501
 def _binary(op):
     "The common cases without detours: two float tensors of one dtype, or one of them and a number"
+    # Long on purpose: the path of every sum and product in Python, where each call more is felt. `op` itself is the short form.
     kernel = op.kernel
     reads = [pull[1] for pull in op.pulls] or [
         (),

@@ -7,13 +7,18 @@ __all__ = ['bitwise_and', 'bitwise_or', 'bitwise_xor', 'bitwise_not', 'logical_a
            'any', 'all']
 
 # %% ../../nbs/library/autograd/logic.ipynb #5dcbe4b3
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..kernels import launch, scans
 from .elementwise import elementwise_op
 from .naming import both_names
 from .operations import _reduced, _summed_axes, not_equal
-from .tape import _wrap, as_tensor
+from .tape import Tensor, _wrap, as_tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 # %% ../../nbs/library/autograd/logic.ipynb #47b7b8aa
 _PAGE = "(see the page Masks)"
@@ -33,7 +38,7 @@ def _no_floats(name, sign, *operands):
                             f"(x > 0) {sign} (y > 0) {_PAGE}")
 
 # %% ../../nbs/library/autograd/logic.ipynb #a5e012f2
-def bitwise_and(x, y):
+def bitwise_and(x: "Tensor | ArrayLike", y: "Tensor | ArrayLike") -> Tensor:
     """Where both masks hold, also spelled ``x & y``; of integers, the bits that both have.
 
     Parameters
@@ -51,7 +56,7 @@ def bitwise_and(x, y):
     return _bits["bitwise_and"](x, y)
 
 
-def bitwise_or(x, y):
+def bitwise_or(x: "Tensor | ArrayLike", y: "Tensor | ArrayLike") -> Tensor:
     """Where one mask holds, or both, also spelled ``x | y``; of integers, the bits that one of them has.
 
     Parameters
@@ -69,7 +74,7 @@ def bitwise_or(x, y):
     return _bits["bitwise_or"](x, y)
 
 
-def bitwise_xor(x, y):
+def bitwise_xor(x: "Tensor | ArrayLike", y: "Tensor | ArrayLike") -> Tensor:
     """Where exactly one mask holds, also spelled ``x ^ y``; of integers, the bits that differ.
 
     Parameters
@@ -87,7 +92,7 @@ def bitwise_xor(x, y):
     return _bits["bitwise_xor"](x, y)
 
 
-def bitwise_not(x):
+def bitwise_not(x: "Tensor | ArrayLike") -> Tensor:
     """Where a mask does not hold, also spelled ``~x``; of integers, -1 - x.
 
     Parameters
@@ -112,7 +117,7 @@ def _as_mask(x):
     return x if x.dtype.kind == "b" else not_equal(x, 0)
 
 
-def logical_and(x, y):
+def logical_and(x: "Tensor | ArrayLike", y: "Tensor | ArrayLike") -> Tensor:
     """Where both are true, that is, not 0.
 
     Parameters
@@ -128,7 +133,7 @@ def logical_and(x, y):
     return _bits["bitwise_and"](_as_mask(x), _as_mask(y))
 
 
-def logical_or(x, y):
+def logical_or(x: "Tensor | ArrayLike", y: "Tensor | ArrayLike") -> Tensor:
     """Where one is true, that is, not 0, or both are.
 
     Parameters
@@ -144,7 +149,7 @@ def logical_or(x, y):
     return _bits["bitwise_or"](_as_mask(x), _as_mask(y))
 
 
-def logical_xor(x, y):
+def logical_xor(x: "Tensor | ArrayLike", y: "Tensor | ArrayLike") -> Tensor:
     """Where exactly one is true, that is, not 0.
 
     Parameters
@@ -160,7 +165,7 @@ def logical_xor(x, y):
     return _bits["bitwise_xor"](_as_mask(x), _as_mask(y))
 
 
-def logical_not(x):
+def logical_not(x: "Tensor | ArrayLike") -> Tensor:
     """Where x is 0 or False.
 
     Parameters
@@ -183,7 +188,7 @@ def _truth(name, kernel, x, axis, keepdims):
 
 
 @both_names
-def any(x, axis=None, keepdims=False):
+def any(x: "Tensor | ArrayLike", axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Whether any element is true (not 0) over the given axes; of none, False.
 
     Parameters
@@ -204,7 +209,7 @@ def any(x, axis=None, keepdims=False):
 
 
 @both_names
-def all(x, axis=None, keepdims=False):
+def all(x: "Tensor | ArrayLike", axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Whether all elements are true (not 0) over the given axes; of none, True.
 
     Parameters

@@ -6,12 +6,13 @@
 __all__ = ['both_names']
 
 # %% ../../nbs/library/autograd/naming.ipynb #370c910e
+from collections.abc import Callable
 from functools import wraps
 
 _NAMES = {"dim": "axis", "keepdim": "keepdims"}
 
 # %% ../../nbs/library/autograd/naming.ipynb #a425806a
-def both_names(function):
+def both_names(function: Callable) -> Callable:
     """Let a function of `axis` (and `keepdims`) take these as `dim` (and `keepdim`) too.
 
     Parameters

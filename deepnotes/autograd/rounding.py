@@ -6,11 +6,16 @@
 __all__ = ['ceil', 'trunc', 'floor_divide', 'remainder', 'round', 'frac', 'fmod']
 
 # %% ../../nbs/library/autograd/rounding.ipynb #b6f87fbd
+from typing import TYPE_CHECKING
+
 from .. import kernels
 from ..kernels import scans
 from .elementwise import elementwise_op
 from .operations import multiply, subtract
-from .tape import as_tensor
+from .tape import Tensor, as_tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 # %% ../../nbs/library/autograd/rounding.ipynb #b3e1c2f8
 ceil = elementwise_op(kernels.ceil, None, doc="Smallest integer not below x; no gradient flows.")
@@ -26,7 +31,7 @@ remainder = elementwise_op(
 )
 
 # %% ../../nbs/library/autograd/rounding.ipynb #8e2c286c
-def round(x, decimals=0):
+def round(x: "Tensor | ArrayLike", decimals: int = 0) -> Tensor:
     """Round to the nearest number with so many decimals, halves to the even one; no gradient flows.
 
     Parameters
@@ -54,7 +59,7 @@ def round(x, decimals=0):
     return _round(x * scale) / scale
 
 
-def frac(x):
+def frac(x: "Tensor | ArrayLike") -> Tensor:
     """What is behind the point, with the sign of x; its derivative is 1.
 
     Parameters
@@ -71,7 +76,7 @@ def frac(x):
     return subtract(x, trunc(x))
 
 
-def fmod(x, y):
+def fmod(x: "Tensor | ArrayLike", y: "Tensor | ArrayLike") -> Tensor:
     """x - y * trunc(x / y): the remainder with the sign of x, as in C.
 
     Parameters

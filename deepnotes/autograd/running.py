@@ -7,6 +7,7 @@ __all__ = ['cumprod', 'logcumsumexp', 'norm']
 
 # %% ../../nbs/library/autograd/running.ipynb #f512ebca
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,10 @@ from .naming import both_names
 from .operations import (_axes, _floating, _scale, _summed_axes, abs, astype, divide, equal, exp, max, min,
                                            not_equal, power, reshape, sqrt, square, sum, transpose, unsqueeze, where)
 from .shapes import triangle
-from .tape import OUTPUT, as_tensor, record
+from .tape import OUTPUT, Tensor, as_tensor, record
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 _PAGE = "See the page Running products and lengths."
 
@@ -25,7 +29,7 @@ def _last(x, axis):
 
 
 @both_names
-def cumprod(x, axis=0):
+def cumprod(x: "Tensor | ArrayLike", axis: int = 0) -> Tensor:
     """Running product along one axis.
 
     Parameters
@@ -59,7 +63,7 @@ def cumprod(x, axis=0):
 
 
 @both_names
-def logcumsumexp(x, axis=0):
+def logcumsumexp(x: "Tensor | ArrayLike", axis: int = 0) -> Tensor:
     """Logarithm of the running sum of exponentials along one axis, without overflow.
 
     Parameters
@@ -92,7 +96,8 @@ def logcumsumexp(x, axis=0):
 
 # %% ../../nbs/library/autograd/running.ipynb #6b7bd9dd
 @both_names
-def norm(x, p=2, axis=None, keepdims=False):
+def norm(x: "Tensor | ArrayLike", p: float = 2, axis: int | tuple[int, ...] | None = None,
+         keepdims: bool = False) -> Tensor:
     """The length of vectors: the p-th root of the sum of p-th powers of absolute values.
 
     Parameters

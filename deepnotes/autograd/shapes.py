@@ -8,7 +8,9 @@ __all__ = ['tile', 'repeat', 'repeat_interleave', 'flatten', 'movedim', 'swapaxe
 
 # %% ../../nbs/library/autograd/shapes.ipynb #93ffdbc1
 import math
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +18,15 @@ from . import operations
 from .naming import both_names
 from .operations import (_axes, _shape_of, broadcast_to, concatenate, permute, reshape, split, take, transpose,
                                            unsqueeze, where)
-from .tape import as_tensor
+from .tape import Tensor, as_tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 _PAGE = "See the page More shapes."
 
 # %% ../../nbs/library/autograd/shapes.ipynb #835af722
-def repeat(x, *sizes):
+def repeat(x: "Tensor | ArrayLike", *sizes: int | tuple[int, ...]) -> Tensor:
     """The whole tensor, so many times along each axis: PyTorch's ``repeat``, numpy's ``tile``.
 
     Parameters
@@ -59,7 +64,7 @@ def _repeated(n, repeats):
 
 
 @both_names
-def repeat_interleave(x, repeats, axis=None):
+def repeat_interleave(x: "Tensor | ArrayLike", repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
     """Each element so many times in a row: numpy's ``repeat``.
 
     Parameters
@@ -88,7 +93,7 @@ def repeat_interleave(x, repeats, axis=None):
     return take(x, places, axis)
 
 # %% ../../nbs/library/autograd/shapes.ipynb #6c5368d8
-def flatten(x, start_dim=0, end_dim=-1):
+def flatten(x: "Tensor | ArrayLike", start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Make one axis of those from `start_dim` to `end_dim`; by default of all.
 
     Parameters
@@ -111,7 +116,7 @@ def flatten(x, start_dim=0, end_dim=-1):
     return reshape(x, x.shape[:start] + (math.prod(x.shape[start:end + 1]),) + x.shape[end + 1:])
 
 
-def movedim(x, source, destination):
+def movedim(x: "Tensor | ArrayLike", source: int | tuple[int, ...], destination: int | tuple[int, ...]) -> Tensor:
     """Move axes to other places; the others keep their order.
 
     Parameters
@@ -137,7 +142,7 @@ def movedim(x, source, destination):
     return permute(x, tuple(order))
 
 
-def swapaxes(x, axis0, axis1):
+def swapaxes(x: "Tensor | ArrayLike", axis0: int, axis1: int) -> Tensor:
     """Swap two axes.
 
     Parameters
@@ -156,7 +161,7 @@ def swapaxes(x, axis0, axis1):
 
 # %% ../../nbs/library/autograd/shapes.ipynb #ea1b2213
 @both_names
-def roll(x, shifts, axis=None):
+def roll(x: "Tensor | ArrayLike", shifts: int | tuple[int, ...], axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Move elements along axes; those that leave at one end come in at the other.
 
     Parameters
@@ -188,7 +193,7 @@ def roll(x, shifts, axis=None):
     return x
 
 
-def tril(x, diagonal=0):
+def tril(x: "Tensor | ArrayLike", diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two axes, zeros above it.
 
     Parameters
@@ -206,7 +211,7 @@ def tril(x, diagonal=0):
     return _triangle("tril", x, diagonal, True)
 
 
-def triu(x, diagonal=0):
+def triu(x: "Tensor | ArrayLike", diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two axes, zeros below it.
 
     Parameters
@@ -225,13 +230,13 @@ def triu(x, diagonal=0):
 
 
 @lru_cache
-def triangle(n, m, diagonal, lower):
+def triangle(n: int, m: int, diagonal: int, lower: bool) -> np.ndarray:
     "The mask of a triangle: the same array at each step, which a captured one may read."
     i, j = np.arange(n)[:, None], np.arange(m)
     return constant(j <= i + diagonal if lower else j >= i + diagonal)
 
 
-def constant(array):
+def constant(array: np.ndarray) -> np.ndarray:
     "An array that nobody may write into."
     array.flags.writeable = False
     return array
@@ -245,7 +250,7 @@ def _triangle(name, x, diagonal, lower):
 
 # %% ../../nbs/library/autograd/shapes.ipynb #b1edecbf
 @both_names
-def unbind(x, axis=0):
+def unbind(x: "Tensor | ArrayLike", axis: int = 0) -> list[Tensor]:
     """The slices along one axis, without it.
 
     Parameters
@@ -266,7 +271,7 @@ def unbind(x, axis=0):
 
 
 @both_names
-def chunk(x, chunks, axis=0):
+def chunk(x: "Tensor | ArrayLike", chunks: int, axis: int = 0) -> list[Tensor]:
     """Cut a tensor into at most so many pieces of one size; the last may be smaller.
 
     Parameters
@@ -291,7 +296,7 @@ def chunk(x, chunks, axis=0):
 
 
 @both_names
-def cat(tensors, axis=0):
+def cat(tensors: "Sequence[Tensor | ArrayLike]", axis: int = 0) -> Tensor:
     """`concatenate` under PyTorch's name.
 
     Parameters
@@ -309,7 +314,7 @@ def cat(tensors, axis=0):
     return concatenate(tensors, axis)
 
 
-def hstack(tensors):
+def hstack(tensors: "Sequence[Tensor | ArrayLike]") -> Tensor:
     """Join side by side: vectors along their only axis, others along the second.
 
     Parameters
@@ -327,7 +332,7 @@ def hstack(tensors):
     return concatenate(tensors, 0 if tensors and tensors[0].ndim == 1 else 1)
 
 
-def vstack(tensors):
+def vstack(tensors: "Sequence[Tensor | ArrayLike]") -> Tensor:
     """Join one below the other: vectors as rows, others along the first axis.
 
     Parameters
@@ -353,7 +358,8 @@ def _padded(n, pair, mode):
     return constant(np.pad(np.arange(n), pair, mode=mode))
 
 
-def pad(x, widths, value=0.0, mode="constant"):
+def pad(x: "Tensor | ArrayLike", widths: int | Sequence[tuple[int, int]], value: float = 0.0,
+        mode: str = "constant") -> Tensor:
     """Put something around `x`: a number, or what is there.
 
     Parameters

@@ -7,7 +7,7 @@ __all__ = ['Sorted', 'argsort', 'sort', 'topk', 'one_hot']
 
 # %% ../../nbs/library/autograd/sorting.ipynb #1569af28
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from .naming import both_names
 from .operations import _axes, astype, equal, take_along_axis, unsqueeze
 from .shapes import constant
 from .tape import Tensor, _wrap, as_tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 # %% ../../nbs/library/autograd/sorting.ipynb #ff45be7a
 class Sorted(NamedTuple):
@@ -37,7 +40,7 @@ class Sorted(NamedTuple):
 
 # %% ../../nbs/library/autograd/sorting.ipynb #ceaadae9
 @both_names
-def argsort(x, axis=-1, descending=False):
+def argsort(x: "Tensor | ArrayLike", axis: int = -1, descending: bool = False) -> Tensor:
     """Where the elements of an ordered row stand. No gradient.
 
     Parameters
@@ -61,7 +64,7 @@ def argsort(x, axis=-1, descending=False):
 
 
 @both_names
-def sort(x, axis=-1, descending=False):
+def sort(x: "Tensor | ArrayLike", axis: int = -1, descending: bool = False) -> Sorted:
     """The elements along one axis in order.
 
     Parameters
@@ -85,7 +88,7 @@ def sort(x, axis=-1, descending=False):
 
 
 @both_names
-def topk(x, k, axis=-1, largest=True):
+def topk(x: "Tensor | ArrayLike", k: int, axis: int = -1, largest: bool = True) -> Sorted:
     """The k largest elements along one axis, the largest first; or the k smallest.
 
     Parameters
@@ -116,7 +119,7 @@ def _numbers(n):
     return constant(np.arange(n))
 
 
-def one_hot(labels, num_classes=None, dtype="int64"):
+def one_hot(labels: "Tensor | ArrayLike", num_classes: int | None = None, dtype: "DTypeLike" = "int64") -> Tensor:
     """Each label as a row of zeros with a 1 at its place.
 
     Parameters

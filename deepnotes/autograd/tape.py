@@ -16,7 +16,7 @@ from copy import deepcopy
 from functools import lru_cache
 from heapq import heappop, heappush
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -25,6 +25,9 @@ from .. import _doors, kernels
 from ..compiler.life import own_lock
 from ..kernels import launch
 from .naming import both_names
+
+if TYPE_CHECKING:
+    from deepnotes.autograd.sorting import Sorted
 
 # %% ../../nbs/library/autograd/tape.ipynb #261046e0
 float32, float64 = np.dtype("float32"), np.dtype("float64")
@@ -223,7 +226,7 @@ class Tensor:
             self.requires_grad = True
 
     @property
-    def data(self):
+    def data(self) -> np.ndarray:
         "The numbers, as an ndarray; assigning to it is noticed by graphs that need the old ones"
         return self._data if _shown is None else _shown(self._data)
 
@@ -240,7 +243,7 @@ class Tensor:
         self._version[0] += 1
 
     @property
-    def requires_grad(self):
+    def requires_grad(self) -> bool:
         "True when gradients flow to or through this tensor"
         return self._node is not None
 
@@ -261,7 +264,7 @@ class Tensor:
             self._node = LEAF if value else None
 
     @property
-    def is_leaf(self):
+    def is_leaf(self) -> bool:
         "True unless this tensor was computed from tensors that require gradients"
         return self._node is None or self._node is LEAF
 
@@ -270,11 +273,11 @@ class Tensor:
     ndim = property(lambda self: self._data.ndim, doc="Number of axes")
     size = property(lambda self: self._data.size, doc="Number of elements")
 
-    def numpy(self):
+    def numpy(self) -> np.ndarray:
         """Return the numbers as an ndarray that shares memory with the tensor, outside the graph."""
         return self._data if _shown is None else _shown(self._data)
 
-    def item(self):
+    def item(self) -> float | int | bool:
         """Return the only element as a Python number.
 
         Raises
@@ -287,12 +290,12 @@ class Tensor:
         kernels.peeked(".item()")
         return self._data.item()
 
-    def tolist(self):
+    def tolist(self) -> Any:
         """Return the numbers as nested Python lists."""
         kernels.peeked(".tolist()")
         return self._data.tolist()
 
-    def detach(self):
+    def detach(self) -> "Tensor":
         """Return a tensor with the same memory but without history: gradients stop here."""
         return Tensor(self)
 
@@ -417,6 +420,12 @@ class Tensor:
             return np.asarray(self._data, dtype)
         return np.array(self._data, dtype, copy=copy)
 
+    def __dlpack__(self, **named):
+        return self.__array__().__dlpack__(**named)      # the memory itself, and not behind the back of a graph
+
+    def __dlpack_device__(self):
+        return self._data.__dlpack_device__()
+
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         op = OPS.get(ufunc.__name__)
         if op is None or method != "__call__" or kwargs:
@@ -519,6 +528,42 @@ class Tensor:
 
     def __abs__(self) -> "Tensor":
         return OPS["absolute"](self)
+
+    def __floordiv__(self, other) -> "Tensor":
+        return OPS["floor_divide"](self, other)
+
+    def __rfloordiv__(self, other) -> "Tensor":
+        return OPS["floor_divide"](other, self)
+
+    def __mod__(self, other) -> "Tensor":
+        return OPS["remainder"](self, other)
+
+    def __rmod__(self, other) -> "Tensor":
+        return OPS["remainder"](other, self)
+
+    def __and__(self, other) -> "Tensor":
+        return OPS["bitwise_and"](self, other)
+
+    def __rand__(self, other) -> "Tensor":
+        return OPS["bitwise_and"](other, self)
+
+    def __or__(self, other) -> "Tensor":
+        return OPS["bitwise_or"](self, other)
+
+    def __ror__(self, other) -> "Tensor":
+        return OPS["bitwise_or"](other, self)
+
+    def __xor__(self, other) -> "Tensor":
+        return OPS["bitwise_xor"](self, other)
+
+    def __rxor__(self, other) -> "Tensor":
+        return OPS["bitwise_xor"](other, self)
+
+    def __invert__(self) -> "Tensor":
+        return OPS["bitwise_not"](self)
+
+    def __round__(self, decimals=0) -> "Tensor":
+        return OPS["round"](self, decimals or 0)
 
     def __eq__(self, other):
         return OPS["equal"](self, other) if isinstance(other, _COMPARABLE) else NotImplemented
@@ -868,6 +913,413 @@ class Tensor:
         """The tensor with its axes in reverse order, a view."""
         return OPS["permute"](self)
 
+    # Arithmetic by name, and what division leaves.
+
+    def add(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """x + y. See `deepnotes.autograd.add`."""
+        return OPS["add"](self, y)
+
+    def sub(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """x - y. See `deepnotes.autograd.subtract`."""
+        return OPS["subtract"](self, y)
+
+    def subtract(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """x - y. See `deepnotes.autograd.subtract`."""
+        return OPS["subtract"](self, y)
+
+    def mul(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """x y, element by element (``@`` is the matrix product). See `deepnotes.autograd.multiply`."""
+        return OPS["multiply"](self, y)
+
+    def multiply(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """x y, element by element (``@`` is the matrix product). See `deepnotes.autograd.multiply`."""
+        return OPS["multiply"](self, y)
+
+    def div(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """x / y; integers divide to float32. See `deepnotes.autograd.divide`."""
+        return OPS["divide"](self, y)
+
+    def divide(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """x / y; integers divide to float32. See `deepnotes.autograd.divide`."""
+        return OPS["divide"](self, y)
+
+    def neg(self) -> "Tensor":
+        """-x. See `deepnotes.autograd.negative`."""
+        return OPS["negative"](self)
+
+    def negative(self) -> "Tensor":
+        """-x. See `deepnotes.autograd.negative`."""
+        return OPS["negative"](self)
+
+    def floor_divide(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """The largest integer not above x / y, also spelled ``x // y``; integers stay integers.
+
+        See `deepnotes.autograd.floor_divide`.
+        """
+        return OPS["floor_divide"](self, y)
+
+    def remainder(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """x - y * floor(x / y), also spelled ``x % y``: of the sign of y. Integers stay integers.
+
+        See `deepnotes.autograd.remainder`.
+        """
+        return OPS["remainder"](self, y)
+
+    def fmod(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """x - y * trunc(x / y): the remainder with the sign of x, as in C. See `deepnotes.autograd.fmod`."""
+        return OPS["fmod"](self, y)
+
+    def ceil(self) -> "Tensor":
+        """Smallest integer not below x; no gradient flows. See `deepnotes.autograd.ceil`."""
+        return OPS["ceil"](self)
+
+    def trunc(self) -> "Tensor":
+        """x without what is behind the point; no gradient flows. See `deepnotes.autograd.trunc`."""
+        return OPS["trunc"](self)
+
+    def frac(self) -> "Tensor":
+        """What is behind the point, with the sign of x; its derivative is 1. See `deepnotes.autograd.frac`."""
+        return OPS["frac"](self)
+
+    def round(self, decimals: int = 0) -> "Tensor":
+        """Round to the nearest number with so many decimals, halves to the even one; no gradient flows.
+
+        See `deepnotes.autograd.round`.
+        """
+        return OPS["round"](self, decimals)
+
+    # More functions of each element.
+
+    def relu(self) -> "Tensor":
+        """x where it is positive, 0 elsewhere; the gradient at 0 is 0. See `deepnotes.autograd.relu`."""
+        return OPS["relu"](self)
+
+    def exp2(self) -> "Tensor":
+        """2 to the power x. See `deepnotes.autograd.exp2`."""
+        return OPS["exp2"](self)
+
+    def log2(self) -> "Tensor":
+        """Logarithm to base 2. See `deepnotes.autograd.log2`."""
+        return OPS["log2"](self)
+
+    def log10(self) -> "Tensor":
+        """Logarithm to base 10. See `deepnotes.autograd.log10`."""
+        return OPS["log10"](self)
+
+    def rsqrt(self) -> "Tensor":
+        """1 / sqrt(x); infinite at 0. See `deepnotes.autograd.rsqrt`."""
+        return OPS["rsqrt"](self)
+
+    def tan(self) -> "Tensor":
+        """Tangent. See `deepnotes.autograd.tan`."""
+        return OPS["tan"](self)
+
+    def sinh(self) -> "Tensor":
+        """Hyperbolic sine. See `deepnotes.autograd.sinh`."""
+        return OPS["sinh"](self)
+
+    def cosh(self) -> "Tensor":
+        """Hyperbolic cosine. See `deepnotes.autograd.cosh`."""
+        return OPS["cosh"](self)
+
+    def arcsin(self) -> "Tensor":
+        """The angle in [-pi/2, pi/2] whose sine is x. See `deepnotes.autograd.arcsin`."""
+        return OPS["arcsin"](self)
+
+    def asin(self) -> "Tensor":
+        """The angle in [-pi/2, pi/2] whose sine is x. See `deepnotes.autograd.arcsin`."""
+        return OPS["arcsin"](self)
+
+    def arccos(self) -> "Tensor":
+        """The angle in [0, pi] whose cosine is x. See `deepnotes.autograd.arccos`."""
+        return OPS["arccos"](self)
+
+    def acos(self) -> "Tensor":
+        """The angle in [0, pi] whose cosine is x. See `deepnotes.autograd.arccos`."""
+        return OPS["arccos"](self)
+
+    def arctan(self) -> "Tensor":
+        """The angle in (-pi/2, pi/2) whose tangent is x. See `deepnotes.autograd.arctan`."""
+        return OPS["arctan"](self)
+
+    def atan(self) -> "Tensor":
+        """The angle in (-pi/2, pi/2) whose tangent is x. See `deepnotes.autograd.arctan`."""
+        return OPS["arctan"](self)
+
+    def arcsinh(self) -> "Tensor":
+        """The number whose hyperbolic sine is x. See `deepnotes.autograd.arcsinh`."""
+        return OPS["arcsinh"](self)
+
+    def asinh(self) -> "Tensor":
+        """The number whose hyperbolic sine is x. See `deepnotes.autograd.arcsinh`."""
+        return OPS["arcsinh"](self)
+
+    def arccosh(self) -> "Tensor":
+        """The number >= 0 whose hyperbolic cosine is x. See `deepnotes.autograd.arccosh`."""
+        return OPS["arccosh"](self)
+
+    def acosh(self) -> "Tensor":
+        """The number >= 0 whose hyperbolic cosine is x. See `deepnotes.autograd.arccosh`."""
+        return OPS["arccosh"](self)
+
+    def arctanh(self) -> "Tensor":
+        """The number whose hyperbolic tangent is x. See `deepnotes.autograd.arctanh`."""
+        return OPS["arctanh"](self)
+
+    def atanh(self) -> "Tensor":
+        """The number whose hyperbolic tangent is x. See `deepnotes.autograd.arctanh`."""
+        return OPS["arctanh"](self)
+
+    def arctan2(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """The angle of the point with ordinate x and abscissa y (the ordinate first, as everywhere), in [-pi, pi].
+
+        See `deepnotes.autograd.arctan2`.
+        """
+        return OPS["arctan2"](self, y)
+
+    def atan2(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """The angle of the point with ordinate x and abscissa y (the ordinate first, as everywhere), in [-pi, pi].
+
+        See `deepnotes.autograd.arctan2`.
+        """
+        return OPS["arctan2"](self, y)
+
+    def logaddexp(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """log(exp(x) + exp(y)), without overflow. See `deepnotes.autograd.logaddexp`."""
+        return OPS["logaddexp"](self, y)
+
+    # Masks.
+
+    def bitwise_and(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """Where both masks hold, also spelled ``x & y``; of integers, the bits that both have.
+
+        See `deepnotes.autograd.bitwise_and`.
+        """
+        return OPS["bitwise_and"](self, y)
+
+    def bitwise_or(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """Where one mask holds, or both, also spelled ``x | y``; of integers, the bits that one of them has.
+
+        See `deepnotes.autograd.bitwise_or`.
+        """
+        return OPS["bitwise_or"](self, y)
+
+    def bitwise_xor(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """Where exactly one mask holds, also spelled ``x ^ y``; of integers, the bits that differ.
+
+        See `deepnotes.autograd.bitwise_xor`.
+        """
+        return OPS["bitwise_xor"](self, y)
+
+    def bitwise_not(self) -> "Tensor":
+        """Where a mask does not hold, also spelled ``~x``; of integers, -1 - x.
+
+        See `deepnotes.autograd.bitwise_not`.
+        """
+        return OPS["bitwise_not"](self)
+
+    def logical_and(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """Where both are true, that is, not 0. See `deepnotes.autograd.logical_and`."""
+        return OPS["logical_and"](self, y)
+
+    def logical_or(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """Where one is true, that is, not 0, or both are. See `deepnotes.autograd.logical_or`."""
+        return OPS["logical_or"](self, y)
+
+    def logical_xor(self, y: "Tensor | ArrayLike") -> "Tensor":
+        """Where exactly one is true, that is, not 0. See `deepnotes.autograd.logical_xor`."""
+        return OPS["logical_xor"](self, y)
+
+    def logical_not(self) -> "Tensor":
+        """Where x is 0 or False. See `deepnotes.autograd.logical_not`."""
+        return OPS["logical_not"](self)
+
+    def masked_fill(self, mask: "Tensor | ArrayLike", value: "Tensor | ArrayLike") -> "Tensor":
+        """`value` where the mask holds, x elsewhere. See `deepnotes.autograd.masked_fill`."""
+        return OPS["masked_fill"](self, mask, value)
+
+    def where(self, condition: "Tensor | ArrayLike", other: "Tensor | ArrayLike") -> "Tensor":
+        """Elements of this tensor where `condition` holds, of `other` elsewhere. See `deepnotes.autograd.where`."""
+        return OPS["where"](condition, self, other)
+
+    # More over axes.
+
+    @both_names
+    def any(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
+        """Whether any element is true (not 0) over the given axes; of none, False. See `deepnotes.autograd.any`."""
+        return OPS["any"](self, axis, keepdims)
+
+    @both_names
+    def all(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
+        """Whether all elements are true (not 0) over the given axes; of none, True. See `deepnotes.autograd.all`."""
+        return OPS["all"](self, axis, keepdims)
+
+    @both_names
+    def norm(self, p: float = 2, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
+        """The length of vectors: the p-th root of the sum of p-th powers of absolute values.
+
+        See `deepnotes.autograd.norm`.
+        """
+        return OPS["norm"](self, p, axis, keepdims)
+
+    @both_names
+    def cumprod(self, axis: int = 0) -> "Tensor":
+        """Running product along one axis. See `deepnotes.autograd.cumprod`."""
+        return OPS["cumprod"](self, axis)
+
+    @both_names
+    def logcumsumexp(self, axis: int = 0) -> "Tensor":
+        """Logarithm of the running sum of exponentials along one axis, without overflow.
+
+        See `deepnotes.autograd.logcumsumexp`.
+        """
+        return OPS["logcumsumexp"](self, axis)
+
+    @both_names
+    def argsort(self, axis: int = -1, descending: bool = False) -> "Tensor":
+        """Where the elements of an ordered row stand. No gradient. See `deepnotes.autograd.argsort`."""
+        return OPS["argsort"](self, axis, descending)
+
+    @both_names
+    def sort(self, axis: int = -1, descending: bool = False) -> "Sorted":
+        """The elements along one axis in order. See `deepnotes.autograd.sort`."""
+        return OPS["sort"](self, axis, descending)
+
+    @both_names
+    def topk(self, k: int, axis: int = -1, largest: bool = True) -> "Sorted":
+        """The k largest elements along one axis, the largest first; or the k smallest.
+
+        See `deepnotes.autograd.topk`.
+        """
+        return OPS["topk"](self, k, axis, largest)
+
+    # More shapes and places.
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
+        """Make one axis of those from `start_dim` to `end_dim`; by default of all. See `deepnotes.autograd.flatten`."""
+        return OPS["flatten"](self, start_dim, end_dim)
+
+    def ravel(self) -> "Tensor":
+        """All elements along one axis. See `deepnotes.autograd.flatten`."""
+        return OPS["flatten"](self)
+
+    def t(self) -> "Tensor":
+        """The tensor with its axes in reverse order, a view. See `deepnotes.autograd.permute`."""
+        return OPS["permute"](self)
+
+    def movedim(self, source: int | tuple[int, ...], destination: int | tuple[int, ...]) -> "Tensor":
+        """Move axes to other places; the others keep their order. See `deepnotes.autograd.movedim`."""
+        return OPS["movedim"](self, source, destination)
+
+    def swapaxes(self, axis0: int, axis1: int) -> "Tensor":
+        """Swap two axes. See `deepnotes.autograd.swapaxes`."""
+        return OPS["swapaxes"](self, axis0, axis1)
+
+    def pad(self, widths: int | Sequence[tuple[int, int]], value: float = 0.0, mode: str = "constant") -> "Tensor":
+        """Put something around `x`: a number, or what is there. See `deepnotes.autograd.pad`."""
+        return OPS["pad"](self, widths, value, mode)
+
+    def repeat(self, *sizes: int | tuple[int, ...]) -> "Tensor":
+        """The whole tensor, so many times along each axis: PyTorch's ``repeat``, numpy's ``tile``.
+
+        See `deepnotes.autograd.repeat`.
+        """
+        return OPS["repeat"](self, *sizes)
+
+    def tile(self, *sizes: int | tuple[int, ...]) -> "Tensor":
+        """The whole tensor, so many times along each axis: PyTorch's ``repeat``, numpy's ``tile``.
+
+        See `deepnotes.autograd.repeat`.
+        """
+        return OPS["repeat"](self, *sizes)
+
+    @both_names
+    def repeat_interleave(self, repeats: int | Sequence[int], axis: int | None = None) -> "Tensor":
+        """Each element so many times in a row: numpy's ``repeat``. See `deepnotes.autograd.repeat_interleave`."""
+        return OPS["repeat_interleave"](self, repeats, axis)
+
+    @both_names
+    def roll(self, shifts: int | tuple[int, ...], axis: int | tuple[int, ...] | None = None) -> "Tensor":
+        """Move elements along axes; those that leave at one end come in at the other. See `deepnotes.autograd.roll`."""
+        return OPS["roll"](self, shifts, axis)
+
+    def tril(self, diagonal: int = 0) -> "Tensor":
+        """The lower triangle of the last two axes, zeros above it. See `deepnotes.autograd.tril`."""
+        return OPS["tril"](self, diagonal)
+
+    def triu(self, diagonal: int = 0) -> "Tensor":
+        """The upper triangle of the last two axes, zeros below it. See `deepnotes.autograd.triu`."""
+        return OPS["triu"](self, diagonal)
+
+    @both_names
+    def unbind(self, axis: int = 0) -> list["Tensor"]:
+        """The slices along one axis, without it. See `deepnotes.autograd.unbind`."""
+        return OPS["unbind"](self, axis)
+
+    @both_names
+    def chunk(self, chunks: int, axis: int = 0) -> list["Tensor"]:
+        """Cut a tensor into at most so many pieces of one size; the last may be smaller.
+
+        See `deepnotes.autograd.chunk`.
+        """
+        return OPS["chunk"](self, chunks, axis)
+
+    def index_select(self, axis: int, index: ArrayLike) -> "Tensor":
+        """`take` under PyTorch's name and in its order of arguments. See `deepnotes.autograd.index_select`."""
+        return OPS["index_select"](self, axis, index)
+
+    # More products.
+
+    def mm(self, b: "Tensor | ArrayLike") -> "Tensor":
+        """The product of two matrices, without broadcasting. See `deepnotes.autograd.mm`."""
+        return OPS["mm"](self, b)
+
+    def bmm(self, b: "Tensor | ArrayLike") -> "Tensor":
+        """The products of the matrices of two batches. See `deepnotes.autograd.bmm`."""
+        return OPS["bmm"](self, b)
+
+    def dot(self, b: "Tensor | ArrayLike") -> "Tensor":
+        """The inner product of two vectors. See `deepnotes.autograd.dot`."""
+        return OPS["dot"](self, b)
+
+    # Copies, and numbers of another kind. `float`, `int`, `bool` stand last: below them, annotations would mean these.
+
+    def clone(self) -> "Tensor":
+        """A copy with memory of its own, through which gradients flow. See `deepnotes.autograd.clone`."""
+        return OPS["clone"](self)
+
+    def contiguous(self) -> "Tensor":
+        """The tensor itself if its numbers lie in the order of its axes, else a copy where they do."""
+        return self if self._data.flags.c_contiguous else OPS["clone"](self)
+
+    def dim(self) -> int:
+        """The number of axes, as PyTorch says it."""
+        return self._data.ndim
+
+    def numel(self) -> int:
+        """The number of elements, as PyTorch says it."""
+        return self._data.size
+
+    def float(self) -> "Tensor":
+        """The numbers as float32. See `deepnotes.autograd.astype`."""
+        return OPS["astype"](self, "float32")
+
+    def double(self) -> "Tensor":
+        """The numbers as float64. See `deepnotes.autograd.astype`."""
+        return OPS["astype"](self, "float64")
+
+    def long(self) -> "Tensor":
+        """The numbers as int64. See `deepnotes.autograd.astype`."""
+        return OPS["astype"](self, "int64")
+
+    def int(self) -> "Tensor":
+        """The numbers as int32. See `deepnotes.autograd.astype`."""
+        return OPS["astype"](self, "int32")
+
+    def bool(self) -> "Tensor":
+        """The numbers as bool. See `deepnotes.autograd.astype`."""
+        return OPS["astype"](self, "bool")
+
 # %% ../../nbs/library/autograd/tape.ipynb #b5cdd58d
 OPS = {}  # name -> function on Tensors: how methods, formulas and numpy's ufuncs find the recorded operation
 _COMPARABLE = (Tensor, np.ndarray, list, tuple, builtins.float, builtins.int, np.generic)
@@ -911,7 +1363,8 @@ class Node:
 
     __slots__ = ("_name", "edges", "rules", "fast", "saved", "origins", "shapes", "cells", "stamp", "order", "like", "_hooks")
 
-    def __init__(self, name, out, edges, rules, saved, cells, fast=None, origins=(), shapes=None):
+    def __init__(self, name: str, out: np.ndarray, edges: Sequence, rules: Any, saved: Sequence, cells: Sequence,
+                 fast: Sequence[Callable] | None = None, origins: Sequence = (), shapes: Sequence | None = None):
         self._name = name
         self.edges = edges              # of each input: a leaf, a node, or None
         self.rules = rules
@@ -930,7 +1383,7 @@ class Node:
 
     name = property(lambda self: self._name)
 
-    def gradients(self, g):
+    def gradients(self, g: np.ndarray) -> list:
         "Gradient arrays for the inputs, from the gradient array of the output"
         if self.fast is not None:
             return [None if edge is None else f(g, *self.saved) for edge, f in zip(self.edges, self.fast, strict=True)]
@@ -945,7 +1398,7 @@ class Node:
             arrays.append(array)
         return arrays
 
-    def gradient_tensors(self, g):
+    def gradient_tensors(self, g: Tensor) -> Sequence:
         "The same on Tensors, recorded: what double backward needs"
         return self._apply(
             g, [_revive(a, self if o is OUTPUT else o) for a, o in zip(self.saved, self.origins, strict=True)]
@@ -1084,74 +1537,58 @@ def _seed(root, gradient):
     return gradient
 
 # %% ../../nbs/library/autograd/tape.ipynb #a929dc83
-def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
-    """Send `seed` back from `root`; return (leaf, gradient, owned) for every leaf, or what reached `wanted` edges.
+class _Walk:
+    "Gradients on their way back: what has arrived at each edge, and which node comes next"
 
-    Order numbers grow as operations run, so taking the largest one first visits a node after everything that used it.
-    """
-    start = _edge(root)
-    pending = {start: seed if create_graph else seed._data}  # gradients on their way, summed at fan-out
-    mine = set()  # whose pending sum is a buffer made here, free to add into
-    queue = [] if start is root else [(-start.order, start)]
-    leaves = {} if start is not root else {root: None}
-    kept = {}
-    was_enabled, _mode.enabled = _mode.enabled, create_graph
-    try:
-        while queue:
-            node = heappop(queue)[1]
-            g = pending.pop(node)
-            mine.discard(node)
-            if node._hooks:
-                g = _run_hooks(node._hooks, g, create_graph)
-            if wanted is not None and node in wanted:
-                kept[node] = g
+    def __init__(self, root, seed, create_graph):
+        start = _edge(root)
+        self.create_graph = create_graph
+        self.pending = {start: seed if create_graph else seed._data}    # summed at fan-out
+        self.mine = set()               # whose pending sum is a buffer made here, free to add into
+        self.queue = [] if start is root else [(-start.order, start)]
+        self.leaves = {root: None} if start is root else {}
+
+    def take(self, edge):
+        "The complete gradient of an edge, as its hooks leave it, and whether it is a buffer made here."
+        g, owned = self.pending.pop(edge), edge in self.mine
+        self.mine.discard(edge)
+        if edge._hooks:
+            return _run_hooks(edge._hooks, g, self.create_graph), False
+        return g, owned
+
+    def send(self, edges, parts, g):
+        "Add what a node's rules made of `g` to what has arrived at its inputs."
+        pending, mine, create_graph = self.pending, self.mine, self.create_graph
+        for edge, part in zip(edges, parts, strict=True):
+            if edge is None or part is None:
                 continue
-            if node.edges is None:
-                raise RuntimeError(
-                    f"backward: the graph was already used, and what {node.name} saved is freed. Call the first "
-                    "backward with retain_graph=True to run twice (chapter Backpropagation, section Walking backwards)"
-                )
-            if node.cells:
-                _check_unchanged(node)
-            parts = node.gradient_tensors(g) if create_graph else node.gradients(g)
-            for edge, part in zip(node.edges, parts, strict=True):
-                if edge is None or part is None:
-                    continue
-                known = pending.get(edge)
-                if known is None:
-                    pending[edge] = part
-                    if isinstance(edge, Node):
-                        heappush(queue, (-edge.order, edge))
-                    else:
-                        leaves[edge] = None
-                    if not create_graph and part is not g and part.base is None:
-                        mine.add(edge)
-                elif create_graph:
-                    pending[edge] = OPS["add"](known, part)
-                elif edge in mine:
-                    launch(kernels.add, known, known, part)
+            known = pending.get(edge)
+            if known is None:
+                pending[edge] = part
+                if isinstance(edge, Node):
+                    heappush(self.queue, (-edge.order, edge))
                 else:
-                    pending[edge] = launch(kernels.add, np.empty_like(known), known, part)
+                    self.leaves[edge] = None
+                if not create_graph and part is not g and part.base is None:
                     mine.add(edge)
-            if not retain_graph:
-                node.release()
-            g = parts = part = known = None
-        result = []
-        for leaf in leaves:
-            g = pending.pop(leaf)
-            if leaf._hooks:
-                mine.discard(leaf)
-                g = _run_hooks(leaf._hooks, g, create_graph)
-            result.append((leaf, g, leaf in mine))
-        if wanted is None:
-            return result
-        kept.update((leaf, g) for leaf, g, _ in result if leaf in wanted)
-        return kept
-    finally:
-        _mode.enabled = was_enabled
+            elif create_graph:
+                pending[edge] = OPS["add"](known, part)
+            elif edge in mine:
+                launch(kernels.add, known, known, part)
+            else:
+                pending[edge] = launch(kernels.add, np.empty_like(known), known, part)
+                mine.add(edge)
 
-# %% ../../nbs/library/autograd/tape.ipynb #a8addca0
-def _check_unchanged(node):
+
+def _check_usable(node):
+    "A node can send gradients back while it has what it saved, and while that is what it was."
+    if node.edges is None:
+        raise RuntimeError(
+            f"backward: the graph was already used, and what {node.name} saved is freed. Call the first "
+            "backward with retain_graph=True to run twice (chapter Backpropagation, section Walking backwards)"
+        )
+    if not node.cells:
+        return
     stamp = 0
     for cell in node.cells:
         stamp += cell[0]
@@ -1163,6 +1600,35 @@ def _check_unchanged(node):
         )
 
 
+def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
+    """Send `seed` back from `root`; return (leaf, gradient, owned) for every leaf, or what reached `wanted` edges.
+
+    Order numbers grow as operations run, so taking the largest one first visits a node after everything that used it.
+    """
+    walk, kept = _Walk(root, seed, create_graph), {}
+    was_enabled, _mode.enabled = _mode.enabled, create_graph
+    try:
+        while walk.queue:
+            node = heappop(walk.queue)[1]
+            g, _ = walk.take(node)
+            if wanted is not None and node in wanted:
+                kept[node] = g
+                continue
+            _check_usable(node)
+            parts = node.gradient_tensors(g) if create_graph else node.gradients(g)
+            walk.send(node.edges, parts, g)
+            if not retain_graph:
+                node.release()
+            g = parts = None            # memory that nobody needs is free before the next node asks for some
+        result = [(leaf, *walk.take(leaf)) for leaf in walk.leaves]
+        if wanted is None:
+            return result
+        kept.update((leaf, g) for leaf, g, _ in result if leaf in wanted)
+        return kept
+    finally:
+        _mode.enabled = was_enabled
+
+# %% ../../nbs/library/autograd/tape.ipynb #a8addca0
 def _run_hooks(hooks, g, create_graph):
     t = g if create_graph else _wrap(g)
     for hook in list(hooks.values()):

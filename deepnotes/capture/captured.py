@@ -132,11 +132,11 @@ class Captured(Opaque):
         return copy.copy(self._walked)
 
     @property
-    def captured(self):
+    def captured(self) -> bool:
         return self._last is not None and self._last.program is not None
 
     @property
-    def reason(self):
+    def reason(self) -> str | None:
         if self._last is None:
             return "no step has run yet"
         if self._last.program is None and self._last.reason is None:
@@ -144,17 +144,17 @@ class Captured(Opaque):
         return self._last.reason
 
     @property
-    def has_own_code(self):
+    def has_own_code(self) -> bool:
         "Whether the step can reach Python code that is not this library's."
         return bool(self._walk().codes)
 
     @property
-    def left_no_trace(self):
+    def left_no_trace(self) -> bool:
         "Whether the last step in Python did nothing but launches: taken back and done again, it would be the same."
         return self._last is not None and (self._last.program is not None or self._last.clean())
 
     @property
-    def source(self):
+    def source(self) -> str:
         if not self.captured:
             raise RuntimeError(f"capture: there is no program to show, because {self.reason} (see the chapter From Python to "
                                "machine code, section Capture)")
@@ -283,9 +283,9 @@ class Captured(Opaque):
         return tuple(Tensor(x._data.copy()) if isinstance(x, Tensor) else x for x in result) if isinstance(
             result, tuple | list) else result
 
-    def run(self, arrays: Sequence[np.ndarray], order, batch_size: int, start: int = 0, steps: int | None = None,
-            feeds: Sequence[tuple[np.ndarray, ArrayLike]] = (), out: Sequence[np.ndarray] | None = None,
-            progress: Callable | None = None) -> list[np.ndarray]:
+    def run(self, arrays: Sequence[np.ndarray], order: np.ndarray, batch_size: int, start: int = 0,
+            steps: int | None = None, feeds: Sequence[tuple[np.ndarray, ArrayLike]] = (),
+            out: Sequence[np.ndarray] | None = None, progress: Callable | None = None) -> list[np.ndarray]:
         """Consecutive mini-batches, without Python in between.
 
         Parameters

@@ -6,8 +6,10 @@
 __all__ = ['alive', 'Group', 'grouped', 'Fused', 'OuterUpdate', 'outer_updates', 'rewritten']
 
 # %% ../../nbs/library/capture/fuse.ipynb #3342cce2
+import collections
 import math
 import re
+import weakref
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from .arena import shared
 from .effects import arrays_in, owner, owners, reads_of, view_of, writes_of
 from ..compiler.cache import array_type, fingerprint
 from ..compiler.loops import machine_code
+from ..compiler.written import written
 from ..kernels.plans import classify
 from ..kernels.steps import update_source
 
@@ -148,89 +151,111 @@ def grouped(launches, lasting=lambda a: True):
     return groups
 
 # %% ../../nbs/library/capture/fuse.ipynb #fbca3ec0
-_loops_made = {}            # machine code is never freed; of one loop there is one, however many programs it is part of
+# Of one loop there is one, however many programs it is part of. It is freed when none is left, but for the latest of all:
+# the next model is often built like the last one.
+_loops_made, _latest = weakref.WeakValueDictionary(), collections.deque(maxlen=64)
 
 
 def _loop(build, kinds, key):
-    if (key, kinds) not in _loops_made:
-        _loops_made[key, kinds] = machine_code(build, kinds, key, apart=True)
-    return _loops_made[key, kinds]
+    loop = _loops_made.get((key, kinds))
+    if loop is None:
+        loop = _loops_made[key, kinds] = machine_code(build, kinds, key, apart=True, mortal=True)
+        _latest.append(loop)
+    return loop
 
 # %% ../../nbs/library/capture/fuse.ipynb #3bad919d
+class _Writer:
+    "The text of a group's loop while it is written, launch by launch, and the arguments that its lines ask for."
+
+    def __init__(self, shape, split):
+        self.flat = split is None
+        size, rows = math.prod(shape), math.prod(shape[:split])
+        self.full = (size,) if self.flat else (rows, size // rows)
+        self.element = "[i]" if self.flat else "[i, j]"
+        self.params, self.args, self.kinds = [], [], []
+        self.places = {}            # of each array or number: the name of its argument
+        self.values = {}            # of each array that the loop has computed: the variable of its element
+        self.body, self.heads, self.tails, self.ends = [], [], [], []
+
+    def argument(self, x, mode):
+        "The name of an array or number that the loop takes."
+        key = (view_of(x), mode) if isinstance(x, np.ndarray) else ("number", len(self.args))
+        if key in self.places:
+            return self.places[key]
+        name = self.places[key] = f"{'c' if mode == 's' else 'a'}{len(self.args)}"
+        self.params.append(name)
+        if mode == "s":
+            value = x.item() if isinstance(x, np.ndarray | np.generic) else x
+            self.args.append(x if isinstance(x, np.ndarray) else value)
+            self.kinds.append({float: "float64", int: "int64", bool: "boolean"}[type(value)])
+        else:
+            view = self.full if mode == "f" else (x.size,)
+            self.args.append(x.reshape(view))
+            self.kinds.append(array_type(x.dtype, len(view)))
+        return name
+
+    def operand(self, x, mode, number):
+        "What stands for an operand of launch `number` in the loop."
+        if isinstance(x, np.ndarray) and view_of(x) in self.values:
+            return self.values[view_of(x)]
+        if mode == "s":
+            name = self.argument(x, "s")
+            self.heads.append(f"    {name}_{number} = scalar{number}({name})")
+            return f"{name}_{number}"
+        index = {"r": "[j]", "c": "[i]"}.get(mode, self.element)
+        return self.argument(x, "f" if mode == "o" else mode) + index
+
+    def add_row_sum(self, out, x):
+        "A sum over rows: in float64, so that the error does not grow with the rows."
+        total = self.argument(out, "r")
+        wide = self.argument(np.empty(out.size), "r")
+        self.heads += [f"    for j in range({wide}.size):", f"        {wide}[j] = 0.0"]
+        self.tails.append(f"{wide}[j] = {wide}[j] + {self.values[view_of(x)]}")
+        self.ends += [f"    for j in range({total}.size):", f"        {total}[j] = {wide}[j]"]
+
+    def add_formula(self, number, word, out, operands, stored):
+        "A call of a formula, its result kept in a variable, and in its array if somebody else reads it there."
+        modes, _ = classify(out, operands)
+        values = [self.operand(x, mode, number) for x, mode in zip(operands, modes, strict=True)]
+        result = self.values[view_of(out)] = f"v{number}"
+        call = f"{word}_{number}({', '.join(values)})"
+        self.body.append(f"{result} = {call}" if out.dtype.kind == "b" else f"{result} = to{number}({call})")
+        if stored:
+            self.body.append(f"{self.argument(out, 'f')}{self.element} = {result}")
+
+    def text(self):
+        lines = [f"def loop({', '.join(self.params)}):", *self.heads]
+        over = next(p for p, a in zip(self.params, self.args, strict=True) if isinstance(a, np.ndarray) and a.shape == self.full)
+        if self.flat:
+            lines += [f"    for i in range({over}.size):", *[f"        {line}" for line in self.body]]
+        else:
+            lines += [f"    for i in range({over}.shape[0]):", f"        for j in range({over}.shape[1]):",
+                      *[f"            {line}" for line in [*self.body, *self.tails]], *self.ends]
+        return "\n".join(lines) + "\n"
+
+
 class Fused:
     "A group as one loop: its text, its arguments, and how to compile it."
 
     def __init__(self, group):
-        self.group = group
-        launches, split = group.launches, group.split
-        flat = split is None
-        self.params, self.args, self.kinds = [], [], []
-        places, local, body, heads, tails, ends = {}, {}, [], [], [], []
-        self.functions, describe = {}, []
-        element = "[i]" if flat else "[i, j]"
-        rows = math.prod(group.shape[:split]) if not flat else 0
-        full = (math.prod(group.shape),) if flat else (rows, math.prod(group.shape) // rows)
-        index = {"f": element, "r": "[j]", "c": "[i]"}
-
-        def argument(x, mode):
-            "The name of an array or number that the loop takes."
-            key = (view_of(x), mode) if isinstance(x, np.ndarray) else ("number", len(self.args))
-            if key in places:
-                return places[key]
-            name = places[key] = f"{'c' if mode == 's' else 'a'}{len(self.args)}"
-            self.params.append(name)
-            if mode == "s":
-                value = x.item() if isinstance(x, np.ndarray | np.generic) else x
-                self.args.append(x if isinstance(x, np.ndarray) else value)
-                self.kinds.append({float: "float64", int: "int64", bool: "boolean"}[type(value)])
-            else:
-                view = full if mode == "f" else (x.size,)
-                self.args.append(x.reshape(view))
-                self.kinds.append(array_type(x.dtype, len(view)))
-            return name
-
-        for number, (kernel, out, operands) in enumerate(launches):
-            if kernel.formula is None:                      # a sum over rows
-                total = argument(out, "r")
-                wide = argument(np.empty(out.size), "r")        # float64, so that the error does not grow with the rows
-                heads += [f"    for j in range({wide}.size):", f"        {wide}[j] = 0.0"]
-                tails.append(f"{wide}[j] = {wide}[j] + {local[view_of(operands[0])]}")
-                ends += [f"    for j in range({total}.size):", f"        {total}[j] = {wide}[j]"]
+        self.group, self.functions = group, {}
+        writer, describe = _Writer(group.shape, group.split), []
+        for number, (kernel, out, operands) in enumerate(group.launches):
+            if kernel.formula is None:
+                writer.add_row_sum(out, operands[0])
                 continue
-            dtype = kernels.compute_dtype(out, operands)
-            modes, _ = classify(out, operands)
-            values = []
-            for x, mode in zip(operands, modes, strict=True):
-                if isinstance(x, np.ndarray) and view_of(x) in local:
-                    values.append(local[view_of(x)])
-                elif mode == "s":
-                    name = argument(x, "s")
-                    typed = f"{name}_{number}"
-                    heads.append(f"    {typed} = scalar{number}({name})")
-                    values.append(typed)
-                else:
-                    mode = "f" if mode == "o" else mode
-                    values.append(argument(x, mode) + index[mode])
-            result = f"v{number}"
             word = "".join(c if c.isalnum() else "_" for c in kernel.name)
-            call = f"{word}_{number}({', '.join(values)})"
-            body.append(f"{result} = {call}" if out.dtype.kind == "b" else f"{result} = to{number}({call})")
+            later = group.launches[number + 1:]
+            stored = number in group.needed and not any(view_of(other.out) == view_of(out) for other in later)
+            writer.add_formula(number, word, out, operands, stored)
+            dtype = kernels.compute_dtype(out, operands)
             self.functions[number] = word, kernel, dtype, out.dtype
             describe.append((word, dtype.str, out.dtype.str, fingerprint(kernel.formula)))
-            local[view_of(out)] = result
-            if number in group.needed and not any(view_of(later.out) == view_of(out) for later in launches[number + 1:]):
-                body.append(f"{argument(out, 'f')}{element} = {result}")
-        lines = [f"def loop({', '.join(self.params)}):", *heads]
-        over = full and (next(p for p, a in zip(self.params, self.args, strict=True)
-                              if isinstance(a, np.ndarray) and a.shape == full))
-        if flat:
-            lines += [f"    for i in range({over}.size):", *[f"        {line}" for line in body]]
-        else:
-            lines += [f"    for i in range({over}.shape[0]):", f"        for j in range({over}.shape[1]):",
-                      *[f"            {line}" for line in [*body, *tails]], *ends]
-        self.text = "\n".join(lines) + "\n"
+        self.params, self.args, self.kinds = writer.params, writer.args, writer.kinds
+        self.text = writer.text()
         self.key = self.text + repr(describe)
-        self.name = "_".join(word for word, *_ in self.functions.values()) + "_sum" * (len(launches) > len(self.functions))
+        self.name = "_".join(word for word, *_ in self.functions.values())
+        self.name += "_sum" * (len(group.launches) > len(self.functions))
 
     def shown(self):
         "The text for readers: the formulas, then the loop, without what is there for the compiler."
@@ -244,13 +269,12 @@ class Fused:
 
     def calls(self):
         def build(machine):
-            namespace = {"__name__": __name__}
+            known = {}
             for number, (word, kernel, dtype, out_dtype) in self.functions.items():
-                namespace[f"{word}_{number}"] = machine.retype(kernel.formula, dtype, dtype.kind == "f")
-                namespace[f"scalar{number}"] = dtype.type
-                namespace[f"to{number}"] = out_dtype.type
-            exec(self.text, namespace)
-            return namespace["loop"]
+                known[f"{word}_{number}"] = machine.retype(kernel.formula, dtype, dtype.kind == "f")
+                known[f"scalar{number}"] = dtype.type
+                known[f"to{number}"] = out_dtype.type
+            return written(self.text, "loop", __name__=__name__, **known)
 
         loop = _loop(build, tuple(self.kinds), self.key)
         return [(loop, self.args)]
@@ -284,10 +308,8 @@ class OuterUpdate:
         states, dtype, float64 = operands[1:1 + kernel.states], p.dtype, np.dtype(np.float64)
 
         def build(machine):
-            namespace = {"__name__": __name__, "rule": machine.retype(kernel.rule, dtype),
-                         "numbers": machine.retype(kernel.numbers, float64), "scalar": dtype.type}
-            exec(text, namespace)
-            return namespace["loop"]
+            return written(text, "loop", __name__=__name__, rule=machine.retype(kernel.rule, dtype),
+                           numbers=machine.retype(kernel.numbers, float64), scalar=dtype.type)
 
         kinds = (array_type(dtype, 2), array_type(dtype), array_type(dtype), *[array_type(dtype, 2)] * kernel.states,
                  *[array_type(float64)] * (1 + kernel.counts), "int64")

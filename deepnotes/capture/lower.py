@@ -7,12 +7,14 @@ __all__ = ['Uncapturable', 'lowered']
 
 # %% ../../nbs/library/capture/lower.ipynb #d6bbe6bd
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from .effects import arrays_in, reads_out
 from .program import copy_call
 from ..compiler.cache import native
+from ..kernels.core import Kernel
 from ..kernels.formulas import elementwise_loop
 from ..kernels.plans import Straight, classify, straightened
 
@@ -41,7 +43,7 @@ def _native(calls):
     return calls is not None and all(call[0] in native for call in calls)
 
 
-def lowered(kernel, out, operands):
+def lowered(kernel: Kernel, out: np.ndarray, operands: Sequence) -> list:
     """The calls of compiled loops that are one launch.
 
     Raises

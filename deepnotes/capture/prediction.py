@@ -10,6 +10,7 @@ import contextlib
 import copy
 import itertools
 import threading
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -144,7 +145,7 @@ class Prediction:
         self._stop = None if self.capture else "capture=False"
         self._modes, self._recorder, self._clock = Modes(model), threading.Lock(), itertools.count(1)
         self._programs, self._calls, self._step = {}, {}, (None, None)
-        self._refused, self._short = {}, 0                      # why there is no program for some numbers of rows
+        self._refused, self._failed, self._short = {}, 0, 0     # why there is no program for some numbers of rows
 
     def __reduce__(self):
         return type(self), (self.model, self.capture)           # programs are made anew
@@ -173,12 +174,12 @@ class Prediction:
             return self._rows(X)
         return np.concatenate([self._rows(X[start:start + BLOCK]) for start in range(0, len(X), BLOCK)])
 
-    def evaluating(self):
+    def evaluating(self) -> AbstractContextManager:
         "A context in which the model is in evaluation mode and records no gradients."
         return self._modes.evaluating()
 
     @property
-    def reason(self):
+    def reason(self) -> str | None:
         if self.captured:
             return None
         if self._stop is None and kernels.running_backend() != "numba":
@@ -238,13 +239,18 @@ class Prediction:
             self._keep(key, plan, X, out)
         elif plan.reason is not None:
             self._refuse(key, plan.reason)
+        elif _needs(plan) > ROOM:
+            self._refuse(key, f"for so many rows it would hold more than {ROOM >> 20} MB of memory", False)
         return out
 
-    def _refuse(self, key, reason):
+    def _refuse(self, key, reason, counts=True):
         "No program for so many rows, and after some such numbers of rows none for others."
         self._step, self._refused = (None, None), {**self._refused, key: reason}
-        if len(self._refused) >= TRIES:
+        self._failed += counts
+        if self._failed >= TRIES:
             self._stop = reason
+        if len(self._refused) > 4 * KEPT:
+            del self._refused[next(iter(self._refused))]
 
     def _keep(self, key, plan, X, out):
         self._step = None, None
@@ -263,10 +269,16 @@ class Prediction:
     def _forget(self, found, name):
         "All programs, since something that they reach has changed; the last time if that happens all the time."
         self._short = self._short + 1 if found.runs < WORTH else 0
-        self._programs, self._calls, self._refused, self._step = {}, {}, {}, (None, None)
+        self._programs, self._calls, self._refused, self._step, self._failed = {}, {}, {}, (None, None), 0
         if self._short > TRIES:
             self._stop = (f"between its calls, something that it reaches is changed again and again (`{name}` was the last), and "
                           "each time it would have to be recorded anew")
+
+
+def _needs(plan):
+    "Bytes that the launches of the first recording have written, all of which the second one would hold again."
+    launches = plan.recordings[-1][0] if plan.recordings else []
+    return sum(a.nbytes for a in {id(owner(launch.out)): owner(launch.out) for launch in launches}.values())
 
 
 def _may_run():

@@ -236,6 +236,10 @@ class Program:
                     words.append(int(np.array(x, _NUMBERS[kind]).view(np.int64)))
             lines.append((start, entry, bool(expected), expected[0] if expected else 0))
             self.of.append(number)
+        self._fill(lines, words)
+
+    def _fill(self, lines, words):
+        "Words and rows as the driver reads them: of each number that is fetched, first the call that fetches it."
         fetches = sum(len(line) == 4 and isinstance(line[2], np.ndarray) for line in lines)
         self.words = np.array([*words, *[0] * 4 * fetches], np.int64)
         base, free = address(self.words), len(words)

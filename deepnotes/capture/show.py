@@ -8,11 +8,14 @@ __all__ = ['Names', 'Line', 'Joined', 'step_source']
 # %% ../../nbs/library/capture/show.ipynb #5086b03e
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from .effects import offset, owner, writes_of
 from .lower import lowered
+from ..kernels.core import Launch
 
 # %% ../../nbs/library/capture/show.ipynb #f0bcb0c0
 class Names:
@@ -65,20 +68,20 @@ def _shown(x, names, hint="a"):
 class Line:
     "One line of a captured step: a launch."
 
-    def __init__(self, launch):
+    def __init__(self, launch: Launch):
         self.launches, self.name = [launch], launch.kernel.name
 
-    def calls(self):
+    def calls(self) -> list:
         return lowered(*self.launches[0])
 
-    def results(self):
+    def results(self) -> Sequence[np.ndarray]:
         "The arrays that it leaves for others to read."
         return writes_of(self.launches[0])
 
-    def arguments(self):
+    def arguments(self) -> tuple:
         return self.launches[0].out, *self.launches[0].operands
 
-    def source(self):
+    def source(self) -> str:
         try:
             return self.launches[0].kernel.source
         except Exception:
@@ -88,26 +91,26 @@ class Line:
 class Joined(Line):
     "One line of a captured step: several launches as one loop."
 
-    def __init__(self, launches, form):
+    def __init__(self, launches: Sequence[Launch], form: Any):
         self.launches, self.form, self.name = launches, form, form.name
 
-    def calls(self):
+    def calls(self) -> list:
         return self.form.calls()
 
-    def results(self):
+    def results(self) -> Sequence[np.ndarray]:
         if not hasattr(self.form, "group"):             # the outer product is never written
             return writes_of(self.launches[-1])
         return [a for n, launch in enumerate(self.launches) if n in self.form.group.needed for a in writes_of(launch)]
 
-    def arguments(self):
+    def arguments(self) -> tuple:
         (_, args), = self.form.calls()
         return tuple(args)
 
-    def source(self):
+    def source(self) -> str:
         return self.form.shown().replace("def loop(", f"def {self.name}(", 1)
 
 
-def step_source(program, inputs, outputs, names):
+def step_source(program: Sequence[Line], inputs: Sequence[tuple[str, Any]], outputs: Sequence, names: Names) -> str:
     "The text of a step: a function of its inputs, one line per loop, then the text of each."
     for name, a in inputs:
         if not isinstance(a, np.ndarray):

@@ -101,6 +101,7 @@ def product_text(size, width):
     Why LLVM: numba compiles functions of contiguous arrays here, and has no word for a function whose address is only
     known when the code is loaded. Through Python the same decisions take longer than a small product.
     """
+    # Long on purpose: one function in LLVM, written from its first line to its last; its parts share the builder and all names.
     module = ir.Module()
     module.triple = llvm.get_process_triple()
     table = ir.GlobalVariable(module, ir.ArrayType(WORD, 3), "table")       # gemm, gemv, numpy's dtype object

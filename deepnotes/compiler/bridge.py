@@ -198,6 +198,7 @@ def _from_words(context, builder, signature, words):
 # %% ../../nbs/library/compiler/bridge.ipynb #4d474098
 def _free_standing(compiled, signature):
     "The object code of a loop that needs no numba, and the symbols it needs; None if there is no such form."
+    # Long on purpose: two entries to one function, and they must name it in one module.
     returns = compiled.signature.return_type
     if (sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED") or sys.maxsize < 2**32
             or returns not in (types.none, types.int64)):

@@ -8,6 +8,7 @@ __all__ = ['version', 'compiler_versions', 'forbidden', 'failed', 'can_compile',
 # %% ../../nbs/library/compiler/ready.ipynb #7bb1cb00
 import os
 import warnings
+from typing import Any
 
 from .borrowed import installed
 from .cache import CompilerFailed, first_line
@@ -40,12 +41,12 @@ def failed():
     return isinstance(_tested, CompilerFailed)
 
 
-def can_compile():
+def can_compile() -> bool:
     "Whether numba and llvmlite are installed and `NUMBA_DISABLE_JIT` does not forbid to compile."
     return installed() and not forbidden() and not failed()
 
 
-def compiler():
+def compiler() -> Any:
     """The part of the library that needs numba; loops that are found in the cache do without it.
 
     Where numba cannot be imported, has changed what it is made of, or compiles a first loop wrongly, one warning says so

@@ -18,6 +18,7 @@ from .bridge import (address_of, call, exchange, fetch_add, inlined, larger, plu
                                        small_square)
 from .cache import FormulaError, _loaded, stand_in
 from .vector_math import error_function, exponentials, logarithms, trigonometry
+from .written import written
 
 # %% ../../nbs/library/compiler/retype.ipynb #35fc1922
 SINGLE = {**exponentials(np.float32), **logarithms(np.float32)}
@@ -52,10 +53,9 @@ SCALARS = {
 def _word(name, arity):
     "What compiled code calls for the word `name` of the vocabulary."
     xs = ", ".join("xyz"[:arity])
-    namespace = {"scalar_form": scalar_form}
-    exec(f"def typed({xs}): return scalar_form({name!r}, ({xs},))", namespace)
+    typed = written(f"def typed({xs}): return scalar_form({name!r}, ({xs},))\n", "typed", scalar_form=scalar_form)
     word = stand_in(name)
-    overload(word, jit_options={"forceinline": True}, strict=False)(namespace["typed"])
+    overload(word, jit_options={"forceinline": True}, strict=False)(typed)
     return word
 
 # %% ../../nbs/library/compiler/retype.ipynb #6b4e9d10

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from .bridge import inlined, reinterpret
+from .written import written
 
 # %% ../../nbs/library/compiler/vector_math.ipynb #3335eb5a
 def polynomial(coefficients, scalar):
@@ -19,9 +20,8 @@ def polynomial(coefficients, scalar):
     text = f"c{len(coefficients) - 1}"
     for i in range(len(coefficients) - 2, -1, -1):
         text = f"c{i} + x * ({text})"
-    namespace = {"__name__": __name__, **{f"c{i}": scalar(c) for i, c in enumerate(coefficients)}}
-    exec(f"def horner(x): return {text}", namespace)
-    return inlined(namespace["horner"])
+    constants = {f"c{i}": scalar(c) for i, c in enumerate(coefficients)}
+    return inlined(written(f"def horner(x): return {text}\n", "horner", __name__=__name__, **constants))
 
 # %% ../../nbs/library/compiler/vector_math.ipynb #5c8d8a43
 TANH_TAIL = (2.0, -1.333326162, 0.6666648746, -0.2676215384, 0.08912752716)
@@ -29,6 +29,7 @@ TANH_TAIL = (2.0, -1.333326162, 0.6666648746, -0.2676215384, 0.08912752716)
 
 def exponentials(scalar):
     "exp, expm1, sigmoid and tanh of one number of type `scalar`, for use in compiled loops."
+    # Long on purpose: four short formulas and the constants that they share; apart, each would be handed a dozen of these.
     single = scalar is np.float32
     integer, info = (np.int32 if single else np.int64), np.finfo(scalar)
     digits, bias, one_bit = integer(info.nmant), integer(info.maxexp - 1), integer(1)
@@ -92,6 +93,7 @@ def exponentials(scalar):
 # %% ../../nbs/library/compiler/vector_math.ipynb #b1017f19
 def logarithms(scalar):
     "log and log1p of one number of type `scalar`, for use in compiled loops."
+    # Long on purpose: as above, two formulas and the constants that they share.
     single = scalar is np.float32
     integer, info = (np.int32 if single else np.int64), np.finfo(scalar)
     digits, bias, one_bit = integer(info.nmant), integer(info.maxexp - 1), integer(1)

@@ -16,7 +16,7 @@ from .core import running_backend
 from .threads import get_num_threads
 
 # %% ../../nbs/library/kernels/configuration.ipynb #e5e7b57b
-def cache_folder():
+def cache_folder() -> str | None:
     "Where compiled loops are kept between processes; None where nothing can be compiled."
     return cache.cache_folder() if can_compile() else None
 

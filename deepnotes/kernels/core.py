@@ -13,9 +13,10 @@ import linecache
 import os
 import warnings
 import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def _check_backend(name):
     return name
 
 
-def default_backend():
+def default_backend() -> str:
     """The backend that runs when no `backend(...)` block says otherwise: 'numba' or 'numpy'.
 
     It is what the environment variable `DEEPNOTES_BACKEND` says, else numba where it is installed.
@@ -88,7 +89,8 @@ class Kernel:
     Chapter: The engine room, section Launch
     """
 
-    def __init__(self, name, reference, loop=None, *, writes=(), fills_out=False, refuses=False, formula=None):
+    def __init__(self, name: str, reference: Callable, loop: Callable | None = None, *, writes: Sequence[int] = (),
+                 fills_out: bool = False, refuses: bool = False, formula: Callable | None = None):
         self.name = name
         self.reference = reference
         self.make_loop = loop
@@ -101,7 +103,7 @@ class Kernel:
         self.run = self._first_run
         registered.add(self)
 
-    def loops(self):
+    def loops(self) -> Callable:
         "The compiled form, made now if no launch has asked for it yet."
         with compiling:                 # two threads may come at once
             if self.compiled == self._first_compiled:
@@ -110,7 +112,7 @@ class Kernel:
                     self.run_by(self.compiled)
             return self.compiled
 
-    def run_by(self, form):
+    def run_by(self, form: Callable) -> None:
         "From now on a launch runs this form, whichever name it is launched by."
         for face in self.faces:
             face.run = form
@@ -124,7 +126,7 @@ class Kernel:
         form(out, *operands)
 
     @property
-    def source(self):
+    def source(self) -> str:
         "The text of the kernel: its formula and the loop around it, or the function that computes it."
         if self.formula is None:
             return formula_text(self.reference)
@@ -139,7 +141,7 @@ class Kernel:
         return f"<kernel {self.name}>"
 
 # %% ../../nbs/library/kernels/core.ipynb #85d179ac
-def dispatch(name, function, operands):
+def dispatch(name: str, function: Callable, operands: Sequence) -> Any:
     "Hand `name` to the first operand that records operations (a Tensor), else compute `function` of numpy arrays."
     for x in operands:
         record = getattr(x, "__deepnotes_op__", None)
@@ -161,13 +163,13 @@ class _Context(NamedTuple):
     launches: list | None
 
 
-def running_backend():
+def running_backend() -> str:
     "The backend that a launch of this thread would run on now."
     context = _context.get()
     return context is not None and context.backend or default_backend()
 
 
-def listening():
+def listening() -> "Recording | None":
     "The recording that a launch of this thread would be listed in now; None if there is none."
     context = _context.get()
     return None if context is None else context.launches
@@ -180,7 +182,7 @@ class Recording(list):
         self.peeks = []
         self.numbers = {}               # of (launch, operand): what stood for a number there
 
-    def plain(self, *arrays):
+    def plain(self, *arrays: Any) -> list:
         "Arrays and numbers for the next launch, in place of what stands for them while a step is recorded."
         for i, x in enumerate(arrays):
             if hasattr(x, "__plain__"):
@@ -189,7 +191,7 @@ class Recording(list):
                 else x.__plain__() if hasattr(x, "__plain__") else x for x in arrays]
 
 
-def peeked(what):
+def peeked(what: str) -> None:
     "Tell a recording, if one listens, that Python looks at a number: what is done next may depend on it."
     launches = listening()
     if launches is not None:
@@ -209,7 +211,7 @@ class Launch(NamedTuple):
     operands: tuple
 
 # %% ../../nbs/library/kernels/core.ipynb #66859ecd
-def launch(kernel, out, *operands):
+def launch(kernel: "Kernel | Callable", out: np.ndarray, *operands: Any) -> np.ndarray:
     """Run `kernel` on `operands` and write the result into `out`.
 
     Parameters
@@ -262,7 +264,7 @@ def _on_numpy(kernel, failure):
 
 # %% ../../nbs/library/kernels/core.ipynb #b1a15c66
 @contextmanager
-def backend(name):
+def backend(name: str) -> Iterator[None]:
     """Run the launches of this block, in this thread, on the backend `name`.
 
     Parameters
@@ -291,7 +293,7 @@ def backend(name):
 
 
 @contextmanager
-def recording():
+def recording() -> Iterator[list[Launch]]:
     """List every launch of this block, in this thread: kernel, output and operands, the very objects.
 
     Returns
@@ -327,7 +329,7 @@ def _unrecorded():
         _context.reset(token)
 
 
-def replay(launches):
+def replay(launches: Sequence[Launch]) -> None:
     """Run recorded launches again, on whatever their arrays hold now.
 
     Parameters

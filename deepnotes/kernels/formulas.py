@@ -11,19 +11,21 @@ import builtins
 import dis
 import math
 import types as pytypes
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..compiler.cache import _loaded, array_type, fingerprint
 from ..compiler.life import compiling
 from ..compiler.loops import machine_code
+from ..compiler.written import written
 from . import threads
 from .core import Kernel
 from .plans import SCALAR, Plan, broadcast_copy, classify, planned, reshaped
 from .sources import formula_text, loop_source
 
 # %% ../../nbs/library/kernels/formulas.ipynb #ac329161
-def compute_dtype(out, operands):
+def compute_dtype(out: np.ndarray, operands: Sequence) -> np.dtype:
     "The dtype a formula computes in: the output's, or for boolean outputs that of the first array operand."
     if out.dtype.kind == "f":
         return out.dtype
@@ -36,7 +38,7 @@ def compute_dtype(out, operands):
     return out.dtype
 
 
-def fitted(x, dtype, name):
+def fitted(x: float, dtype: np.dtype, name: str) -> float:
     """A Python number as one that arrays of a dtype compute with.
 
     Parameters
@@ -116,6 +118,7 @@ def _words(value, around):
     if not isinstance(value, pytypes.FunctionType) or value in around:
         return {"?"}
     found, last = set(), None
+    # Read, not changed, and of the code object: what is asked is whether the machine can branch here, however that was written.
     for step in dis.get_instructions(value.__code__):
         power = step.argrepr in ("**", "**=") and step.opname.startswith("BINARY")
         if (step.opname.startswith(("COMPARE", "POP_JUMP", "JUMP_IF", "CONTAINS", "IS_OP"))
@@ -149,13 +152,10 @@ def compiled_loop(kernel, out, operands, modes, flat, kinds):
 
     def build(machine):
         formula = machine.retype(kernel.formula, dtype, dtype.kind == "f")
-        namespace = {"__name__": __name__, "formula": formula, "scalar": dtype.type}
-        if trial:
-            namespace["quick"] = machine.retype(kernel.formula, dtype, quick=True)
-        exec(source, namespace)
-        return namespace["loop"]
+        quick = machine.retype(kernel.formula, dtype, quick=True) if trial else None
+        return written(source, "loop", __name__=__name__, formula=formula, scalar=dtype.type, quick=quick)
 
-    return machine_code(build, tuple(signature), source + dtype.str + fingerprint(kernel.formula))
+    return machine_code(build, tuple(signature), source + dtype.str + fingerprint(kernel.formula), mortal=True)
 
 
 def _compilable(out, *operands):
@@ -201,10 +201,9 @@ def _quick_form(arity, flat, general):
         conditions="".join(f" and {x}.__class__ is ndarray and {x}.shape == out.shape and {x}.flags.c_contiguous"
                            for x in xs),
         kinds="".join(f", {x}.dtype, {x} is out" for x in xs), raveled="".join(f", {x}.ravel()" for x in xs))
-    namespace = {"flat": flat, "general": general, "split": threads.split, "grain": threads.GRAIN, "ndarray": np.ndarray}
-    exec(text, namespace)
-    namespace["run"].calls = general.calls
-    return namespace["run"]
+    run = written(text, "run", flat=flat, general=general, split=threads.split, grain=threads.GRAIN, ndarray=np.ndarray)
+    run.calls = general.calls
+    return run
 
 # %% ../../nbs/library/kernels/formulas.ipynb #a7d6307a
 def elementwise_loop(kernel):
@@ -262,7 +261,8 @@ def _copied_out(kernel, general, out, operands):
             np.copyto(out, target)
 
 # %% ../../nbs/library/kernels/formulas.ipynb #8e2d9f41
-def elementwise(formula, name=None, ufunc=None, compiled=True):
+def elementwise(formula: Callable, name: str | None = None, ufunc: np.ufunc | None = None,
+                compiled: bool | Callable | None = True) -> Kernel:
     """A kernel that applies a formula of scalars to every element.
 
     Parameters
@@ -292,7 +292,7 @@ def elementwise(formula, name=None, ufunc=None, compiled=True):
     return Kernel(name, reference, loop, fills_out=True, formula=formula)
 
 
-def pullback(derivative, arity, name=None):
+def pullback(derivative: Callable, arity: int, name: str | None = None) -> Kernel:
     """The kernel of an elementwise op's backward pass: incoming gradient times derivative, in one pass.
 
     Parameters
@@ -314,9 +314,8 @@ def pullback(derivative, arity, name=None):
     Chapter: The engine room, section One formula, two speeds
     """
     xs = ", ".join(f"x{i + 1}" for i in range(arity))
-    namespace = {"derivative": derivative}
     text = f"def pulled(g, {xs}, y):\n    return g * derivative({xs}, y)\n"
-    exec(text, namespace)
+    pulled = written(text, "pulled", derivative=derivative)
     name = name or f"{derivative.__name__.strip('<>')}_pullback"
-    namespace["pulled"].text = formula_text(derivative, "derivative") + "\n" + text.replace("pulled", name)
-    return elementwise(namespace["pulled"], name)
+    pulled.text = formula_text(derivative, "derivative") + "\n" + text.replace("pulled", name)
+    return elementwise(pulled, name)

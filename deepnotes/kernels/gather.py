@@ -360,7 +360,7 @@ class Refusal:
     def __repr__(self):
         return self.error.__name__
 
-    def of(self, x, place):
+    def of(self, x: np.ndarray, place: int) -> Exception:
         return self.error(self.text.format(x=x, low=np.nanmin(x), high=np.nanmax(x), value=x.flat[place]))
 
 
@@ -432,7 +432,7 @@ either = Kernel("either", _checking(lambda x, first, second: (x != first) & (x !
                 fills_out=True, refuses=True)
 
 # %% ../../nbs/library/kernels/gather.ipynb #37ee8d85
-def check(kernel, x, a, b, text, error=ValueError):
+def check(kernel: Kernel, x: np.ndarray, a: float, b: float, text: str, error: type[Exception] = ValueError) -> None:
     """Refuse an array whose values are wrong, in plain steps and in captured ones.
 
     Parameters

@@ -20,7 +20,7 @@ U11, U27, U30, U31, U40, ONE = (np.uint64(n) for n in (11, 27, 30, 31, 40, 1))
 MASK = np.uint64(2**64 - 1)
 
 
-def random_state(rng=None):
+def random_state(rng: np.random.Generator | int | None = None) -> np.ndarray:
     """The state of a stream of random numbers, for `launch(kernels.uniform, out, state)`.
 
     Parameters

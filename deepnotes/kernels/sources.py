@@ -10,9 +10,10 @@ import ast
 import inspect
 import linecache
 import textwrap
+from collections.abc import Callable
 
 # %% ../../nbs/library/kernels/sources.ipynb #40fe2572
-def formula_text(function, name=None):
+def formula_text(function: Callable, name: str | None = None) -> str:
     "The source of `function`, a lambda rewritten as a `def`; a line that says so if there is none."
     text = getattr(function, "text", None)
     if text is not None:
@@ -36,7 +37,7 @@ def formula_text(function, name=None):
     return f"# {name}: source not available\n"
 
 # %% ../../nbs/library/kernels/sources.ipynb #6a86fd05
-def loop_source(name, modes, flat=True, trial=False):
+def loop_source(name: str, modes: str, flat: bool = True, trial: bool = False) -> str:
     """The text of the loop that applies a formula to operands of the given modes.
 
     Parameters

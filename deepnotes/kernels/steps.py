@@ -7,11 +7,14 @@ __all__ = ['ALONE', 'UPDATE', 'FLOAT64', 'descent', 'sgd', 'sgd_dampened', 'adag
            'amsgrad', 'update_source', 'states_of', 'step_loop', 'number', 'update']
 
 # %% ../../nbs/library/kernels/steps.ipynb #e5695563
+from collections.abc import Callable
+
 import numpy as np
 
 from ..compiler.cache import array_type, fingerprint
 from ..compiler.life import compiling
 from ..compiler.loops import machine_code
+from ..compiler.written import written
 from . import threads
 from .core import Kernel
 from .plans import are_plain, by_copies
@@ -83,10 +86,8 @@ def _quick_step(kernel, loops, general, split_loop):
                    for i, shape in enumerate([(1,)] * counts + [(numbers,)])]
     text = UPDATE.format(states="".join(f"{x}, " for x in arrays[2:]), operands=1 + counts, conditions=" and ".join(conditions),
                          flat=", ".join(arrays), raveled=", ".join(f"{x}.ravel()" for x in arrays))
-    namespace = {"loops": loops, "general": general, "split_loop": split_loop, "alone": ALONE // (2 + states),
-                 "ndarray": np.ndarray, "FLOAT64": FLOAT64}
-    exec(text, namespace)
-    return namespace["run"]
+    return written(text, "run", loops=loops, general=general, split_loop=split_loop, alone=ALONE // (2 + states),
+                   ndarray=np.ndarray, FLOAT64=FLOAT64)
 
 # %% ../../nbs/library/kernels/steps.ipynb #6ad16fef
 FLOAT64 = np.dtype(np.float64)
@@ -98,10 +99,8 @@ def _step_loops(kernel):
 
     def loop_for(dtype):
         def build(machine):
-            namespace = {"__name__": __name__, "rule": machine.retype(kernel.rule, dtype),
-                         "numbers": machine.retype(kernel.numbers, FLOAT64), "scalar": dtype.type}
-            exec(source, namespace)
-            return namespace["loop"]
+            return written(source, "loop", __name__=__name__, rule=machine.retype(kernel.rule, dtype),
+                           numbers=machine.retype(kernel.numbers, FLOAT64), scalar=dtype.type)
 
         with compiling:
             if dtype not in loops:
@@ -156,7 +155,7 @@ def step_loop(kernel):
     return run
 
 # %% ../../nbs/library/kernels/steps.ipynb #e31ba7ae
-def number(x):
+def number(x: float | np.ndarray) -> float:
     "A hyperparameter: a Python number, or the number in a one-element array."
     return x.item() if isinstance(x, np.ndarray) else x
 
@@ -174,7 +173,7 @@ def _given_numbers(name, numbers, names, given):
     return [*given, *map(float, defaults[len(defaults) - missing:])]
 
 
-def update(name, rule, numbers, states=0):
+def update(name: str, rule: Callable, numbers: Callable, states: int = 0) -> Kernel:
     """A kernel that moves parameters, and what is remembered about them, by one step of an optimizer.
 
     Parameters

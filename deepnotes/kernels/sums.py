@@ -11,6 +11,7 @@ __all__ = ['BLOCK', 'SUM_PART', 'sum', 'mean', 'sum_to', 'add_squares', 'cumsum'
 # %% ../../nbs/library/kernels/sums.ipynb #41eda1e6
 import builtins
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +22,7 @@ from .core import Kernel
 from .plans import Plan, are_plain, by_copies, lazily, planned, reshaped
 
 # %% ../../nbs/library/kernels/sums.ipynb #6ba145ce
-def normalized_axes(axes, ndim):
+def normalized_axes(axes: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     "Axes as a tuple of numbers from 0 on; all of them for None."
     if axes is None:
         return tuple(range(ndim))
@@ -268,7 +269,7 @@ _prepare_mean = _reduction_loop(mean_all, mean_rows, mean_columns, mean_parts)
 mean = Kernel("mean", _mean, lambda kernel: planned(_prepare_mean, kernel, static=True), fills_out=True)
 
 # %% ../../nbs/library/kernels/sums.ipynb #9d19b846
-def sum_to_axes(shape, of):
+def sum_to_axes(shape: Sequence[int], of: Sequence[int]) -> tuple[int, ...]:
     "The axes to sum so that an array of shape `of` becomes one of shape `shape`."
     lead = len(of) - len(shape)
     return tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and of[i + lead] != 1)

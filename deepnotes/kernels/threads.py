@@ -9,6 +9,8 @@ __all__ = ['GRAIN', 'WORTH', 'get_num_threads', 'set_num_threads', 'split']
 import builtins
 import os
 import time
+import weakref
+from collections.abc import Callable, Sequence
 
 from ..compiler.life import compiling
 
@@ -16,7 +18,7 @@ from ..compiler.life import compiling
 _num_threads = None
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """How many cores a kernel may use: `DEEPNOTES_NUM_THREADS`, else all that this process may run on.
 
     Notes
@@ -30,7 +32,7 @@ def get_num_threads():
     return _num_threads
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """Let kernels use `n` cores.
 
     Parameters
@@ -54,7 +56,7 @@ def set_num_threads(n):
 
 # %% ../../nbs/library/kernels/threads.ipynb #1264caad
 GRAIN, WORTH = 16384, 2e-5       # elements, and seconds of work, below which one core is left alone
-_pool, _pace = None, {}
+_pool, _pace = None, weakref.WeakKeyDictionary()
 
 
 def _forget_pool():
@@ -82,7 +84,7 @@ def _measured(loop, size, args):
     _pace[loop] = runs + 1, builtins.min(best, pace)
 
 # %% ../../nbs/library/kernels/threads.ipynb #d09ac135
-def split(loop, n, size, args, whole=None):
+def split(loop: Callable, n: int, size: int, args: Sequence, whole: Sequence[bool] | None = None) -> None:
     """Run a compiled loop, on all cores if that pays: its first axis of length n is cut into chunks.
 
     Parameters

@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from .core import Kernel, dispatch
+from ..compiler.written import written
 from .formulas import _formula_reference, elementwise, elementwise_loop
 
 # %% ../../nbs/library/kernels/vocabulary.ipynb #bd840dd1
@@ -23,9 +24,7 @@ def _vocabulary(name, function, ufunc=None, compiled=True):
     "A dispatching function with its elementwise kernel attached, so that it can be launched as well as called."
     nin = function.nin if isinstance(function, np.ufunc) else len(inspect.signature(function).parameters)
     xs = ", ".join("xyz"[:nin])
-    namespace = {"dispatch": dispatch, "function": function}
-    exec(f"def {name}({xs}): return dispatch({name!r}, function, ({xs},))", namespace)
-    word = namespace[name]
+    word = written(f"def {name}({xs}): return dispatch({name!r}, function, ({xs},))\n", name, dispatch=dispatch, function=function)
     word.__module__ = __name__
     word.__qualname__ = name
     word.__doc__ = (f"`{name}` of arrays, of scalars inside a compiled formula, or of Tensors.\n\n"

@@ -10,9 +10,11 @@ import hashlib
 import inspect
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +58,7 @@ class RunFailed(RuntimeError):
     Chapter: Many runs, section One run, the same everywhere
     """
 
-    def __init__(self, message, setting, seed):
+    def __init__(self, message: str, setting: Mapping[str, Any], seed: int):
         super().__init__(message)
         self.setting, self.seed, self.finished = setting, seed, None
 
@@ -111,7 +113,7 @@ class Runs(Sequence):
     Chapter: Many runs, section The table
     """
 
-    def __init__(self, rows=()):
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()):
         self.rows = [dict(row) for row in rows]
 
     def __len__(self):
@@ -130,11 +132,11 @@ class Runs(Sequence):
         return np.array(values) if numbers else values
 
     @property
-    def columns(self):
+    def columns(self) -> list[str]:
         "Names of all columns, in the order in which they came."
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
-    def where(self, **wanted):
+    def where(self, **wanted: Any) -> "Runs":
         """The rows whose settings have these values.
 
         Parameters
@@ -154,7 +156,7 @@ class Runs(Sequence):
             self[unknown[0]]
         return Runs(row for row in self.rows if all(row.get(name) == value for name, value in wanted.items()))
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """The table as a pandas DataFrame.
 
         Returns
@@ -309,7 +311,9 @@ def _seeds(seeds):
     return [int(seed) for seed in seeds]
 
 
-def sweep(run, settings=None, seeds=10, *, workers=1, client=None, folder=None, progress=None, retries=2) -> Runs:
+def sweep(run: Callable, settings: Mapping[str, Sequence] | Iterable[Mapping[str, Any]] | None = None,
+          seeds: int | Iterable[int] = 10, *, workers: int = 1, client: Any = None,
+          folder: str | os.PathLike | None = None, progress: bool | None = None, retries: int = 2) -> Runs:
     """Call `run(seed=…, **setting)` for every setting and seed, here, in processes, or on a cluster.
 
     Parameters

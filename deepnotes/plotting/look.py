@@ -7,6 +7,7 @@ __all__ = ['INK', 'COLORS', 'MARKERS', 'DASHES', 'rc_params', 'style']
 
 # %% ../../nbs/library/plotting/look.ipynb #eaa176df
 import functools
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -49,7 +50,7 @@ def rc_params() -> dict:
 
 
 @contextmanager
-def style():
+def style() -> Iterator[None]:
     """Draw in the book's look: ``with style(): ...``; settings are as before afterwards.
 
     Chapter: The book's hand, section One look

@@ -66,7 +66,7 @@ class Callback:
     def __copy__(self):
         return deepcopy(self)               # what it has counted and kept is its own
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         """What must survive a checkpoint: arrays, numbers, strings, lists and dicts of them."""
         return {}
 
@@ -181,7 +181,7 @@ class EarlyStopping(Callback):
         if self._weights is not None:
             trainer.model.load_state_dict(self._weights)
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         """Best value and weights, and how long it has been waiting."""
         weights = None if self._weights is None else dict(self._weights)
         return {"best": self._best.value, "wait": self.wait, "best_epoch": self.best_epoch, "weights": weights}
@@ -243,7 +243,7 @@ class Checkpoint(Callback):
         if better:
             trainer.save(self.best)
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         """The best value so far."""
         return {"best": self._best.value}
 
@@ -299,7 +299,7 @@ class Diagnostics(Callback):
             inside = np.clip(values[np.isfinite(values)], self.bins[0], self.bins[-1])
             self.histograms.setdefault(name, []).append(np.histogram(inside, self.bins)[0])
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         """All numbers so far."""
         return {name: getattr(self, name) for name in ("epochs", "gradient_norm", "update_ratio", "dead", "histograms")}
 

@@ -119,7 +119,7 @@ class Loader:
         return deepcopy(self)
 
     @property
-    def examples(self):
+    def examples(self) -> int | None:
         "Number of rows, None for an iterable."
         return None if self.arrays is None else len(self.arrays[0])
 

@@ -142,16 +142,16 @@ class Cut:
     def has_own_code(self):
         return False            # what reaches some is plain, and never asked
 
-    def _own_share(self, x, y, *weight):
-        "Add the gradients, loss and right answers of this rank's rows to the flat array."
-        rows, flat = share(len(x), self.ranks.rank, self.ranks.size), self.flat
+    def _own_share(self, inputs_of, y, *weight):
+        "Add the gradients, loss and right answers of this rank's rows to the flat array; the inputs of others are not looked at."
+        rows, flat = share(len(y), self.ranks.rank, self.ranks.size), self.flat
         flat[:] = 0
-        self._part(flat, -1)[self.ranks.rank] = len(x)
+        self._part(flat, -1)[self.ranks.rank] = len(y)
         counts = loss_counts(self.loss_of, y, *weight)
         total, own = counts.sum(), counts[rows].sum()
         if rows.start < rows.stop and (own or not total):
             self.scale[0] = own / total if total else 1
-            results = self._drawn_from(rows, x[rows], y[rows], self.scale, *(w[rows] for w in weight))
+            results = self._drawn_from(rows, inputs_of(rows), y[rows], self.scale, *(w[rows] for w in weight))
             self._part(flat, -3)[0] = _value(results[0]).reshape(())
             if self.binary is not None:
                 self._part(flat, -2)[0] = _value(results[1]).reshape(())
@@ -188,16 +188,20 @@ class Cut:
     def begin(self, steps):
         self.ranks.due = steps
 
-    def rehearse(self, *arrays):
+    def rehearse(self, x, y, *weight):
         "The step of this rank on its own, to be recorded and taken back."
-        self._own_share(*arrays)
+        self._own_share(x.__getitem__, y, *weight)
         self.total[:] = self.flat
-        self._update(len(arrays[0]))
+        self._update(len(y))
 
-    def __call__(self, *arrays):
+    def __call__(self, x, y, *weight):
+        return self._step(x.__getitem__, y, *weight)
+
+    def _step(self, inputs_of, y, *weight):
+        "A step of all ranks; `inputs_of` gives the inputs of a slice of the batch's rows."
         error = None
         try:
-            self._own_share(*arrays)
+            self._own_share(inputs_of, y, *weight)
             if self.ranks.interrupted:
                 self._part(self.flat, -1)[self.ranks.rank] = _INTERRUPTED
         except BaseException as raised:
@@ -206,7 +210,7 @@ class Cut:
         self._sum(error)
         if error is not None:
             raise error
-        self._update(len(arrays[0]))
+        self._update(len(y))
         loss, right = self._part(self.total, -3)[0], self._part(self.total, -2)[0]
         return (loss,) if self.binary is None else (loss, right)
 
@@ -237,5 +241,6 @@ class Cut:
             for array, values in feeds:
                 array[...] = values[k]
             batch = order[(start + k) * batch_size:(start + k + 1) * batch_size]
-            results.append([_value(t) for t in self(*(a[batch] for a in arrays))])
+            step = self._step(lambda rows, batch=batch: arrays[0][batch[rows]], *(a[batch] for a in arrays[1:]))
+            results.append([_value(t) for t in step])
         return tuple(np.array(column) for column in zip(*results, strict=True))
