@@ -216,6 +216,7 @@ def test_programs_of_numbers_do_not_pile_up():
     from deepnotes.compiler import cache
 
     def counts(step):
+        gc.collect()                # machine code that earlier programs have left
         return (len(step._plans), len(step._families), len(step._numbers), sum(len(f.programs) for f in step._families.values()),
                 len(fuse._loops_made), len(cache.native))
 

@@ -15,7 +15,7 @@ import pytest
 from deepnotes import convolution, layers
 from deepnotes.autograd import Tensor, no_grad
 from deepnotes.exchange import from_onnx, to_onnx
-from deepnotes.exchange.onnx import PLAIN, RULES
+from deepnotes.exchange.onnx_writing import PLAIN, RULES
 
 DATA = Path(__file__).parent / "data"
 TORCH, SKLEARN = np.load(DATA / "torch" / "answers.npz"), np.load(DATA / "onnx" / "sklearn.npz")

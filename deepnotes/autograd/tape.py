@@ -1580,6 +1580,26 @@ class _Walk:
                 mine.add(edge)
 
 
+def _check_usable(node):
+    "A node can send gradients back while it has what it saved, and while that is what it was."
+    if node.edges is None:
+        raise RuntimeError(
+            f"backward: the graph was already used, and what {node.name} saved is freed. Call the first "
+            "backward with retain_graph=True to run twice (chapter Backpropagation, section Walking backwards)"
+        )
+    if not node.cells:
+        return
+    stamp = 0
+    for cell in node.cells:
+        stamp += cell[0]
+    if stamp != node.stamp:
+        raise RuntimeError(
+            f"backward: {node.name} needs an array that was changed in place after it was used (by +=, an item "
+            "assignment, or an optimizer step). Compute a new tensor instead, or run backward before the change "
+            "(chapter Backpropagation, section Changes in place)"
+        )
+
+
 def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
     """Send `seed` back from `root`; return (leaf, gradient, owned) for every leaf, or what reached `wanted` edges.
 
@@ -1609,26 +1629,6 @@ def _backpropagate(root, seed, retain_graph, create_graph, wanted=None):
         _mode.enabled = was_enabled
 
 # %% ../../nbs/library/autograd/tape.ipynb #a8addca0
-def _check_usable(node):
-    "A node can send gradients back while it has what it saved, and while that is what it was."
-    if node.edges is None:
-        raise RuntimeError(
-            f"backward: the graph was already used, and what {node.name} saved is freed. Call the first "
-            "backward with retain_graph=True to run twice (chapter Backpropagation, section Walking backwards)"
-        )
-    if not node.cells:
-        return
-    stamp = 0
-    for cell in node.cells:
-        stamp += cell[0]
-    if stamp != node.stamp:
-        raise RuntimeError(
-            f"backward: {node.name} needs an array that was changed in place after it was used (by +=, an item "
-            "assignment, or an optimizer step). Compute a new tensor instead, or run backward before the change "
-            "(chapter Backpropagation, section Changes in place)"
-        )
-
-
 def _run_hooks(hooks, g, create_graph):
     t = g if create_graph else _wrap(g)
     for hook in list(hooks.values()):

@@ -6,8 +6,10 @@
 __all__ = ['alive', 'Group', 'grouped', 'Fused', 'OuterUpdate', 'outer_updates', 'rewritten']
 
 # %% ../../nbs/library/capture/fuse.ipynb #3342cce2
+import collections
 import math
 import re
+import weakref
 
 import numpy as np
 
@@ -149,13 +151,17 @@ def grouped(launches, lasting=lambda a: True):
     return groups
 
 # %% ../../nbs/library/capture/fuse.ipynb #fbca3ec0
-_loops_made = {}            # machine code is never freed; of one loop there is one, however many programs it is part of
+# Of one loop there is one, however many programs it is part of. It is freed when none is left, but for the latest of all:
+# the next model is often built like the last one.
+_loops_made, _latest = weakref.WeakValueDictionary(), collections.deque(maxlen=64)
 
 
 def _loop(build, kinds, key):
-    if (key, kinds) not in _loops_made:
-        _loops_made[key, kinds] = machine_code(build, kinds, key, apart=True)
-    return _loops_made[key, kinds]
+    loop = _loops_made.get((key, kinds))
+    if loop is None:
+        loop = _loops_made[key, kinds] = machine_code(build, kinds, key, apart=True, mortal=True)
+        _latest.append(loop)
+    return loop
 
 # %% ../../nbs/library/capture/fuse.ipynb #3bad919d
 class _Writer:

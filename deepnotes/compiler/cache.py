@@ -10,6 +10,7 @@ __all__ = ['exp', 'log', 'plus', 'larger', 'small_square', 'address_of', 'fetch_
            'load', 'kept', 'array_type', 'assembled']
 
 # %% ../../nbs/library/compiler/cache.ipynb #5583e367
+import atexit
 import contextlib
 import ctypes
 import dis
@@ -23,6 +24,7 @@ import stat
 import sys
 import time
 import types as pytypes
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -297,8 +299,9 @@ class Folder:
 # %% ../../nbs/library/compiler/cache.ipynb #37a03cb2
 ENTRY = "deepnotes_loop"           # the name of the function to call, in every object file
 NATIVE = "deepnotes_native"        # the same without Python's objects: takes the address of its arguments as 64-bit words
-native = {}                        # of each loop: that address, and for each argument its ndim or the kind of number
+native = weakref.WeakKeyDictionary()    # of each loop: that address, and for each argument its ndim or the kind of number
 _target = None
+_mortal, _ending = weakref.WeakSet(), []        # engines that go with their loop, until Python ends
 
 
 class _MethodDef(ctypes.Structure):
@@ -307,7 +310,7 @@ class _MethodDef(ctypes.Structure):
                 ("doc", ctypes.c_char_p)]
 
 
-_new_function = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.POINTER(_MethodDef), ctypes.c_void_p, ctypes.c_void_p)(
+_new_function = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.POINTER(_MethodDef), ctypes.py_object, ctypes.c_void_p)(
     ("PyCFunction_NewEx", ctypes.pythonapi))
 
 
@@ -331,13 +334,20 @@ def target_machine():
         llvm = _llvm()
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        target = llvm.Target.from_triple(llvm.get_process_triple())
-        made = target.create_target_machine(cpu=llvm.get_host_cpu_name(), opt=3, codemodel="jitdefault", jit=True,
-                                            features=llvm.get_host_cpu_features().flatten(),
-                                            reloc="static" if target.name.startswith("x86") else "default")
-        _target = forever(made)
+        _target = forever(_new_target())
         guarded(_CallLock())
     return _target
+
+
+@functools.cache
+def _processor():
+    return _llvm().get_host_cpu_name(), _llvm().get_host_cpu_features().flatten()
+
+
+def _new_target():
+    target, (name, features) = _llvm().Target.from_triple(_llvm().get_process_triple()), _processor()
+    return target.create_target_machine(cpu=name, opt=3, codemodel="jitdefault", jit=True, features=features,
+                                        reloc="static" if target.name.startswith("x86") else "default")
 
 # %% ../../nbs/library/compiler/cache.ipynb #d44910da
 def packed(code, needs, kinds=()):
@@ -351,11 +361,19 @@ def unpacked(content):
     return code, *json.loads(header)
 
 
-def engine_for(code, needs):
-    "Object code, ready to be called. Raises if this process lacks a symbol that it needs."
-    llvm = _llvm()
-    # Forever: it owns the target machine, which all engines share, and it shows LLVM the symbols of this process.
-    engine = forever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine()))
+def engine_for(code, needs, mortal=False):
+    """Object code, ready to be called. Raises if this process lacks a symbol that it needs.
+
+    An engine shows LLVM the symbols of this process, and owns its target machine. Those of the library's own loops share one, so
+    they live forever. A `mortal` engine has one of its own, and is freed when nobody holds it any more; what is left of those
+    when Python ends is not, for then other things are already gone.
+    """
+    llvm, shared = _llvm(), target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_target() if mortal else shared)
+    if mortal and not _ending:
+        _mortal.add(engine)
+    else:
+        forever(engine)
     missing = [name for name in needs if llvm.address_of_symbol(name) is None]
     if missing:
         raise ValueError(f"no {missing} here")
@@ -364,18 +382,28 @@ def engine_for(code, needs):
     return engine
 
 
+@atexit.register
+def _spare():
+    _ending.append(True)
+    for engine in tuple(_mortal):
+        forever(engine)
+
+
 def python_function(engine, kinds):
-    "The function ENTRY of an engine, for Python to call; its native form is noted."
-    method = forever(_MethodDef(b"loop", engine.get_function_address(ENTRY), 0x80, None))       # 0x80: METH_FASTCALL
-    loop = _new_function(ctypes.byref(method), None, None)
+    """The function ENTRY of an engine, for Python to call; its native form is noted.
+
+    What the function is made of is what it is bound to, its `__self__`: Python lets go of that last.
+    """
+    method = _MethodDef(b"loop", engine.get_function_address(ENTRY), 0x80, None)        # 0x80: METH_FASTCALL
+    loop = _new_function(ctypes.byref(method), (engine, method), None)
     native[loop] = engine.get_function_address(NATIVE), kinds
     return loop
 
 
-def load(content):
+def load(content, mortal=False):
     "The function in what `packed` returned. Raises if this process lacks what it needs."
     code, needs, kinds = unpacked(content)
-    return python_function(engine_for(code, needs), kinds)
+    return python_function(engine_for(code, needs, mortal), kinds)
 
 # %% ../../nbs/library/compiler/cache.ipynb #fea33cda
 def kept(key, make, use):

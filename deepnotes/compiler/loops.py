@@ -7,6 +7,7 @@ __all__ = ['machine_code', 'compiled_function']
 
 # %% ../../nbs/library/compiler/loops.ipynb #36b22212
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from .cache import answering_for, kept, load
 from .ready import compiler
 
 # %% ../../nbs/library/compiler/loops.ipynb #7be1b666
-def machine_code(build: Callable, signature: tuple, text: str, apart: bool = False) -> Callable:
+def machine_code(build: Callable, signature: tuple, text: str, apart: bool = False,
+                 mortal: bool = False) -> Callable:
     """The compiled form of a function: from the cache, or compiled now.
 
     Parameters
@@ -27,6 +29,9 @@ def machine_code(build: Callable, signature: tuple, text: str, apart: bool = Fal
         All that the function depends on beside the library's own text.
     apart : bool
         Promise that no two arrays overlap: then loops over many of them are vectorised without asking each time.
+    mortal : bool
+        Free the machine code with the function that is returned. For texts of which there may be ever more; whoever takes
+        the address of the native form holds the function as long.
 
     Returns
     -------
@@ -38,7 +43,7 @@ def machine_code(build: Callable, signature: tuple, text: str, apart: bool = Fal
         return machine.compile_loop(build(machine), signature, apart)
 
     with answering_for("compiling a loop"):
-        return kept(text + repr((signature, apart)), make, load)
+        return kept(text + repr((signature, apart)), make, partial(load, mortal=mortal))
 
 # %% ../../nbs/library/compiler/loops.ipynb #70ea3444
 def compiled_function(function: Callable, dtype: np.dtype, signature: tuple, apart: bool = False) -> Callable:

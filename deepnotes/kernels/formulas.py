@@ -155,7 +155,7 @@ def compiled_loop(kernel, out, operands, modes, flat, kinds):
         quick = machine.retype(kernel.formula, dtype, quick=True) if trial else None
         return written(source, "loop", __name__=__name__, formula=formula, scalar=dtype.type, quick=quick)
 
-    return machine_code(build, tuple(signature), source + dtype.str + fingerprint(kernel.formula))
+    return machine_code(build, tuple(signature), source + dtype.str + fingerprint(kernel.formula), mortal=True)
 
 
 def _compilable(out, *operands):

@@ -9,6 +9,7 @@ __all__ = ['GRAIN', 'WORTH', 'get_num_threads', 'set_num_threads', 'split']
 import builtins
 import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
 
 from ..compiler.life import compiling
@@ -55,7 +56,7 @@ def set_num_threads(n: int) -> None:
 
 # %% ../../nbs/library/kernels/threads.ipynb #1264caad
 GRAIN, WORTH = 16384, 2e-5       # elements, and seconds of work, below which one core is left alone
-_pool, _pace = None, {}
+_pool, _pace = None, weakref.WeakKeyDictionary()
 
 
 def _forget_pool():
