@@ -107,6 +107,10 @@ class Trainer:
     ``requires_grad_(False)`` or by an optimizer without them. A model that is in evaluation mode as a whole is
     put into training mode.
 
+    `forward`, `predict`, `predict_proba` and `evaluate` leave every mode as it is, and give the same bits whether a
+    program runs or Python; ``prediction.reason`` says why Python does. Several threads may ask one Trainer at once; `fit`
+    is refused meanwhile, and so are they while it runs.
+
     The same seed, model and data give the same numbers bit for bit on the same machine, whatever else runs there; across
     machines, versions of numpy or BLAS and numbers of threads the last digits may differ, because sums are added in another
     order there.
