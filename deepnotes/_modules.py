@@ -519,7 +519,7 @@ class Module:
 
     def _repr_html_(self) -> str | None:
         "The table of a notebook; a class that says itself what it is is shown as it says."
-        from ._rich import some, table
+        from deepnotes._rich import some, table
         if type(self).__repr__ is not Module.__repr__:
             return None
         rows, parameters = [], self.parameters()
@@ -570,7 +570,7 @@ class Summary(NamedTuple):
                 *((row.name or "(itself)", row.type, text(row.output_shape), f"{row.parameters:,}") for row in self.rows)]
 
     def _repr_html_(self) -> str:
-        from ._rich import table
+        from deepnotes._rich import table
         head, *rows = self._cells()
         return table(rows, head, note=_learning(self.parameters, self.trainable))
 

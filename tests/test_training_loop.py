@@ -281,6 +281,17 @@ def test_gradients_are_clipped():
     np.testing.assert_allclose(start - model.weight.data[0, 0], 0.25, rtol=1e-6)
 
 
+@pytest.mark.parametrize("capture", [False, True])
+def test_gradients_that_nobody_zeroes_do_not_count_in_the_norm(capture):
+    body, head = Linear(1, 1, bias=False, dtype="float64", rng=0), Linear(1, 1, bias=False, dtype="float64", rng=1)
+    body.weight.data[...], head.weight.data[...] = 1.0, 1.0
+    trainer = Trainer(Sequential(body, head), lambda out, y: 1000.0 * out.mean(), SGD(head.parameters(), lr=1.0),
+                      clip_grad_norm=0.5, capture=capture)
+    fit(trainer, np.ones((4, 1)), np.ones((4, 1)), epochs=1, batch_size=1)
+    np.testing.assert_allclose(head.weight.data, 1.0 - 4 * 0.5, rtol=1e-6)  # the body's gradient grows from step to step
+    assert body.weight.data[0, 0] == 1.0
+
+
 # Trouble
 
 def test_the_layer_where_numbers_end_is_named():

@@ -90,12 +90,12 @@ def gradient_piece(model, loss_of, parameters, slots, marks, binary=None):
     return gradients
 
 
-def update_piece(optimizer, parameters, slots, clipped, clip_grad_norm=None, clip_grad_value=None):
+def update_piece(optimizer, parameters, slots, clip_grad_norm=None, clip_grad_value=None):
     "The function that takes the gradients from the slots (None: there is none) and updates the weights."
     def update(tick):
         for p, slot in zip(parameters, slots, strict=True):
             p.grad = None if slot is None else Tensor(slot)
-        update_weights(optimizer, clipped, clip_grad_norm, clip_grad_value)
+        update_weights(optimizer, clip_grad_norm, clip_grad_value)
         return (tick if isinstance(tick, Tensor) else Tensor(tick),)         # a captured step returns something
 
     return update
@@ -108,7 +108,7 @@ class Cut:
         owned = [p for group in optimizer.param_groups for p in group["params"]]
         self.parameters = list({id(p): p for p in [*model.parameters(), *owned] if p.requires_grad}.values())
         self.ranks, self.loss_of, self.binary, self.optimizer = ranks, loss_of, binary, optimizer
-        self.clipping = (model.parameters(), clip_grad_norm, clip_grad_value)
+        self.clipping = (clip_grad_norm, clip_grad_value)
         self.streams = [b for _, b in model.named_buffers() if b.dtype == COUNTER and b.shape == (2,)]
         self.per_row = [0] * len(self.streams)
         dtype, sizes = self.parameters[0].data.dtype, [p.size for p in self.parameters]

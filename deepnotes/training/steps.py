@@ -58,8 +58,9 @@ def right_answers(out, y, weight, binary):
     return Tensor(_count_right(out.data, y, binary) if weight is None else _weigh_right(out.data, y, binary, weight))
 
 
-def update_weights(optimizer, parameters, clip_grad_norm=None, clip_grad_value=None):
-    "The optimizer's step with gradients no larger than the limits."
+def update_weights(optimizer, clip_grad_norm=None, clip_grad_value=None):
+    "The optimizer's step with gradients no larger than the limits: those of its own parameters, which alone are zeroed."
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if clip_grad_norm is not None:
         optimizers.clip_grad_norm_(parameters, clip_grad_norm)
     if clip_grad_value is not None:
@@ -72,13 +73,11 @@ def training_step(model, loss_of, optimizer, binary=None, clip_grad_norm=None, c
 
     `binary` says whether answers are yes or no, or one of several classes; None: there are none to count.
     """
-    parameters = model.parameters()
-
     def step(x, y, weight=None):
         out, loss, y, weight = forward_and_loss(model, loss_of, x, y, weight)
         optimizer.zero_grad()
         loss.backward()                                                     # (c) propagate gradients back
-        update_weights(optimizer, parameters, clip_grad_norm, clip_grad_value)   # and then update the weights
+        update_weights(optimizer, clip_grad_norm, clip_grad_value)          # and then update the weights
         return (loss,) if binary is None else (loss, right_answers(out, y, weight, binary))
 
     return step
