@@ -195,7 +195,7 @@ def test_figures_come_in_both_inks_with_text_number_and_caption(book):
         (True, True),
     ]
     assert "Fig. 1.1" in figure and "<strong>space</strong>" in figure
-    phone = re.findall(r'<picture><source media="\(max-width: 480px\)" srcset="([^"]*\.narrow\.svg)" width="374"', figure)
+    phone = re.findall(r'<picture><source media="\(max-width: 480px\)" srcset="([^"]*\.narrow\.svg)" width="355"', figure)
     assert len(phone) == 2 and phone[1].endswith(".dark.narrow.svg")
     small, small_dark = ((book.html / "nbs" / source).resolve().read_text(encoding="utf-8") for source in phone)
     assert "stroke: #000000" in small and "stroke: #000000" not in small_dark

@@ -31,7 +31,7 @@ def draw_card(folder: Path, title: str, text: str) -> Path:
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
-    figure = Figure(figsize=(12, 6.3), dpi=100, facecolor=PAPER)
+    figure = Figure(figsize=(12, 6.3), dpi=100, facecolor=PAPER, layout="none")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.66, 0.12, 0.32, 0.76))
     axes.set_axis_off()

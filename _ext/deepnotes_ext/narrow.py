@@ -1,6 +1,6 @@
 """A second drawing of each figure, for a phone: the same curves on a narrow page, letters as large as before.
 
-A figure of 6.4 inches shrinks to half on a phone, and its letters with it. So the kernel draws it once more, 3.9 inches wide:
+A figure of 6.4 inches shrinks to half on a phone, and its letters with it. So the kernel draws it once more, 3.7 inches wide:
 panels that stood side by side come to stand below each other, the letters keep their size. The text of this file is the end
 of the hidden first cell of every chapter (``execution.py``); it stands alone, and imports nothing of the extension.
 
@@ -9,7 +9,7 @@ figure that does not lay out on the narrow page (matplotlib says so by a warning
 """
 
 KEY = "deepnotes_narrow"
-WIDTH = 3.9  # inches: 374 px, what a phone of 390 px shows at nearly full size
+WIDTH = 3.7  # inches: 355 px, which a phone of 390 px shows 310 px wide: letters of 9 pt are 10.5 px high there
 
 
 def _columns(axes, columns):
