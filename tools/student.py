@@ -95,6 +95,7 @@ def main(environment, *names):
         sys.exit(f"Error: no student edition in {EDITION}: run `make book` first.")
     with tempfile.TemporaryDirectory() as folder:
         kernel = kernel_of(Path(environment).resolve(), Path(folder))
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two readers on one machine: BLAS threads of both would wait for each other
         with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
             done = []
             for line, passed in pool.map(lambda path: run(path, kernel), paths):
