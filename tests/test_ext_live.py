@@ -8,7 +8,7 @@ import re
 
 import pytest
 from book_helpers import ROOT, code, markdown
-from deepnotes_ext.live import cells_of, judge, names, native, packages
+from deepnotes_ext.live import cell_of, cells_of, judge, names, native, packages
 from deepnotes_ext.notebooks import convert_notebook
 
 CHAPTERS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -183,3 +183,9 @@ def test_a_page_gets_its_buttons_once_and_code_cannot_leave_its_script(web):
     assert html.count("</script>") == 2 and 'src="../../live/page.mjs"' in html
     assert web.with_buttons(html, "nbs/library/look", about, ["deepnotes"]) == html
     assert json.loads(re.search(r'id="dn-live">(.*?)</script>', html)[1])["root"] == "../../"
+
+
+def test_a_cell_that_starts_threads_says_that_a_browser_has_none():
+    told = {source: cell_of(code(source) | {"id": "a"}).get("why", "") for source in (
+        "results = simulate(3, train)", "from deepnotes.parallel import sweep\nsweep(run, {})", "def simulated(): pass")}
+    assert ["threads" in why for why in told.values()] == [True, False, False]

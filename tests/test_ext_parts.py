@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from book_helpers import ROOT, code, markdown, notebook
+from deepnotes_ext import execution
 from deepnotes_ext.ahead import Ended, Turns, timed_cells
 from deepnotes_ext.api import CHAPTER, plain
 from deepnotes_ext.execution import chapter_key, describe_failure, imports, library_modules
@@ -281,6 +282,15 @@ def test_key_changes_with_the_backend(library, monkeypatch):
     monkeypatch.delenv("DEEPNOTES_BACKEND", raising=False)
     before = chapter_key(chapter, library)
     monkeypatch.setenv("DEEPNOTES_BACKEND", "numpy")
+    assert chapter_key(chapter, library) != before
+
+
+@pytest.mark.parametrize("file", ["STYLE", "NARROW"])
+def test_key_changes_with_how_figures_are_drawn(library, monkeypatch, tmp_path, file):
+    chapter = notebook(code("import deepnotes"))
+    before = chapter_key(chapter, library)
+    (tmp_path / "other").write_text("WIDTH = 3")
+    monkeypatch.setattr(execution, file, tmp_path / "other")
     assert chapter_key(chapter, library) != before
 
 

@@ -8,7 +8,7 @@ jupyter-cache replays a chapter whose *code cells* it has seen before. That is n
   (``import deepnotes`` counts as all of them, because its names are loaded lazily);
 - files that a line such as ``# reads: benchmarks/results/*.json`` in a code cell names, from the root of the project;
 - the versions of Python and of the packages that put numbers on the page;
-- ``DEEPNOTES_BACKEND`` and the style of the figures.
+- ``DEEPNOTES_BACKEND``, the style of the figures and how they are drawn for phones.
 
 Sphinx is told as well, since it would otherwise not even look at a chapter whose own file is unchanged.
 The hidden cell also asks for figures as SVG, and for their second, narrow drawing (``narrow.py``), so that chapters need no
@@ -155,7 +155,7 @@ def chapter_key(notebook: dict[str, Any], library: Path) -> str:
     for path in [*library_modules(library, start), *data]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(json.dumps(versions()).encode())
-    digest.update(os.environ.get("DEEPNOTES_BACKEND", "").encode() + b"\0" + STYLE.read_bytes())
+    digest.update(os.environ.get("DEEPNOTES_BACKEND", "").encode() + b"\0" + STYLE.read_bytes() + NARROW.read_bytes())
     return digest.hexdigest()
 
 

@@ -32,6 +32,9 @@ PACKAGES = {"matplotlib": "matplotlib", "scipy": "scipy", "sklearn": "scikit-lea
 NATIVE = frozenset({"numba", "llvmlite", "subprocess", "multiprocessing"})
 #: data sets that the library takes from scikit-learn, when they are asked for
 BUNDLED = re.compile(r"\bload_(?:digits|iris|wine|breast_cancer|diabetes|california_housing)\b")
+#: functions of the library that start threads
+THREADED = frozenset({"simulate"})
+NO_THREADS = "This cell runs ranks on threads, which a browser does not have: run it in a notebook."
 NO_COMPILER = "This cell works with compiled code or other programs, which a browser does not have: run it in a notebook."
 
 
@@ -129,9 +132,12 @@ def cell_of(cell: dict[str, Any]) -> dict[str, Any] | None:
     made = {"id": cell["id"], "code": code, "kind": "hidden" if unseen else "library" if info else "shown"}
     if info:
         made["brings"] = as_import(code, info["module"])
+    known = names(code)
     if not unseen and native(code):
         made["why"] = NO_COMPILER
-    return made | {"packages": packages(code)} | names(code)
+    elif not unseen and THREADED & set(known["uses"]):
+        made["why"] = NO_THREADS
+    return made | {"packages": packages(code)} | known
 
 
 def apart(cell: dict[str, Any]) -> list[dict[str, Any]]:
