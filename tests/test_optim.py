@@ -2,12 +2,14 @@
 
 import copy
 import importlib.util
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import deepnotes as dn
 from deepnotes import kernels, optim, optimizers
 from deepnotes.autograd import Tensor
 from deepnotes.capture import capture
@@ -128,3 +130,25 @@ def test_numbers_out_of_range_are_refused():
 def test_the_module_hands_on_the_chapters_optimizers():
     assert importlib.util.find_spec("deepnotes.optim")
     assert all(getattr(optim, name) is getattr(optimizers, name) for name in ("SGD", "Adagrad", "RMSprop", "Adam", "AdamW"))
+
+
+ALL = {name: kind for module in (optim, optimizers) for name in module.__all__
+       if isinstance(kind := getattr(module, name), type) and issubclass(kind, optimizers.Optimizer) and kind is not optimizers.Optimizer}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_saved_run_goes_on_with_the_optimizer_it_had(name):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 3)).astype("f4"), rng.integers(0, 2, 40)
+    model = dn.MLP(3, [4], 2, rng=0)
+    trainer = dn.Trainer(model, optimizer=ALL[name](model.parameters(), lr=0.01), seed=0)
+    trainer.fit(X, y, epochs=1, batch_size=20, progress=False)
+    file = io.BytesIO()
+    trainer.save(file)
+    file.seek(0)
+    again = dn.Trainer.load(file)
+    assert type(again.optimizer) is ALL[name]
+    for run in (trainer, again):
+        run.fit(X, y, epochs=1, batch_size=20, progress=False)
+    for a, b in zip(trainer.model.parameters(), again.model.parameters(), strict=True):
+        np.testing.assert_array_equal(a.data, b.data)

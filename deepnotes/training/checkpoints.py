@@ -418,6 +418,12 @@ def _known(module, base):
             if inspect.isclass(value := getattr(module, name)) and issubclass(value, base) and value is not base}
 
 
+def _optimizers():
+    "Classes of optimizers by name; the rarer ones are read when a file or a state is."
+    from deepnotes import optim
+    return {**_known(optim, Optimizer), **_known(optimizers, Optimizer)}
+
+
 _SKIPPED = {"rng", "weight_init", "bias_init", "activation", "init"}        # choices that only matter at the start
 _READ = {                                                               # arguments that are known by their traces
     ("Linear", "in_features"): lambda m: m.weight.shape[0],
@@ -668,7 +674,7 @@ def optimizer_state(optimizer: Optimizer, model: Module) -> dict:
     if any(name is None for group in groups for name in group):
         _refuse("optimizer_state", "the optimizer moves a tensor that is no parameter of the model")
     name = type(optimizer).__name__
-    own = _known(optimizers, optimizers.Optimizer).get(name) is not type(optimizer)
+    own = _optimizers().get(name) is not type(optimizer)
     return {"class": None if own else name, "groups": groups, "state": optimizer.state_dict()}
 
 
@@ -695,7 +701,7 @@ def build_optimizer(entry: dict, model: Module) -> Optimizer:
     Chapter: Checkpoints, section A model from a description
     """
     kind = entry.get("class") if isinstance(entry, dict) else None
-    cls = _known(optimizers, optimizers.Optimizer).get(kind) if isinstance(kind, str) else None
+    cls = _optimizers().get(kind) if isinstance(kind, str) else None
     if cls is None:
         _refuse("build_optimizer", "this optimizer is not one of this library; pass optimizer= when you load")
     parameters = dict(model.named_parameters())
