@@ -25,6 +25,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ SETUP = '%config InlineBackend.figure_formats = ["svg"]\n' + NARROW.read_text(en
 # -- what a chapter depends on ------------------------------------------------------------------------------------
 
 
-def imports(code: str, package: str, *, inside: tuple[str, ...] | None = None) -> set[str]:
+@cache  # the same modules are asked about for every page
+def imports(code: str, package: str, *, inside: tuple[str, ...] | None = None) -> frozenset[str]:
     """Modules of ``package`` that a piece of Python imports, anywhere in it.
 
     Parameters
@@ -63,14 +65,14 @@ def imports(code: str, package: str, *, inside: tuple[str, ...] | None = None) -
 
     Returns
     -------
-    set of str
+    frozenset of str
         Dotted names below the package (``{"autograd"}``); ``"*"`` stands for a use of the package itself.
     """
     lines = ["pass" if line.startswith(("%", "!", "?")) else line for line in code.splitlines()]
     try:
         tree = ast.parse("\n".join(lines))
     except SyntaxError:  # more IPython than we understand: depend on everything
-        return {"*"} if package in code else set()
+        return frozenset({"*"} if package in code else ())
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -89,7 +91,7 @@ def imports(code: str, package: str, *, inside: tuple[str, ...] | None = None) -
             head, _, rest = path.partition(".")
             if head == package:
                 found.add(rest or "*")
-    return found
+    return frozenset(found)
 
 
 def library_modules(library: Path, start: Iterable[str]) -> list[Path]:
@@ -211,12 +213,12 @@ def executed(app: Sphinx, docname: str) -> nbformat.NotebookNode | None:
     convert_notebook(notebook, lambda message: None, app.config.deepnotes_lib)
     if add_setup_cell(notebook, Path(app.srcdir) / app.config.deepnotes_lib) is None:
         return nbformat.from_dict(notebook)
-    cache = get_cache(env.mystnb_config.execution_cache_path)
+    kept = get_cache(env.mystnb_config.execution_cache_path)
     try:
-        record = cache.match_cache_notebook(nbformat.reads(json.dumps(notebook), as_version=4))
+        record = kept.match_cache_notebook(nbformat.reads(json.dumps(notebook), as_version=4))
     except KeyError:
         return None
-    done = cache.get_cache_bundle(record.pk).nb
+    done = kept.get_cache_bundle(record.pk).nb
     outputs = {cell["id"]: cell["outputs"] for cell in done.cells if cell.cell_type == "code"}
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
