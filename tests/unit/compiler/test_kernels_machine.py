@@ -200,6 +200,7 @@ def test_importing_compiles_nothing_and_does_not_import_numba(tmp_path):
     assert done.stdout.strip() == "False" and not (tmp_path / "cache").exists()
 
 
+BESIDE = str(ROOT / "tests" / "unit" / "kernels")  # where test_kernels.py is, whose step is taken here, too
 STEP = """
     import sys
     {before}
@@ -216,13 +217,14 @@ STEP = """
 @pytest.mark.parametrize("before, environment", [
     ("sys.modules['numba'] = None", {}), ("", {"NUMBA_DISABLE_JIT": "1"}), ("", {"DEEPNOTES_BACKEND": "numpy"}),
     ("", {"DEEPNOTES_BACKEND": "numba"})], ids=["no numba", "jit disabled", "numpy", "numba"])
-def test_a_step_runs_on_what_there_is(tmp_path, before, environment):
+def test_a_step_runs_on_what_there_is(tmp_path, monkeypatch, before, environment):
     environment = {"NUMBA_DISABLE_JIT": None, "DEEPNOTES_BACKEND": None, **environment}
-    done = run(STEP.format(before=before, tests=str(ROOT / "tests" / "unit" / "kernels")), tmp_path / "cache", **environment)
+    done = run(STEP.format(before=before, tests=BESIDE), tmp_path / "cache", **environment)
     assert done.returncode == 0, done.stderr
     name, total = done.stdout.split()
     assert name == ("numba" if environment["DEEPNOTES_BACKEND"] == "numba" else "numpy")
     assert done.stderr.count("numba is not installed") == ("None" in before)
+    monkeypatch.syspath_prepend(BESIDE)
     import test_kernels as t
     buffers = t.make_buffers()
     with k.backend("numpy"):
