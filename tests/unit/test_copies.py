@@ -142,6 +142,13 @@ def go_module(m):
 
 
 def go_optimizer(o):
+    if o.needs_closure:
+        def closure():
+            loss = sum(((p - 0.5) ** 4).sum() for p in o.state)
+            loss.backward()
+            return loss
+        o.step(closure)
+        return [p.data.copy() for p in o.state] + [a for arrays in o.state.values() for a in arrays.values()]
     for k, p in enumerate(o.state):
         p.grad = Tensor(np.cos(np.arange(p.size) + k).astype(p.dtype).reshape(p.shape))
     o.step()
@@ -330,6 +337,10 @@ def rate_by_hand(o):
     return o
 
 
+def quasi_newton():
+    return optim.LBFGS(parameters(), lr=0.1, max_iter=3, history_size=2)
+
+
 def optimizer_states(cls, **settings):
     def make():
         first, second = parameters()
@@ -469,6 +480,7 @@ THINGS = {
     "HookHandle": {"made": lambda: Linear(2, 2).register_forward_hook(doubled)},
     "Adadelta": optimizer_states(optim.Adadelta), "Adamax": optimizer_states(optim.Adamax), "NAdam": optimizer_states(optim.NAdam),
     "RAdam": optimizer_states(optim.RAdam), "Rprop": optimizer_states(optim.Rprop),
+    "LBFGS": {"fresh": quasi_newton, "used": lambda: stepped(quasi_newton())},
     "Sorted": {"made": lambda: autograd.sort(Tensor([2.0, 1.0]))},
     "LoadResult": {"made": lambda: LoadResult(["a"], [])},
     "Summary": {"made": lambda: MLP(4, [3], 2).summary(4)}, "Row": {"made": lambda: MLP(4, [3], 2).summary(4).rows[0]},
