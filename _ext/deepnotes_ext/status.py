@@ -15,7 +15,6 @@ from sphinx.util.docutils import SphinxDirective
 from .execution import executed, versions
 from .measures import HEADER, measure
 
-
 _CHAPTER = re.compile(r"(?:^|/)\d\d_\w+$")
 EXPLAINED = (
     "Words are those of the prose before the exercises, without formulas; open cells those whose code stands on the page, without those "
