@@ -396,7 +396,8 @@ def bring_browser():
     if browser:
         os.environ["DEEPNOTES_CHROMIUM"] = browser
     if not attempt(BIN / "python", "-c", STARTS):
-        stop("Chromium is here and does not start (its own words are above): install it anew, or name another with DEEPNOTES_CHROMIUM=….", ABSENT)
+        stop("Chromium is here and does not start (its own words are above): install it anew, or name another with "
+             "DEEPNOTES_CHROMIUM=….", ABSENT)
 
 
 def pdf(arguments):
