@@ -1,10 +1,12 @@
 """The last pass over the pages: code that fits, folds that say what is in them, pages that load what they use."""
 
 import re
+from pathlib import Path
 
+import pydata_sphinx_theme
 import pytest
 from book_helpers import ROOT
-from deepnotes_ext import finish
+from deepnotes_ext import finish, styles
 from deepnotes_ext.code import COLUMNS, describe, name_folds, plain, wrap_code
 from deepnotes_ext.status import summary
 from pygments import highlight
@@ -163,6 +165,43 @@ def test_a_changed_part_reaches_pages_that_were_not_written_again(site):
     (site / "_static" / "a.css").write_text("changed{}")
     finish.renew_bundles(site)
     assert "changed{}" in (site / "_static" / style).read_text()
+
+
+def test_the_theme_s_rules_for_what_no_page_has_are_left_out(site):
+    sheet = """@charset "UTF-8";.carousel,.btn:hover{a:1}.carousel>.inner7{b:2}#menu:not(.gone) a{c:3}p{d:"}"}
+    @media print{.carousel{e:5}.btn{f:6}}@media screen{.carousel{g:7}}@font-face{h:8}.sd-1\\/2{i:9}.late .btn{j:10}/* .x{ */ul{k:11}"""
+    (site / "_static" / "pydata-sphinx-theme.css").write_text(sheet)
+    page, late = PAGE.replace("a.css", "pydata-sphinx-theme.css"), '<p class="late btn" id="menu">'
+    (site / "nbs" / "x.html").write_text(page.replace("BODY", late))
+    words = styles.known_words(site)
+    html = finish.finish(page.replace("BODY", late), site / "nbs" / "x.html", site, "/", words)
+    text = (site / "_static" / re.findall(r"_static/(book-\w+\.css)", html)[0]).read_text()
+    assert '@charset "UTF-8";.btn:hover{a:1}#menu:not(.gone) a{c:3}p{d:"}"}@media print{.btn{f:6}}' in text
+    assert "g:7" not in text and "h:8" in text and "i:9" in text and "j:10" in text and text.count("ul{k:11}") == 1
+    (site / "_static" / "toggle.js").write_text("element.className = 'carousel'")  # a script makes one
+    finish.renew_bundles(site, styles.known_words(site))
+    text = next((site / "_static").glob("book-*.css")).read_text()
+    assert ".carousel,.btn:hover{a:1}" in text and "@media screen{.carousel{g:7}}" in text and ".inner7" not in text
+
+
+def test_the_theme_s_own_style_sheet_keeps_what_the_book_shows(tmp_path):
+    theme = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static" / "styles" / "pydata-sphinx-theme.css"
+    text = theme.read_text(encoding="utf-8")
+    short = styles.lean(text, frozenset({"admonition", "bd-article", "bd-main"}))
+    assert len(short) < len(text) / 2 and short.count("{") == short.count("}")
+    assert ".bd-main" in short and "div.admonition" in short and ".carousel" not in short and ":root" in short
+    assert styles.lean(short, frozenset({"admonition", "bd-article", "bd-main"})) == short  # its own output reads the same
+
+
+def test_formulas_come_without_the_menu_where_mathjax_is_whole(site):
+    formula = '<span class="math notranslate">x</span>'
+    for name in ("startup", *finish.MATHJAX):
+        (site / "_static" / "mathjax" / f"{name}.js").parent.mkdir(parents=True, exist_ok=True)
+        (site / "_static" / "mathjax" / f"{name}.js").write_text(f"part({name!r})")
+    finish.set_formulas(site)
+    text = (site / "_static" / "mathjax" / finish.FORMULAS).read_text()
+    assert re.findall(r"part\('(.*?)'\)", text) == ["startup", *finish.MATHJAX] and "preLoad(" in text
+    assert "tex-chtml" not in finished(site, formula) and "_static/mathjax/formulas.js" in finished(site, formula)
 
 
 def test_drawings_wait_and_keep_their_place(site):

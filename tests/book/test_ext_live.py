@@ -141,7 +141,11 @@ def test_the_list_is_whole(web, tmp_path):
     sizes = {name: about["bytes"] for name, about in every.items()} | {packages["deepnotes"]["file_name"]: 500_000}
     first, drawn = web.weight(packages, sizes), web.weight(packages, sizes, "matplotlib")
     assert 12 < first < drawn < 30  # a first figure, fetched without any compression
+    sizes[web.CODE] = 3.6e6  # packed
+    assert web.weight(packages, sizes, "scikit-learn") < 30
     assert {"ipython", "comm", "jedi", "micropip"} <= by_name  # what JupyterLite's kernel asks for when it starts
+    assert all(name.isidentifier() for about in every.values() for name in about.get("imports", []))  # as a program writes them
+    assert "matplotlib" in packages["matplotlib-inline"]["depends"]  # the student edition's first cell imports it, and nothing else
 
 
 def test_cells_that_are_heavy_in_a_browser_exist_and_what_makes_them_smaller_stands_in_them():

@@ -175,6 +175,11 @@ def go_trainer(t):
     return [v for _, v in held(t.state_dict()) if isinstance(v, np.ndarray | float)]
 
 
+def go_stack(s):
+    s.fit(X, LABELS, epochs=2, batch_size=8, progress=False)
+    return [s.curves(), s.forward(X)]
+
+
 def go_history(h):
     h.append(loss=1.0, accuracy=0.5)
     return [np.array([v or 0.0 for name in h for v in h[name]])]
@@ -230,7 +235,8 @@ def go_plain(x):
 
 
 GO = {Tensor: go_tensor, Module: go_module, optimizers.Optimizer: go_optimizer, optimizers.ParamGroup: go_group,
-      schedules.LRScheduler: go_schedule, Trainer: go_trainer, History: go_history, callbacks.Callback: go_callback,
+      schedules.LRScheduler: go_schedule, Trainer: go_trainer, parallel.Stack: go_stack, History: go_history,
+      callbacks.Callback: go_callback,
       Loader: go_loader, capture.Captured: go_captured, capture.Prediction: go_prediction,
       datasets.StandardScaler: go_scaler, datasets.Dataset: go_dataset,
       HookHandle: go_handle, estimators.MLPClassifier: go_estimator, estimators.MLPRegressor: go_estimator, object: go_plain}
@@ -377,6 +383,10 @@ def trainer(capture=True, **settings):
                    **settings)
 
 
+def member(seed):
+    return Trainer(MLP(4, [6], 3, dropout=0.2, rng=seed), seed=seed)
+
+
 def frozen_trainer():
     t = trainer()
     t.model[0].requires_grad_(False)
@@ -442,6 +452,7 @@ THINGS = {
        for cls in (estimators.MLPClassifier, estimators.MLPRegressor)},
     "Paired": {"made": lambda: comparing.paired([1.0, 2.0, 4.0], [0.0, 3.0, 2.0])},
     "Runs": {"made": lambda: parallel.Runs([{"seed": 0, "loss": 1.0, "path": np.arange(3.0)}])},
+    "Stack": {"fresh": lambda: parallel.stack(member, seeds=2), "fitted": lambda: used(parallel.stack(member, seeds=2))},
     "RunFailed": {"raised": lambda: parallel.RunFailed("why", {"rate": 0.1}, 3)},
     "ForeignWeights": {"made": lambda: ForeignWeights(w=np.eye(3, dtype="float32"))},
     "TorchWeights": {"made": lambda: exchange_torch.to_torch(MLP(4, [3], 2, rng=0))},
