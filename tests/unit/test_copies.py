@@ -513,7 +513,7 @@ THINGS = {
 }
 PICTURES = {"Drawing", "Unfolding", "UnfoldingViewer", "Card"}                         # nothing is done to them: copy.copy may share
 DICTS = {"ForeignWeights", "TorchWeights", "Runs"}                                     # containers, whose copy.copy shares what they hold
-PEERS = {"MLPClassifier", "MLPRegressor", "TableEncoder"}                                              # as scikit-learn's: fit makes all anew
+PEERS = {"MLPClassifier", "MLPRegressor", "TableEncoder"}    # as scikit-learn's: fit makes all anew
 SHARING = PICTURES | DICTS | PEERS
 CODE = {        # public classes that nobody keeps: they are code, or belong to a recording or to a graph
     "Line": "of a captured program", "Joined": "of a captured program", "Node": "of a graph", "ElementwiseNode": "of a graph",
