@@ -74,6 +74,10 @@ def test_polars_takes_the_dict(history):
 def test_the_plot_shows_each_quantity_with_its_validation_from_where_it_was_measured(history):
     plt = pytest.importorskip("matplotlib.pyplot")
     history.append(loss=0.5, val_loss=1.25)
+    assert [ax.get_ylabel() for ax in History().plot()] == ["loss"]
+    two = History()
+    two.append(loss=2.0, accuracy=0.5)
+    assert [ax.get_ylabel() for ax in two.plot()] == ["loss", "accuracy"]
     axes = history.plot()
     try:
         shown = {line.get_label(): line.get_data() for line in axes[0].lines}
