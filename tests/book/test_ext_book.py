@@ -218,6 +218,14 @@ def test_status_page_holds_run_time_and_versions(book):
     assert re.search(r"numpy\s+\d+\.\d+", text)
 
 
+def test_status_page_shows_what_a_reader_meets_in_each_chapter(book):
+    page = book.read("index")
+    row = re.search(r"<tr[^>]*>(?:(?!</tr>).)*?01_units.*?</tr>", page, re.DOTALL)[0]
+    words, cells, *_ = re.findall(r"<td>(?:<p>)?([^<]*)", row)[1:]
+    assert "Open cells" in page and "Widest line" in page and "Experiments in pairs" in page
+    assert int(words) > 10 and int(cells) > 3 and "none" in row
+
+
 def test_claims_and_exercises_are_gathered(book):
     page = book.read("index")
     rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
@@ -289,6 +297,7 @@ def g():
 """
 
 
+@pytest.mark.slow("builds a book five times, as its author changes it")
 def test_a_book_through_its_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPNOTES_JOBS", "2")
     book = Book(tmp_path)
