@@ -227,7 +227,7 @@ def test(arguments):
 
 
 # Tests of the book and the tool-chain, which need what only developers install.
-AROUND = ("book*", "ext*", "gate*", "readme*", "tasks*", "packaging*", "widgets*", "benchmarks*", "page*", "student*", "*_chapter*",
+AROUND = ("additions*", "book*", "ext*", "gate*", "readme*", "tasks*", "packaging*", "widgets*", "benchmarks*", "page*", "student*", "*_chapter*",
           "exercises*", "repository*", "typed*")
 # What a library of numpy alone has to do; the rest of the tests compare with what is not there.
 BARE = ("user", "test_kernels.py", "test_autograd.py", "test_layers.py", "test_optimizers.py")

@@ -50,12 +50,15 @@ def globals_loaded(code):
     "Names of the globals that a code object loads, out of its bytes: `dis` takes ten times as long, at each start of Python."
     # Bytes are read here, and below with `dis`, to know what a function depends on, never to change it. A syntax tree cannot tell:
     # a formula from a prompt has no text, and what its names mean (global, closed over, its own) only the compiler has decided.
-    names, high, steps = set(), 0, code.co_code
-    for at in range(0, len(steps), 2):
-        argument = high | steps[at + 1]
-        if steps[at] == _LOAD_GLOBAL:
-            names.add(code.co_names[argument >> 1])             # the last bit says whether it is called next
-        high = argument << 8 if steps[at] == dis.EXTENDED_ARG else 0
+    names, words, arguments = set(), code.co_code[::2], code.co_code[1::2]
+    at = words.find(_LOAD_GLOBAL)                               # looked for in C: most formulas load few
+    while at >= 0:
+        argument, before = arguments[at], 1
+        while at >= before and words[at - before] == dis.EXTENDED_ARG:
+            argument |= arguments[at - before] << 8 * before
+            before += 1
+        names.add(code.co_names[argument >> 1])                 # the last bit says whether it is called next
+        at = words.find(_LOAD_GLOBAL, at + 1)
     return names
 
 
