@@ -153,17 +153,18 @@ def _llvm():
     return llvmlite.binding
 
 
-def _text(module, file=None):
-    "The text of a module, or of a file beside it, without importing it; also out of a zip archive."
-    spec = importlib.util.find_spec(module)
-    path = spec.origin if file is None else os.path.join(os.path.dirname(spec.origin), file)
-    return spec.loader.get_data(path)
+def _texts(package, files):
+    "The texts of files of a package, without importing it or looking for each; also out of a zip archive."
+    spec = importlib.util.find_spec(package)
+    folder = os.path.dirname(spec.origin)
+    return [spec.loader.get_data(os.path.join(folder, *file.split("/"))) for file in files]
 
 
 def _stamp():
     "What all compiled loops depend on: the modules that write and make them, the compiler, and the processor."
     llvm = _llvm()
-    text = b"".join([*[_text(f"deepnotes.{name}") for name in STAMPED], _text("numba", "_version.py")])
+    ours = [name.replace(".", "/") + ".py" for name in STAMPED]
+    text = b"".join(_texts("deepnotes", ours) + _texts("numba", ["_version.py"]))
     target = (platform.machine(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(),
               [os.environ.get("NUMBA_" + name) for name in ("CPU_NAME", "CPU_FEATURES", "OPT", "ENABLE_AVX")])
     versions = (sys.modules["llvmlite"].__version__, np.__version__, sys.version, sys.platform)
