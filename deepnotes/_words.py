@@ -119,6 +119,7 @@ LOSSES = {
 }
 OPTIMIZERS = {name.lower(): f"optimizer=dn.optim.{name}(model.parameters(), lr=…)" for name in
               ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop")}
+OPTIMIZERS["lbfgs"] = "MLPClassifier or MLPRegressor of dn.estimators with solver='lbfgs', or dn.optim.LBFGS in a loop of your own"
 METRICS = {
     "acc": "'accuracy', which a classifier's loss brings by itself", "accuracy": "loss='cross_entropy', which brings it by itself",
     "mae": "'mean_absolute_error'", "r2": "'r2_score'", "f1": "a function (outputs, targets) that calls sklearn.metrics.f1_score",

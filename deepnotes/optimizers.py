@@ -222,6 +222,8 @@ class Optimizer:
     Chapter: Optimizers, section What all optimizers share
     """
 
+    needs_closure = False           # whether step must be able to ask for the loss again, so that a Trainer cannot call it
+
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], defaults: dict, maximize: bool = False):
         defaults = {**defaults, "maximize": maximize} if maximize else defaults     # only there can it be in a file
         self.defaults, self.param_groups, self.state, self._plan = dict(defaults), [], {}, []

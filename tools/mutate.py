@@ -7,7 +7,7 @@ For each module or package named (or all of `WATCHED`) a number of places is dra
 each is changed in a copy of the tree, and the tests that belong to the module run there until the first failure: at first those
 that came by the changed lines, the quickest ahead, then the others. A change that no test notices is printed with its line.
 Those that cannot be noticed, because both programs do
-the same, stand in `tests/equivalent_mutants.json` with the reason, and do not count.
+the same, stand in `tests/data/equivalent_mutants.json` with the reason, and do not count.
 
 This file is also the plugin of these test runs: it writes down which test comes by which lines, and has a changed kernel
 compiled again, but not all others with it.
@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EQUIVALENT = ROOT / "tests" / "equivalent_mutants.json"
+EQUIVALENT = ROOT / "tests" / "data" / "equivalent_mutants.json"
 #: which tests answer for which module, the closest first; a module is a path below deepnotes/ without its ending
 WATCHED = {
     "training/trainer": ["test_training.py", "test_training_loop.py", "test_data_doors.py", "test_life.py"],
@@ -121,6 +121,11 @@ def modules_of(name, root=ROOT):
 def tests_of(module):
     """Names of the tests that answer for a module."""
     return WATCHED.get(module) or BY_PACKAGE[module.split("/")[0]]
+
+
+def path_of(folder, name):
+    """Where in the tree of tests a file or folder of this name is: no two have the same."""
+    return next((folder / "tests").rglob(name)).relative_to(folder)
 
 
 def is_python(text):
@@ -242,7 +247,7 @@ def run_tests(folder, tests, limit, output=subprocess.DEVNULL, **more):
 
 def map_of_tests(folder, modules):
     """Of each test that belongs to one of the modules, its seconds and lines, from one run in which nothing is changed."""
-    tests = sorted({f"tests/{name}" for module in modules for name in tests_of(module)})
+    tests = sorted({str(path_of(folder, name)) for module in modules for name in tests_of(module)})
     with tempfile.TemporaryDirectory() as name:
         lines = Path(name) / "lines.json"
         if not run_tests(folder, tests, None, None, MUTATE_LINES=str(lines), MUTATE_MODULES=" ".join(modules)):
@@ -260,7 +265,7 @@ def statement(text, line):
 
 def in_order(module, seen, lines):
     """The tests of a module: those that came by the lines, and the others; the quickest first."""
-    own = {node: found for node, found in seen.items() if any(node.startswith(f"tests/{name}") for name in tests_of(module))}
+    own = {node: found for node, found in seen.items() if any(f"/{name}" in node for name in tests_of(module))}
     near = [node for node, (_, found) in own.items() if any((module, line) in found for line in lines)]
     return [sorted(nodes, key=lambda node: own[node][0]) for nodes in (near, own.keys() - set(near))]
 

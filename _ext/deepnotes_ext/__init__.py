@@ -17,7 +17,8 @@ Each module here does one thing and can be read alone:
 ``overview``    the index of exercises, and the table of claims with their verdicts
 ``live``        what a page's cells need in order to run in the browser
 ``student``     a notebook to work in for each chapter, and the buttons that open it; ``words`` makes its text plain
-``status``      the table of run times and versions
+``status``      the tables of what a reader meets in each chapter, of run times and versions
+``measures``    what these count
 """
 
 from __future__ import annotations

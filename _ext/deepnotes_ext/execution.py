@@ -12,7 +12,7 @@ jupyter-cache replays a chapter whose *code cells* it has seen before. That is n
 
 Sphinx is told as well, since it would otherwise not even look at a chapter whose own file is unchanged.
 The hidden cell also asks for figures as SVG, and for their second, narrow drawing (``narrow.py``), so that chapters need no
-set-up lines of their own.
+set-up lines of their own. In a chapter that compares it counts the pairs, too (``measures.py``).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
+from .measures import WATCH
 from .notebooks import convert_notebook, first_line
 
 logger = logging.getLogger(__name__)
@@ -194,13 +195,14 @@ def add_setup_cell(notebook: dict[str, Any], library: Path) -> str | None:
     if all(cell["cell_type"] != "code" for cell in notebook["cells"]):
         return None
     key = chapter_key(notebook, library)
+    compares = any(f"{library.name}.comparing" in "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
     cell = {
         "cell_type": "code",
         "id": "deepnotes-setup",
         "metadata": {"tags": ["remove-cell"], "deepnotes_key": key},
         "execution_count": None,
         "outputs": [],
-        "source": SETUP,
+        "source": SETUP + (WATCH if compares else ""),
     }
     notebook["cells"].insert(0, cell)
     return key
@@ -208,22 +210,44 @@ def add_setup_cell(notebook: dict[str, Any], library: Path) -> str | None:
 
 def executed(app: Sphinx, docname: str) -> nbformat.NotebookNode | None:
     """The chapter with its outputs as this build shows them, or None for one without code."""
-    env = app.env
-    notebook = json.loads(Path(env.doc2path(docname)).read_text(encoding="utf-8"))
-    convert_notebook(notebook, lambda message: None, app.config.deepnotes_lib)
-    if add_setup_cell(notebook, Path(app.srcdir) / app.config.deepnotes_lib) is None:
-        return nbformat.from_dict(notebook)
-    kept = get_cache(env.mystnb_config.execution_cache_path)
+    library = Path(app.srcdir) / app.config.deepnotes_lib
+    return kept_run(Path(app.env.doc2path(docname)), app.env.mystnb_config.execution_cache_path, library)[0]
+
+
+def kept_run(path: Path, cache_path: str | Path, library: Path) -> tuple[nbformat.NotebookNode | None, float | None]:
+    """A chapter as the book's cache keeps it, and how many seconds it ran.
+
+    Parameters
+    ----------
+    path : Path
+        The notebook in ``nbs/``.
+    cache_path : path
+        The folder of jupyter-cache, ``_build/.jupyter_cache``.
+    library : Path
+        Directory of the package.
+
+    Returns
+    -------
+    notebook : NotebookNode or None
+        Converted, with its outputs; None if the chapter as it stands has not run. One without code is returned as it is.
+    seconds : float or None
+        Its run time, where it ran.
+    """
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    convert_notebook(notebook, lambda message: None, library.name)
+    if add_setup_cell(notebook, library) is None:
+        return nbformat.from_dict(notebook), None
+    kept = get_cache(cache_path)
     try:
         record = kept.match_cache_notebook(nbformat.reads(json.dumps(notebook), as_version=4))
     except KeyError:
-        return None
+        return None, None
     done = kept.get_cache_bundle(record.pk).nb
     outputs = {cell["id"]: cell["outputs"] for cell in done.cells if cell.cell_type == "code"}
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"] = outputs.get(cell["id"], [])
-    return nbformat.from_dict(notebook)
+    return nbformat.from_dict(notebook), record.data.get("execution_seconds")
 
 
 def outdated_chapters(app: Sphinx, env: BuildEnvironment, added: set, changed: set, removed: set) -> list[str]:

@@ -2,8 +2,8 @@
 
 - code and folds (``code.py``), and the loop under a chapter's title (``loop.py``);
 - a page loads what it uses: no icon fonts (``deepnotes.css`` draws the icons), MathJax and figure scripts only where there
-  is something for them to do, the search index on the search page alone, one style sheet and one script for all that
-  every page shares, and of each drawing only the one for the page's theme;
+  is something for them to do, the search index on the search page alone, one style sheet (``styles.py`` says which rules
+  of the theme) and one script for all that every page shares, and of each drawing only the one for the page's theme;
 - names for what a screen reader announces;
 - a description, a picture to share, a sitemap and a page for what is not found.
 
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from sphinx.application import Sphinx
 
+from . import styles
 from .cards import draw_card
 from .code import name_folds, plain, wrap_code
 from .figures import NARROW
@@ -38,6 +39,9 @@ FONTS = (
     "fonts/source-sans-3-latin-400.woff2",
     "fonts/source-sans-3-latin-600.woff2",
 )
+#: MathJax's parts, in the order in which each finds what it needs
+MATHJAX = ("core", "input/tex", "output/chtml", "output/chtml/fonts/tex", "a11y/assistive-mml")
+FORMULAS = "formulas.js"
 DONE = "<!-- finished -->"
 
 
@@ -65,13 +69,12 @@ def lean(html: str) -> str:
     return html if figure else re.sub(r'\s*<link rel="stylesheet"[^>]*dn-widgets\.css[^>]*/>', "", html)
 
 
-def bundle(html: str, page: Path, root: Path) -> str:
+def bundle(html: str, page: Path, root: Path, words: frozenset[str] | None = None) -> str:
     """One style sheet in place of many, and one script for those of the head that every page has."""
-    styles = list(_STYLE.finditer(html))
-    local = [(m, (page.parent / urlsplit(m["href"]).path).resolve()) for m in styles]
+    local = [(m, (page.parent / urlsplit(m["href"]).path).resolve()) for m in _STYLE.finditer(html)]
     local = [(m, path) for m, path in local if path.is_file()]
     if len(local) > 1:
-        name = _write(root, [path for _, path in local], ".css")
+        name = _write(root, [path for _, path in local], ".css", words)
         html = _replace(
             html, [m for m, _ in local], f'\n    <link rel="stylesheet" href="{_to(page, root)}_static/{name}" />'
         )
@@ -111,7 +114,23 @@ def _to(page: Path, root: Path) -> str:
     return "../" * (len(page.relative_to(root).parts) - 1)
 
 
-def _write(root: Path, paths: list[Path], suffix: str) -> str:
+def set_formulas(root: Path) -> None:
+    """Write MathJax as one script without its menu, which is two fifths of it: startup, TeX, letters, text for screen readers."""
+    folder = root / "_static" / "mathjax"
+    parts = [folder / f"{name}.js" for name in ("startup", *MATHJAX)]
+    if all(part.is_file() for part in parts):
+        there = ", ".join(f'"{name}"' for name in MATHJAX)
+        text = "\n;".join(part.read_text(encoding="utf-8") for part in parts)
+        (folder / FORMULAS).write_text(f"{text}\n;MathJax.loader.preLoad({there});\n", encoding="utf-8")
+
+
+def without_menu(html: str, root: Path) -> str:
+    """A page that takes its formulas from that script."""
+    there = (root / "_static" / "mathjax" / FORMULAS).is_file()
+    return html.replace("_static/mathjax/tex-chtml.js", f"_static/mathjax/{FORMULAS}") if there else html
+
+
+def _write(root: Path, paths: list[Path], suffix: str, words: frozenset[str] | None = None) -> str:
     """The files one behind the other, in ``_static``; addresses in a style sheet stay what they were.
 
     Its name comes from the names of its parts, so that pages that are not written again find the newest; what a browser has
@@ -119,33 +138,35 @@ def _write(root: Path, paths: list[Path], suffix: str) -> str:
     """
     names = [path.relative_to(root).as_posix() for path in paths]
     name = f"book-{hashlib.sha256(' '.join(names).encode()).hexdigest()[:8]}{suffix}"
-    text = f"/* parts: {' '.join(names)} */\n" + "\n".join(_part(path, root) for path in paths)
+    text = f"/* parts: {' '.join(names)} */\n" + "\n".join(_part(path, root, words) for path in paths)
     (root / "_static" / name).write_text(text, encoding="utf-8")
     return f"{name}?v={hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _part(path: Path, root: Path) -> str:
-    return _style(path, root) if path.suffix == ".css" else path.read_text(encoding="utf-8") + "\n;"
+def _part(path: Path, root: Path, words: frozenset[str] | None) -> str:
+    return _style(path, root, words) if path.suffix == ".css" else path.read_text(encoding="utf-8") + "\n;"
 
 
-def renew_bundles(root: Path) -> None:
+def renew_bundles(root: Path, words: frozenset[str] | None = None) -> None:
     """Write the bundles of earlier builds again, from their parts as they are now."""
     for path in (root / "_static").glob("book-*.*"):
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         parts = [root / name for name in first.removeprefix("/* parts: ").removesuffix(" */").split()]
         if all(part.is_file() for part in parts):
-            _write(root, parts, path.suffix)
+            _write(root, parts, path.suffix, words)
         else:
             path.unlink()
 
 
-def _style(path: Path, root: Path) -> str:
-    """A style sheet with its imports written out, without source maps and the fonts of icons that are not used."""
+def _style(path: Path, root: Path, words: frozenset[str] | None) -> str:
+    """A style sheet with its imports written out, without source maps, fonts of icons and rules that are not used."""
     text = path.read_text(encoding="utf-8")
+    if words is not None and path.name in styles.THEME:
+        text = styles.lean(text, words)
     text = re.sub(r"/\*# sourceMappingURL=.*?\*/", "", text)
     text = re.sub(
         r'@import\s+(?:url\()?["\']?([^"\')\s;]+)["\']?\)?\s*;',
-        lambda m: _style((path.parent / m[1]).resolve(), root),
+        lambda m: _style((path.parent / m[1]).resolve(), root, words),
         text,
     )
     text = re.sub(r"@font-face\{[^}]*fontawesome[^}]*\}", "", text)
@@ -168,7 +189,7 @@ def pictures(html: str, page: Path) -> str:
         source = re.search(r'\bsrc="([^"]+)"', rest)
         if "loading=" in rest or not source or "://" in source[1]:
             return match[0]
-        lazy = "" if "logo" in source[1] else ' loading="lazy"'
+        lazy = "" if PurePosixPath(source[1]).name == "logo.svg" else ' loading="lazy"'
         size = (
             ""
             if re.search(r"\b(?:width|height)=|style=", rest)
@@ -284,13 +305,13 @@ def describe_page(html: str, page: Path, root: Path, base: str) -> str:
     return html.replace("</title>", "</title>" + lines, 1)
 
 
-def finish(html: str, page: Path, root: Path, base: str) -> str:
-    """All of it, for one page."""
+def finish(html: str, page: Path, root: Path, base: str, words: frozenset[str] | None = None) -> str:
+    """All of it, for one page; ``words`` are the names of classes that there are, None if every rule is to stay."""
     if DONE in html:
         return html
     html = place_loop(html, page.relative_to(root).as_posix(), {path.stem for path in page.parent.glob("*.html")})
     html = announce(wrap_code(name_folds(fold_numbers(html))))
-    html = fetch_fonts(bundle(lean(pictures(html, page)), page, root), page, root)
+    html = fetch_fonts(bundle(without_menu(lean(pictures(html, page)), root), page, root, words), page, root)
     html = describe_page(html, page, root, base)
     if page.name == "404.html":  # shown for any address, so its own are counted from the book's root
         html = html.replace("<head>", f'<head>\n    <base href="{urlsplit(base).path or "/"}" />', 1)
@@ -303,7 +324,9 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
         return
     root = Path(app.outdir)
     base = (app.config.html_baseurl or "/").rstrip("/") + "/"
-    renew_bundles(root)
+    words = styles.known_words(root)
+    set_formulas(root)
+    renew_bundles(root, words)
     addresses = []
     for page in sorted(root.rglob("*.html")):
         relative = page.relative_to(root)
@@ -312,7 +335,7 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
         html = page.read_text(encoding="utf-8")
         if "</head>" not in html or "<body" not in html:  # the address of the book itself, which forwards
             continue
-        done = offer(finish(html, page, root, base), page, root)
+        done = offer(finish(html, page, root, base, words), page, root)
         if done != html:
             page.write_text(done, encoding="utf-8")
         if relative.parts[0] == "nbs":

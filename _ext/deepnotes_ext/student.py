@@ -261,8 +261,8 @@ class Edition:
 
 
 def chapters(app: Sphinx) -> Iterator[str]:
-    """Pages that have a student edition: the numbered chapters, in order."""
-    pattern = re.compile(re.escape(app.config.deepnotes_nbs) + r"/\d\d_[^/]+$")
+    """Pages that have a student edition: the numbered chapters and their own pages (07b), in order."""
+    pattern = re.compile(re.escape(app.config.deepnotes_nbs) + r"/\d\d[a-z]?_[^/]+$")
     yield from sorted(
         name for name in app.env.found_docs if pattern.match(name) and app.env.doc2path(name).endswith(".ipynb")
     )

@@ -1,5 +1,5 @@
 /* Deep Notes, interactive figures: the numbers behind them. Pure functions, no page needed.
-   Every function here is compared with scipy and numpy in tests/test_widgets.py. */
+   Every function here is compared with scipy and numpy in tests/book/test_widgets.py. */
 (function (root) {
   "use strict";
   const { exp, expm1, log, log1p, sqrt, abs, max, min, tanh, PI } = Math;

@@ -1,6 +1,6 @@
 /* Figure "unfolding-viewer": the space of a small trained network, layer by layer and over training.
 
-   Precomputed frames are JSON in the <div> (tests/widgets/frames.py writes them):
+   Precomputed frames are JSON in the <div> (tests/book/widgets/frames.py writes them):
      layers  names, one for each space shown: ["input", "hidden 1", …]
      steps   training steps of the frames: [0, 10, …]
      grid    [rows, cols]: the first rows·cols points are a lattice laid over the input, row after row

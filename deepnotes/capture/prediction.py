@@ -8,6 +8,7 @@ __all__ = ['BLOCK', 'TIMES', 'KEPT', 'ROOM', 'Prepared', 'Modes', 'Prediction']
 # %% ../../nbs/library/capture/prediction.ipynb #0968c08f
 import contextlib
 import copy
+import functools
 import itertools
 import threading
 from contextlib import AbstractContextManager
@@ -19,7 +20,7 @@ from .._modules import Module
 from ..autograd.tape import Tensor, no_grad
 from .captured import TRIES, WORTH, Captured
 from .effects import owner, writes_of
-from .program import address
+from .program import address, driver
 from ..compiler.life import own_lock
 
 # %% ../../nbs/library/capture/prediction.ipynb #17ba2d8d
@@ -54,6 +55,7 @@ class Prepared:
         reached = {id(owner(x._data if isinstance(x, Tensor) else x)) for x in plan.watch.seen if isinstance(x, Tensor | np.ndarray)}
         apart = not plan.written and not np.may_share_memory(self.buffer, self.output)
         own = owner(self.output) is self.output and self.output.flags.c_contiguous and id(self.output) not in reached
+        self.go = functools.partial(driver(), self.program.start, len(self.program), 1)
         self.reads = self.writes = None
         if apart and self.buffer.nbytes >= _COPIED and id(self.buffer) not in written:
             self.reads = _Pointers(self.program, self.buffer)
@@ -63,7 +65,7 @@ class Prepared:
     def run(self, x):
         "What the model gives for rows of the right shape and dtype; None if a launch refuses them."
         if self.reads is None or not (x.flags.c_contiguous and x.flags.aligned):
-            np.copyto(self.buffer, x)
+            self.buffer[...] = x
             x = self.buffer
         if self.reads is not None:
             self.reads.set(x)
@@ -72,7 +74,7 @@ class Prepared:
             out = np.empty(out.shape, out.dtype)
             self.writes.set(out)
         self.runs += 1
-        if self.program.run() >= 0:
+        if self.go() >= 0:
             return None
         return out.copy() if self.writes is None else out
 

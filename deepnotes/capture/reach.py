@@ -89,7 +89,7 @@ class _Places:
     A captured step asks this at each call. What `same` denies may still be equal, a number made anew: `held` and `_same` tell.
     """
 
-    def __init__(self, entries):
+    def __init__(self, entries, tensors):
         self.sizes, self.items, self.attributes, self.cells, self.others = [], [], [], [], []
         for holder, key, value in entries:
             space = vars(holder) if isinstance(holder, type | types.ModuleType) else holder
@@ -105,17 +105,17 @@ class _Places:
                 self.attributes.append((holder, key, value))
             else:
                 self.others.append((holder, key, value))
+        self.attributes += [(tensor, "_data", array) for tensor, array, _ in tensors]
+        self.attributes += [(tensor, "requires_grad", needs) for tensor, _, needs in tensors]
         self.sizes, self.items, self.attributes, self.cells = (
             tuple(zip(*some, strict=True)) or ((), (), ()) for some in (self.sizes, self.items, self.attributes, self.cells))
+        self.values = [*self.items[2], *self.attributes[2], *self.cells[2]]
 
     def same(self):
-        (spaces, _, sizes), (holders, keys, values) = self.sizes, self.items
-        (objects, names, kept), (cells, _, inside) = self.attributes, self.cells
         try:
-            return (tuple(map(len, spaces)) == sizes and all(map(operator.is_, map(operator.getitem, holders, keys), values))
-                    and all(map(operator.is_, map(getattr, objects, names), kept))
-                    and all(map(operator.is_, map(_contents, cells), inside))
-                    and all(_same(held(holder, key), value) for holder, key, value in self.others))
+            found = [*map(operator.getitem, *self.items[:2]), *map(getattr, *self.attributes[:2]), *map(_contents, self.cells[0])]
+            return (all(map(operator.is_, found, self.values)) and tuple(map(len, self.sizes[0])) == self.sizes[2]
+                    and (not self.others or all(_same(held(holder, key), value) for holder, key, value in self.others)))
         except (LookupError, AttributeError, ValueError):
             return False
 
@@ -159,7 +159,7 @@ class Watch:
     def holds(self):
         "Whether every place that leads on holds what it held, and what was missing is still missing."
         if self.places is None:
-            self.places = _Places(self.entries)
+            self.places = _Places(self.entries, self.tensors)
         return (self.places.same() or all(_same(held(holder, key), value) for holder, key, value in self.entries)) and (
             all(tensor._data is array and tensor.requires_grad == grad for tensor, array, grad in self.tensors)
             and all(held(holder, key) is GONE for holder, key in self.absent)
@@ -348,7 +348,7 @@ class Watch:
             raise Uncapturable(trace)
         start = {(id(holder), key) for holder, key, _ in before.entries}
         kept = [e for e in self.entries if (id(e[0]), e[1]) in start and e[1] is not sum]
-        self.places = _Places(kept)
+        self.places = _Places(kept, self.tensors)
         used = {id(owner(a)) for launch in launches for a in [*reads_of(launch), *writes_of(launch)]}
         self.small = [(a, a.copy()) for a in self.arrays() if a.size <= 16 and id(a) not in used]
         self.entries, self.seen = kept, list(self.seen.values())        # what is watched by its address must live
@@ -356,18 +356,19 @@ class Watch:
     def overlook(self, holders, key):
         "From now on `key` of these holders may be what it likes."
         self.entries = [e for e in self.entries if e[1] != key or not any(e[0] is holder for holder in holders)]
-        self.places = _Places(self.entries)
+        self.places = _Places(self.entries, self.tensors)
 
     def changed(self):
         "The name of something that is not as it was at the recording, or None."
-        for holder, key, value in () if self.places.same() else self.entries:
+        same = self.places.same()
+        for holder, key, value in () if same else self.entries:
             now = holder[key] if type(holder) is dict and key in holder else held(holder, key)
             if now is not value and not _same(now, value):
                 return key if isinstance(key, str) else self.labels.get(id(holder)) or "a variable of the step"
         for function, parts in self.functions:
             if _parts(function) != parts:
                 return function.__name__
-        for tensor, array, requires_grad in self.tensors:
+        for tensor, array, requires_grad in () if same else self.tensors:
             if tensor._data is not array or tensor.requires_grad != requires_grad:
                 return self.names.get((id(owner(array)), offset(array), array.shape), "a parameter")
         for array, before in self.small:

@@ -223,7 +223,7 @@ class Plan:
 
     def stale(self):
         "The name of something that is not as it was when the program was made, memory that it may write included; or None."
-        if all(a.flags.writeable for a in self.written):
+        if not self.written or all(a.flags.writeable for a in self.written):
             return self.watch.changed()
         return "an array that is read-only now"
 

@@ -283,32 +283,32 @@ def _cluster(run, tasks, client):
         client.cancel(list(futures))
 
 # %% ../../nbs/library/parallel/runs.ipynb #d7f1749e
-def _settings(settings):
+def _settings(settings, op="sweep"):
     "A list of settings: given as such, or as a grid of values."
     if settings is None:
         return [{}]
     if isinstance(settings, Mapping):
         for name, values in settings.items():
             if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray):
-                raise TypeError(f"sweep: a grid names the values of each setting, as {{'rate': [0.1, 1.0]}}, but {name!r} is "
+                raise TypeError(f"{op}: a grid names the values of each setting, as {{'rate': [0.1, 1.0]}}, but {name!r} is "
                                 f"{shown(values)}. See the chapter Many runs, section The sweep.")
         settings = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
     settings = [dict(setting) for setting in settings]
     for setting in settings:
         odd = [name for name in setting if not isinstance(name, str) or name == "seed"]
         if odd:
-            raise ValueError(f"sweep: the names of settings are the arguments of run, and not 'seed', but got {shown(odd[0])}. "
+            raise ValueError(f"{op}: the names of settings are the arguments of the function, and not 'seed', but got {shown(odd[0])}. "
                              "See the chapter Many runs, section The sweep.")
     return settings
 
 
-def _seeds(seeds):
+def _seeds(seeds, op="sweep"):
     "The seeds as Python integers; a number stands for so many."
     seeds = range(seeds) if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool) else seeds
     seeds = list(seeds)
     odd = [seed for seed in seeds if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0]
     if odd or not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"sweep: seeds are different integers >= 0, or how many there are, but got {shown(odd[0] if odd else seeds)}. "
+        raise ValueError(f"{op}: seeds are different integers >= 0, or how many there are, but got {shown(odd[0] if odd else seeds)}. "
                          "See the chapter Many runs, section The sweep.")
     return [int(seed) for seed in seeds]
 
@@ -381,10 +381,10 @@ def sweep(run: Callable, settings: Mapping[str, Sequence] | Iterable[Mapping[str
     return rows()
 
 
-def _bar(progress, total, begun):
+def _bar(progress, total, begun, unit="run"):
     "A bar where someone looks, as in training."
     from tqdm import tqdm
 
     file = _listener()
-    return tqdm(total=total, initial=begun, unit="run", file=file, dynamic_ncols=True,
+    return tqdm(total=total, initial=begun, unit=unit, file=file, dynamic_ncols=True,
                 disable=progress is False or not _looked_at(file))

@@ -11,6 +11,7 @@ import inspect
 
 import numpy as np
 
+from .._doors import all_finite
 from ..autograd import Tensor, no_grad
 from ..capture.prediction import BLOCK, Prediction
 from .arrays import counts_for, inputs_for, targets_for
@@ -40,10 +41,11 @@ def output_chunks(trainer, op, X):
 
 
 def outputs_for(trainer, op, X):
-    X = X if isinstance(X, np.memmap) else inputs_for(trainer, X, op)
+    mapped = isinstance(X, np.memmap)
+    X = X if mapped else inputs_for(trainer, X, op)
     if X.ndim < 1 or len(X) == 0:
         raise ValueError(f"{op}: X holds no examples. {_CHAPTER}.")
-    if len(X) > BLOCK or isinstance(X, np.memmap):
+    if mapped or len(X) > BLOCK:
         return np.concatenate([out for _, out in output_chunks(trainer, op, X)])
     with asking(trainer, op):
         return prediction_of(trainer)(X)
@@ -93,7 +95,7 @@ def number(name, value):
 # %% ../../nbs/library/training/measuring.ipynb #b10c000c
 def classes(trainer, out):
     "What `predict` makes of outputs: classes for classifiers, else the outputs themselves."
-    if trainer._hits and np.isnan(out).any():
+    if trainer._hits and not all_finite(out) and np.isnan(out).any():
         row = int(np.nonzero(np.isnan(out))[0][0])
         raise FloatingPointError(f"Trainer.predict: the model's output for row {row} is nan, of which no class follows; forward(X) "
                                  f"shows the outputs. {_CHAPTER}, section Reading a sick run.")

@@ -31,6 +31,10 @@ def check_parts(model, loss, optimizer, seed):
     if not isinstance(optimizer, Optimizer):
         raise TypeError("Trainer: optimizer must be an Optimizer such as Adam(model.parameters()), "
                         f"got {shown(optimizer)}.{word_for(OPTIMIZERS, optimizer)} {see('Optimizers')}.")
+    if optimizer.needs_closure:
+        raise TypeError(f"Trainer: {type(optimizer).__name__} asks for the loss of all rows several times a step, and fit gives it one "
+                        "mini-batch once; call optimizer.step(closure) in a loop of your own, or take the estimators with solver='lbfgs'. "
+                        f"{see('Rarer optimizers')}.")
     moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if moved.isdisjoint(id(p) for p in model.parameters()):
         raise ValueError("Trainer: the optimizer moves no parameter of this model; make it with model.parameters(), after the "

@@ -12,6 +12,7 @@ from .. import kernels
 from .._checks import see
 from ..autograd import Tensor
 from ..capture import capture as capture_step
+from ..capture.epochs import steps_of
 from ..kernels import launch
 from ..kernels.random import COUNTER
 from ..layers import BatchNorm1d
@@ -72,19 +73,16 @@ def ranks_for(comm, model, optimizer, loss):
 
 # %% ../../nbs/library/training/shares.ipynb #19dba13f
 def gradient_piece(model, loss_of, parameters, slots, marks, binary=None):
-    "The function (x, y, scale[, weight]) that adds the gradients of scale times the loss to the slots."
-    one = np.ones(1, marks[0].dtype)
-
-    def gradients(x, y, scale, weight=None):
+    "The function (scale, x, y[, weight]) that puts the gradients of scale times the loss into the slots."
+    def gradients(scale, x, y, weight=None):
         out, loss, y, weight = forward_and_loss(model, loss_of, x, y, weight)
         part = loss * (scale if isinstance(scale, Tensor) else Tensor(scale))
         for p in parameters:
             p.grad = None
         part.backward()
         for p, slot, mark in zip(parameters, slots, marks, strict=True):
-            if p.grad is not None:
-                launch(kernels.add, slot, slot, p.grad.data)
-                launch(kernels.add, mark, mark, one)
+            launch(kernels.copy, slot, 0 if p.grad is None else p.grad.data)
+            launch(kernels.copy, mark, 0 if p.grad is None else 1)
         return (part,) if binary is None else (part, right_answers(out, y, weight, binary))
 
     return gradients
@@ -115,6 +113,7 @@ class Cut:
         self.ends = np.cumsum([*sizes, len(sizes), len(self.streams), 1, 1, ranks.size])
         self.flat, self.total = np.zeros(self.ends[-1], dtype), np.zeros(self.ends[-1], dtype)
         self.scale, self.tick, self.updates = np.zeros(1, dtype), np.zeros(1, dtype), {}
+        self.ready = None                   # in a run of many steps: those of the updates that need no look at what they reach
         marks = self._part(self.flat, -5)
         marks = [marks[i:i + 1] for i in range(len(marks))]
         piece = gradient_piece(model, loss_of, self.parameters, self._slots(self.flat), marks, binary)
@@ -143,28 +142,35 @@ class Cut:
         return False            # what reaches some is plain, and never asked
 
     def _own_share(self, inputs_of, y, *weight):
-        "Add the gradients, loss and right answers of this rank's rows to the flat array; the inputs of others are not looked at."
-        rows, flat = share(len(y), self.ranks.rank, self.ranks.size), self.flat
-        flat[:] = 0
-        self._part(flat, -1)[self.ranks.rank] = len(y)
+        "Put what this rank's rows give into the flat array; the inputs of others are not looked at."
+        rows = share(len(y), self.ranks.rank, self.ranks.size)
         counts = loss_counts(self.loss_of, y, *weight)
-        total, own = counts.sum(), counts[rows].sum()
-        if rows.start < rows.stop and (own or not total):
+        self._fill(rows, len(y), counts.sum(), counts[rows].sum(), lambda: self.gradients(
+            self.scale, inputs_of(rows), y[rows], *(w[rows] for w in weight)))
+
+    def _fill(self, rows, count, total, own, gradients):
+        "Put gradients, loss and right answers of this rank's rows into the flat array; zeros where they count nothing."
+        flat, behind = self.flat, self.ends[len(self.parameters) - 1]
+        flat[behind:] = 0
+        self._part(flat, -1)[self.ranks.rank] = count
+        if rows.start == rows.stop or total and not own:
+            flat[:behind] = 0
+        else:
             self.scale[0] = own / total if total else 1
-            results = self._drawn_from(rows, inputs_of(rows), y[rows], self.scale, *(w[rows] for w in weight))
+            results = self._drawn_from(rows, gradients)
             self._part(flat, -3)[0] = _value(results[0]).reshape(())
             if self.binary is not None:
                 self._part(flat, -2)[0] = _value(results[1]).reshape(())
         if self.ranks.rank == 0:
             self._part(flat, -4)[:] = self.per_row
 
-    def _drawn_from(self, rows, *arrays):
+    def _drawn_from(self, rows, gradients):
         "The gradients with the random numbers that belong to these rows; once more if a row takes more of them than it did."
-        begin, flat, count = [stream[1] for stream in self.streams], self.flat.copy() if self.streams else None, rows.stop - rows.start
+        begin, count = [stream[1] for stream in self.streams], rows.stop - rows.start
         while True:
             for stream, first, each in zip(self.streams, begin, self.per_row, strict=True):
                 stream[1] = first + np.uint64(rows.start * each)
-            results = self.gradients(*arrays)
+            results = gradients()
             moved = [int(stream[1] - first) - rows.start * each for stream, first, each in
                      zip(self.streams, begin, self.per_row, strict=True)]
             for stream, first in zip(self.streams, begin, strict=True):
@@ -172,7 +178,6 @@ class Cut:
             before, self.per_row = self.per_row, [n // count for n in moved]
             if self.per_row == before or not rows.start:
                 return results
-            self.flat[:] = flat
 
     def _update(self, rows):
         "The weights' step with the gradients in the sum; every stream of random numbers moves behind the batch."
@@ -183,7 +188,13 @@ class Cut:
             slots = [slot if mark else None for slot, mark in zip(self._slots(self.total), reached, strict=True)]
             piece = update_piece(self.optimizer, self.parameters, slots, *self.clipping)
             self.updates[reached] = piece if self.plain else capture_step(piece)
-        self.updates[reached](self.tick)
+        if self.ready is not None and reached not in self.ready:
+            self.ready[reached] = steps_of(self.updates[reached], (self.tick,))
+        ready = self.ready and self.ready[reached]
+        if ready:
+            ready(0)
+        else:
+            self.updates[reached](self.tick)
 
     def begin(self, steps):
         self.ranks.due = steps
@@ -195,13 +206,13 @@ class Cut:
         self._update(len(y))
 
     def __call__(self, x, y, *weight):
-        return self._step(x.__getitem__, y, *weight)
+        return self._step(lambda: self._own_share(x.__getitem__, y, *weight), len(y))
 
-    def _step(self, inputs_of, y, *weight):
-        "A step of all ranks; `inputs_of` gives the inputs of a slice of the batch's rows."
+    def _step(self, own_share, rows):
+        "A step of all ranks with a batch of so many rows."
         error = None
         try:
-            self._own_share(inputs_of, y, *weight)
+            own_share()
             if self.ranks.interrupted:
                 self._part(self.flat, -1)[self.ranks.rank] = _INTERRUPTED
         except BaseException as raised:
@@ -210,7 +221,7 @@ class Cut:
         self._sum(error)
         if error is not None:
             raise error
-        self._update(len(y))
+        self._update(rows)
         loss, right = self._part(self.total, -3)[0], self._part(self.total, -2)[0]
         return (loss,) if self.binary is None else (loss, right)
 
@@ -235,12 +246,34 @@ class Cut:
         self.ranks.comm.Allreduce(self.flat, self.total)
 
     def run(self, arrays, order, batch_size, start=0, steps=None, feeds=(), out=None):
-        batches = -(-len(order) // batch_size)
-        results = []
-        for k in range(batches - start if steps is None else steps):
-            for array, values in feeds:
-                array[...] = values[k]
-            batch = order[(start + k) * batch_size:(start + k + 1) * batch_size]
-            step = self._step(lambda rows, batch=batch: arrays[0][batch[rows]], *(a[batch] for a in arrays[1:]))
-            results.append([_value(t) for t in step])
+        steps = -(-len(order) // batch_size) - start if steps is None else steps
+        order, results = order[start * batch_size:(start + steps) * batch_size], []
+        gathered = self._gathered(arrays, order, batch_size)
+        self.ready = None if self.plain else {}
+        try:
+            for k in range(steps):
+                for array, values in feeds:
+                    array[...] = values[k]
+                batch = order[k * batch_size:(k + 1) * batch_size]
+                share_of = gathered if gathered and len(batch) == batch_size else self._taken(arrays, batch)
+                results.append([_value(t) for t in self._step(lambda share_of=share_of, k=k: share_of(k), len(batch))])
+        finally:
+            self.ready = None
         return tuple(np.array(column) for column in zip(*results, strict=True))
+
+    def _taken(self, arrays, batch):
+        "How Python takes this rank's share of a batch."
+        return lambda _: self._own_share(lambda rows: arrays[0][batch[rows]], *(a[batch] for a in arrays[1:]))
+
+    def _gathered(self, arrays, order, size):
+        "How the program itself takes this rank's share of step k out of the data; None if it has to be recorded first."
+        rows, many = share(size, self.ranks.rank, self.ranks.size), len(order) // size
+        order = order[:many * size]
+        mine = np.ascontiguousarray(order.reshape(many, size)[:, rows])
+        step = mine.size and not self.plain and steps_of(self.gradients, (self.scale,), arrays, mine)
+        if not step:
+            return None
+        labels = arrays[1][order] if arrays[1].dtype.kind in "iu" else np.broadcast_to(0.0, len(order))     # only how many
+        counts = loss_counts(self.loss_of, labels, *(w[order] for w in arrays[2:])).reshape(many, size)
+        totals, owns = counts.sum(axis=1), counts[:, rows].sum(axis=1)
+        return lambda k: self._fill(rows, size, totals[k], owns[k], lambda: step(k))

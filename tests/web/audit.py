@@ -280,18 +280,23 @@ class Visit:
         page.on("requestfailed", lambda r: self.failed.append(f"failed {r.url}") if r.url.startswith(home) else None)
         cdp = self.context.new_cdp_session(page)
         cdp.send("Network.enable")
+        cdp.on("Network.requestWillBeSent", self._asked)
         cdp.on("Network.loadingFinished", self._done)
 
     def clear(self):
-        self.errors, self.failed, self.foreign, self.bytes, self.requests = [], [], [], 0, 0
+        self.errors, self.failed, self.foreign, self.bytes, self.requests, self.inside = [], [], [], 0, 0, set()
 
     def _block(self, route):
         self.foreign.append(route.request.url)
         route.abort()
 
+    def _asked(self, event):
+        if event["request"]["url"].startswith("data:"):  # stands in the page or its style sheet: asks nobody
+            self.inside.add(event["requestId"])
+
     def _done(self, event):
         self.bytes += event["encodedDataLength"]
-        self.requests += 1
+        self.requests += event["requestId"] not in self.inside
 
     def open(self, page):
         self.clear()
