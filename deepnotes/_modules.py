@@ -262,7 +262,7 @@ class Module:
                 seen.add(id(module))
                 found.append((path, module))
                 waiting += [(f"{path}.{name}" if path else name, child)
-                            for name, child in reversed(module.named_children())]
+                            for name, child in reversed(_owned(module, Module))]
         return _one_to_one(found)
 
     def modules(self) -> list["Module"]:

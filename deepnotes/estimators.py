@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['half_squared_error', 'absolute_error', 'poisson_deviance', 'yes_or_no', 'one_of_many', 'MLPClassifier',
-           'MLPRegressor']
+           'MLPRegressor', 'TableEncoder', 'tabular']
 
 # %% ../nbs/library/estimators.ipynb #e57a0005
 import functools
@@ -18,10 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone
     from sklearn.exceptions import ConvergenceWarning
+    from sklearn.impute import SimpleImputer
     from sklearn.metrics import accuracy_score, r2_score
     from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import Pipeline, make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
     from sklearn.utils import check_array, check_random_state, column_or_1d
     from sklearn.utils.class_weight import compute_sample_weight
     from sklearn.utils.metaestimators import available_if
@@ -32,7 +35,7 @@ except ImportError as error:
                       f"here: {error}.") from error
 
 from . import autograd, layers, optimizers, outputs, schedules
-from ._doors import as_numbers, check_finite, column_names, shown
+from ._doors import _cure, _is_real, as_numbers, check_finite, column_names, column_order, is_missing, shown
 from .autograd import Tensor, as_tensor
 from .training.callbacks import Callback
 from .capture import capture
@@ -924,3 +927,187 @@ class MLPRegressor(RegressorMixin, _Perceptron):
 
     def _score_of(self, z, targets, weight):
         return r2_score(targets, self._decided(z), sample_weight=weight)
+
+# %% ../nbs/library/estimators.ipynb #6421058a
+_FRAMES = "See the page Estimators, section From a frame with text to a fitted model"
+_ODD_COLUMNS = {"M": "dates; use numbers, such as the year, or the days since the first",
+                "m": "time spans; divide them by np.timedelta64(1, 's')", "c": "complex numbers; use two columns, .real and .imag"}
+
+
+def _column(name, series, known=None):
+    "A column's kind, and its values: float64 with NaN where they are missing, or objects with None there."
+    if getattr(series, "ndim", 1) != 1:
+        raise ValueError(f"TableEncoder: two columns are named {name!r}; rename one. {_FRAMES}.")
+    array = np.asarray(series)
+    if array.dtype.kind in _ODD_COLUMNS:
+        raise TypeError(f"TableEncoder: column {name!r} holds {_ODD_COLUMNS[array.dtype.kind]}. {_FRAMES}.")
+    category = str(getattr(series, "dtype", "")) == "category"
+    plain = array.dtype.kind in "fiub" and not category
+    values = array.astype(np.float64) if plain else [None if is_missing(value) else value for value in array.tolist()]
+    example = next((value for value in values if not is_missing(value)), None)
+    if example is None:
+        kind = known or "numbers"
+    elif plain:
+        kind = "numbers"
+    else:
+        kind = "text" if category else _kind(name, values)
+    if kind != (known or kind):
+        raise TypeError(f"TableEncoder: column {name!r} held {known} in fit, and here it holds {kind}, such as {shown(example, 60)}. "
+                        f"{_FRAMES}.")
+    if kind == "text":
+        return kind, np.array([None if is_missing(value) else value for value in values], object)
+    return kind, _finite(name, values if plain else np.array([np.nan if value is None else float(value) for value in values]))
+
+
+def _kind(name, values):
+    "Whether objects, None among them, are numbers or text."
+    if all(value is None or isinstance(value, str) for value in values):
+        return "text"
+    odd = [row for row, value in enumerate(values) if value is not None and not _is_real(type(value))]
+    if not odd:
+        return "numbers"
+    value = values[odd[0]]
+    cure = "make all of them text, or all numbers" if isinstance(value, str) else "make numbers or text of it"
+    raise TypeError(f"TableEncoder: column {name!r} holds {shown(value, 60)} of type {type(value).__name__} in row {odd[0]}; {cure}. "
+                    f"{_FRAMES}.")
+
+
+def _finite(name, values):
+    "Numbers of which none is infinite."
+    if np.isinf(values).any():
+        row = int(np.flatnonzero(np.isinf(values))[0])
+        raise ValueError(f"TableEncoder: column {name!r} holds {values[row]} in row {row}; clip it, or make it missing. {_FRAMES}.")
+    return values
+
+
+class TableEncoder(TransformerMixin, BaseEstimator):
+    """Numbers out of the columns of a frame: numbers imputed and scaled, text and categories one-hot.
+
+    Parameters
+    ----------
+    numbers : transformer or None
+        For columns of numbers, bools among them as 0 and 1; None is the median where one is missing, a column that says where that was,
+        and `StandardScaler`.
+    text : transformer or None
+        For text and categories, with None where a value is missing; None is ``OneHotEncoder(handle_unknown="infrequent_if_exist",
+        max_categories=100)``. `OrdinalEncoder` is another.
+
+    Attributes
+    ----------
+    kinds_ : dict
+        For each column "numbers" or "text".
+    numbers_, text_ : transformer or None
+        As they were fitted; None if there is no such column.
+    feature_names_in_, n_features_in_
+        As in scikit-learn.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is no frame, a column is neither numbers nor text, or is another than in `fit`; the message names the column.
+
+    Notes
+    -----
+    Frames of pandas and polars, columns with nullable types, categories and sparse ones among them; and numpy's records, which
+    ``np.genfromtxt(file, names=True, dtype=None, delimiter=",", encoding="utf-8")`` reads without either.
+
+    Chapter: Estimators, section From a frame with text to a fitted model
+    """
+
+    def __init__(self, numbers: TransformerMixin | None = None, text: TransformerMixin | None = None):
+        self.numbers, self.text = numbers, text
+
+    def _split(self, X, known):
+        "A matrix of numbers and one of text, and the kind of each column."
+        names = getattr(getattr(X, "dtype", None), "names", None) or column_names(X)
+        if hasattr(X, "collect") or names is None:
+            cure = _cure(X) if hasattr(X, "collect") else f"{type(X).__name__} has no names of columns"
+            raise TypeError("TableEncoder: expected a frame of pandas or polars whose columns have names of text, or numpy's records: "
+                            f"{cure}. {_FRAMES}.")
+        if known is not None:
+            column_order("TableEncoder", tuple(known), names, _FRAMES)
+        kinds, columns = {}, {"numbers": [], "text": []}
+        for name in names if known is None else known:
+            kinds[name], values = _column(name, X[name], None if known is None else known[name])
+            columns[kinds[name]].append(values)
+        return kinds, {kind: np.column_stack(some) for kind, some in columns.items() if some}
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> "TableEncoder":
+        """Learn the kinds of the columns, their categories, medians and scales.
+
+        Parameters
+        ----------
+        X : frame
+        y : array-like or None
+            For encoders that want it, such as `TargetEncoder`.
+
+        Returns
+        -------
+        TableEncoder
+        """
+        self.fit_transform(X, y)
+        return self
+
+    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
+        """`fit` and `transform` in one; encoders that learn from y answer for rows that they have seen.
+
+        Returns
+        -------
+        ndarray, shape (n, features)
+        """
+        kinds, parts = self._split(X, None)
+        numbers = make_pipeline(SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), StandardScaler())
+        text = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=100, sparse_output=False)
+        for kind, usual in (("numbers", numbers), ("text", text)):
+            given = getattr(self, kind)
+            setattr(self, f"{kind}_", (usual if given is None else clone(given)) if kind in parts else None)
+        self.kinds_, self.n_features_in_, self.feature_names_in_ = kinds, len(kinds), np.array(list(kinds), object)
+        return self._joined([getattr(self, f"{kind}_").fit_transform(part, y) for kind, part in parts.items()])
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """The numbers of a frame with the columns of `fit`.
+
+        Returns
+        -------
+        ndarray, shape (n, features)
+        """
+        check_is_fitted(self, "kinds_")
+        parts = self._split(X, self.kinds_)[1]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found unknown categories", UserWarning)      # that is what zeros stand for
+            return self._joined([getattr(self, f"{kind}_").transform(part) for kind, part in parts.items()])
+
+    @staticmethod
+    def _joined(parts):
+        return np.concatenate([np.asarray(part.toarray() if hasattr(part, "toarray") else part, np.float64) for part in parts], axis=1)
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
+        """Names of the columns that `transform` gives, numbers first."""
+        check_is_fitted(self, "kinds_")
+        found = []
+        for kind in ("numbers", "text"):
+            if getattr(self, f"{kind}_") is not None:
+                found.extend(getattr(self, f"{kind}_").get_feature_names_out([n for n, k in self.kinds_.items() if k == kind]))
+        return np.array(found, object)
+
+
+def tabular(estimator: BaseEstimator, *, numbers: TransformerMixin | None = None, text: TransformerMixin | None = None) -> Pipeline:
+    """An estimator that takes frames as they come, with text, categories, yes and no, and missing values.
+
+    Parameters
+    ----------
+    estimator : estimator
+        `MLPClassifier`, `MLPRegressor`, or any other of scikit-learn's kind.
+    numbers, text : transformer or None
+        As in `TableEncoder`.
+
+    Returns
+    -------
+    Pipeline
+        Its steps are "table", a `TableEncoder`, and "network".
+
+    Notes
+    -----
+    Chapter: Estimators, section From a frame with text to a fitted model
+    """
+    return Pipeline([("table", TableEncoder(numbers, text)), ("network", estimator)])

@@ -16,6 +16,24 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path(sys.executable).parent  # the environment's own programs: jupyter-book, nbdev_export, ruff …
 
 
+LONG = 10  # seconds
+
+
+def pytest_terminal_summary(terminalreporter):
+    """After a whole run: which tests took longer than ten seconds and are not marked `slow("why")`."""
+    if terminalreporter.config.option.durations is None:
+        return
+    seconds, reasoned = {}, set()
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed") + terminalreporter.getreports(""):
+        seconds[report.nodeid] = seconds.get(report.nodeid, 0) + report.duration
+        if "slow" in report.keywords:
+            reasoned.add(report.nodeid)
+    long = sorted((name for name in seconds if seconds[name] > LONG and name not in reasoned), key=seconds.get, reverse=True)
+    terminalreporter.section(f"longer than {LONG} s without a reason: {len(long)}")
+    for name in long:
+        terminalreporter.write_line(f"{seconds[name]:.1f} s {name}")
+
+
 @pytest.fixture(scope="session")
 def root():
     return ROOT

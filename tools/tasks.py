@@ -343,9 +343,12 @@ def web():
     run(BIN / "python", "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", wheels, ROOT)
     shutil.copytree(HTML, part)
     command = [BIN / "python", ROOT / "tools" / "web.py", part, next(wheels.glob("*.whl"))]
-    if os.environ.get("DEEPNOTES_LITE"):  # not by itself until its browser test has passed: tests/web/run_lite.py
+    if os.environ.get("DEEPNOTES_LITE") != "0":
         packages = json.loads((ROOT / "web" / "files.json").read_text(encoding="utf-8"))["lite"]
-        lite = elsewhere("lite", BIN / "python", packages)  # alone: it packs every extension of JupyterLab that it finds beside it
+        try:  # alone: it packs every extension of JupyterLab that it finds beside it
+            lite = elsewhere("lite", BIN / "python", packages)
+        except SystemExit:
+            stop("JupyterLite's packages cannot be had (pip's own words are above): DEEPNOTES_LITE=0 makes the site without it.", ABSENT)
         command.append(lite.with_name("jupyter-lite"))
     run(*command)
     shutil.rmtree(WEB, ignore_errors=True)
@@ -380,14 +383,21 @@ def attempt(*command, minutes=5, **kwargs):
         return False
 
 
+STARTS = ("from playwright.sync_api import sync_playwright as s; import os\n"
+          "with s() as p: p.chromium.launch(executable_path=os.environ.get('DEEPNOTES_CHROMIUM'), args=['--no-sandbox']).close()")
+
+
 def bring_browser():
-    """The built book is there, and so is what opens it: Playwright, and Chromium where the environment says."""
+    """The built book is there, and so is what opens it: Playwright, and a Chromium that starts."""
     if not (HTML / "index.html").exists():
         stop("there is no built book yet: run `make book` first.")
     pip_install("-e", ".[web]")
     browser = find_browser()
     if browser:
         os.environ["DEEPNOTES_CHROMIUM"] = browser
+    if not attempt(BIN / "python", "-c", STARTS):
+        stop("Chromium is here and does not start (its own words are above): install it anew, or name another with "
+             "DEEPNOTES_CHROMIUM=….", ABSENT)
 
 
 def pdf(arguments):
@@ -407,7 +417,8 @@ def test_web(arguments):
     tests, pytest = ROOT / "tests" / "web", [BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=20"]
     if "--cells" in arguments:
         os.environ |= {"DEEPNOTES_TIMES": "1"} | ({"DEEPNOTES_MEASURE": "1"} if "--measure" in arguments else {})
-        return run(*pytest, *(tests / name for name in ("run_cells.py", "run_lite.py", "drive_figures.py")))
+        spread = ["-n", "2"] if jobs() > 1 and "--measure" not in arguments else []
+        return run(*pytest, *spread, *(tests / name for name in ("run_cells.py", "run_lite.py", "drive_figures.py")))
     run(*pytest, tests / "drive_figures.py", tests / "print_pages.py")
     run(BIN / "python", tests / "audit.py", HTML, *arguments)
     if WEB.exists():

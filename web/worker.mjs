@@ -7,9 +7,10 @@ const post = (kind, data) => postMessage({ type: "out", id: current, kind, data 
 /* Says what is being fetched and how much of it has come. Pyodide fetches by itself, so fetch is told to count; and as Pyodide waits
  * for ever for a file that breaks off, what breaks here ends the start. */
 const sizes = {};
-let fetched = 0, broke;
+let fetched = 0, broke, told = false;
 const broken = new Promise((_, reject) => (broke = reject));
-broken.catch(() => {});
+broken.catch(() => (told = true));
+self.addEventListener("unhandledrejection", (event) => told && event.preventDefault()); // Pyodide's echo of what the page is told
 const plain = self.fetch.bind(self);
 self.fetch = async (request, options) => {
   const address = new URL(request.url || request, self.location).href, wanted = address.split("/").pop(), packed = wanted + ".packed";

@@ -253,8 +253,18 @@ class Printer:
             if "dn-contents" in html:  # known only now
                 page.evaluate(NUMBER, page_numbers(part))
                 page.pdf(path=str(part), **settings)
+            pack(part)
             part.replace(path)
         page.close()
+
+
+def pack(path: Path) -> None:
+    """Chromium writes each of ten thousands of small objects, a tag for a word, as plain text: packed, a PDF takes half the space."""
+    import pikepdf
+
+    with pikepdf.open(path, allow_overwriting_input=True) as pdf:
+        pdf.remove_unreferenced_resources()
+        pdf.save(path, object_stream_mode=pikepdf.ObjectStreamMode.generate, recompress_flate=True)
 
 
 def page_numbers(path: Path) -> dict[str, int]:

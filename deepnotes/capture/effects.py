@@ -40,22 +40,28 @@ def arrays_in(x):
     "All arrays in an operand, which may be a tuple or list of them."
     if isinstance(x, np.ndarray):
         return [x]
-    return [a for part in x for a in arrays_in(part)] if isinstance(x, tuple | list) else []
+    found = []
+    for part in x if isinstance(x, tuple | list) else ():
+        if isinstance(part, np.ndarray):
+            found.append(part)
+        elif isinstance(part, tuple | list):
+            found += arrays_in(part)
+    return found
 
 
 def reads_of(launch):
     "The arrays whose contents matter to a launch."
     kernel, out, operands = launch
-    writes = () if reads_out(kernel) else kernel.writes
-    found = [a for i, x in enumerate(operands) if i not in writes for a in arrays_in(x)]
-    return [*found, out] if reads_out(kernel) else found
+    if not kernel.fills_out:
+        return arrays_in([*operands, out])
+    return arrays_in([x for i, x in enumerate(operands) if i not in kernel.writes] if kernel.writes else operands)
 
 
 def writes_of(launch):
     "The arrays that a launch writes."
     kernel, out, operands = launch
-    return arrays_in([out, *[operands[i] for i in kernel.writes if i < len(operands)]])
+    return arrays_in([out, *[operands[i] for i in kernel.writes if i < len(operands)]] if kernel.writes else [out])
 
 
 def owners(arrays):
-    return {id(owner(a)) for a in arrays}
+    return {id(owner(a) if a.base is not None else a) for a in arrays}

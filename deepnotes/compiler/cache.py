@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from .life import Interrupts, compiling, forever, guarded
+from .written import has_text
 
 # %% ../../nbs/library/compiler/cache.ipynb #89b8df63
 def stand_in(name):
@@ -122,7 +123,8 @@ def _described(value, seen):
                                  else cells[name].cell_contents, pytypes.ModuleType)]
         reached += [(name, value.__globals__[name]) for name in sorted(names) if name in value.__globals__]
         return (_described(value.__code__, seen), [(name, _described(what, seen)) for name, what in reached],
-                [_described(cell.cell_contents, seen) for cell in cells.values()], value.__defaults__)
+                [_described(cell.cell_contents, seen) for cell in cells.values()], value.__defaults__,
+                has_text(value.__code__))        # without it numbers stay double, and the machine code is another
     if isinstance(value, pytypes.CodeType):
         return value.co_code.hex(), value.co_names, [_described(c, seen) for c in value.co_consts]
     if isinstance(value, pytypes.ModuleType | type | pytypes.BuiltinFunctionType):

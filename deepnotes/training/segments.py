@@ -32,11 +32,12 @@ def training_mode(model, optimizer):
     "Training mode but for what is frozen: layers in evaluation mode, and those of whose parameters none is trained."
     if not model.training:
         model.train()
-    for module in model.modules():
+    modules = model.modules()
+    for module in modules:
         # a mode of its own from the start: one that a first validation adds would look like a change to a captured step
         vars(module).setdefault("training", module.training)
     moved = {id(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad}
-    own = [(module, module.parameters(recurse=False)) for module in model.modules() if module.training]
+    own = [(module, module.parameters(recurse=False)) for module in modules if module.training]
     still = [module for module, parameters in own if parameters and moved.isdisjoint(map(id, parameters))]
     try:
         for module in still:

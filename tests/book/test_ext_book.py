@@ -297,6 +297,7 @@ def g():
 """
 
 
+@pytest.mark.slow("builds a book five times, as its author changes it")
 def test_a_book_through_its_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPNOTES_JOBS", "2")
     book = Book(tmp_path)

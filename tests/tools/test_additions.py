@@ -22,6 +22,7 @@ def test_each_touches_one_page_and_one_file_of_tests(title, diff):
     assert not re.findall(r"^-(?!-- )", diff, re.MULTILINE), "nothing that is there must go"
 
 
+@pytest.mark.slow("exports a copy of the tree and compiles what is new in it")
 def test_applied_and_exported_they_pass_the_tests_that_they_bring(clone, sh):
     files, names = [], []
     for _, diff in DIFFS:

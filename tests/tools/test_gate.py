@@ -7,6 +7,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow("whatever takes `clone` runs the whole gate on a copy of the tree, some of them twice")
+
 
 @pytest.fixture(scope="module")
 def check():

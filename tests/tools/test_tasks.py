@@ -24,6 +24,7 @@ def tasks(monkeypatch):
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", "PIP_CONFIG_FILE": "/dev/null"}
 
 
+@pytest.mark.slow("makes an environment twice, as the first stays half-made")
 def test_without_a_network_it_says_so_and_the_next_run_starts_anew(clone, sh):
     venv = clone / ".venv"
     task = [sys.executable, clone / "tools" / "tasks.py", "env"]

@@ -42,6 +42,7 @@ from deepnotes.training.loader import Loader
 
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.normal(size=(24, 4)).astype("float32"), np.arange(24) % 3
+RECORDS = np.array([("a", 1.0), ("b", 3.0), ("c", np.nan), ("b", 2.0)], [("word", "U1"), ("number", float)])
 ROW = {"loss": 0.5, "val_loss": 0.25}
 
 
@@ -226,6 +227,11 @@ def go_estimator(e):
     return [*before, e.predict(X), np.array(e.loss_curve_)]
 
 
+def go_encoder(e):
+    before = [e.transform(RECORDS)] if hasattr(e, "kinds_") else []
+    return [*before, e.fit(RECORDS[::2]).transform(RECORDS)]
+
+
 def go_prediction(p):
     return [p(X), p(X[:3])]
 
@@ -239,7 +245,8 @@ GO = {Tensor: go_tensor, Module: go_module, optimizers.Optimizer: go_optimizer, 
       callbacks.Callback: go_callback,
       Loader: go_loader, capture.Captured: go_captured, capture.Prediction: go_prediction,
       datasets.StandardScaler: go_scaler, datasets.Dataset: go_dataset,
-      HookHandle: go_handle, estimators.MLPClassifier: go_estimator, estimators.MLPRegressor: go_estimator, object: go_plain}
+      HookHandle: go_handle, estimators.MLPClassifier: go_estimator, estimators.MLPRegressor: go_estimator,
+      estimators.TableEncoder: go_encoder, object: go_plain}
 
 
 def go_on(x):
@@ -452,6 +459,7 @@ THINGS = {
        for cls in (estimators.MLPClassifier, estimators.MLPRegressor)},
     "Paired": {"made": lambda: comparing.paired([1.0, 2.0, 4.0], [0.0, 3.0, 2.0])},
     "Runs": {"made": lambda: parallel.Runs([{"seed": 0, "loss": 1.0, "path": np.arange(3.0)}])},
+    "TableEncoder": {"fresh": estimators.TableEncoder, "fitted": lambda: estimators.TableEncoder().fit(RECORDS)},
     "Stack": {"fresh": lambda: parallel.stack(member, seeds=2), "fitted": lambda: used(parallel.stack(member, seeds=2))},
     "RunFailed": {"raised": lambda: parallel.RunFailed("why", {"rate": 0.1}, 3)},
     "ForeignWeights": {"made": lambda: ForeignWeights(w=np.eye(3, dtype="float32"))},
@@ -505,7 +513,7 @@ THINGS = {
 }
 PICTURES = {"Drawing", "Unfolding", "UnfoldingViewer", "Card"}                         # nothing is done to them: copy.copy may share
 DICTS = {"ForeignWeights", "TorchWeights", "Runs"}                                     # containers, whose copy.copy shares what they hold
-PEERS = {"MLPClassifier", "MLPRegressor"}                                              # as scikit-learn's: fit makes all anew
+PEERS = {"MLPClassifier", "MLPRegressor", "TableEncoder"}    # as scikit-learn's: fit makes all anew
 SHARING = PICTURES | DICTS | PEERS
 CODE = {        # public classes that nobody keeps: they are code, or belong to a recording or to a graph
     "Line": "of a captured program", "Joined": "of a captured program", "Node": "of a graph", "ElementwiseNode": "of a graph",

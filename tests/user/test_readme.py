@@ -60,6 +60,7 @@ def test_make_book_builds_the_book_and_says_where_it_is(sh):
     assert "The whole of it on one page" in (Path(index).parent / landing).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow("runs chapters and tests in an environment that it makes")
 def test_make_test_runs_the_chapters_and_the_tests(sh):
     # one test stands for all: this one runs inside the others
     status, said = sh("make", "test", PYTEST_ADDOPTS="-k test_imports_that_go_down_pass", **HERE)

@@ -682,17 +682,29 @@ def run_script(text, folder, **options):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_the_next_process_needs_no_compiler(tmp_path):
-    text = """
+RUNS_ONCE = """
     losses = fast.run((x, y), np.arange(4096), 32)[0]
     print(fast.captured, "numba" in sys.modules, losses[-1])
     """
-    first, second = [run_script(text, tmp_path).communicate()[0].split() for _ in range(2)]
+
+
+@pytest.fixture(scope="module")
+def first_process(tmp_path_factory):
+    """A folder with the machine code of a process that compiled everything, and what that process said."""
+    folder = tmp_path_factory.mktemp("machine code")
+    return folder, run_script(RUNS_ONCE, folder).communicate()[0].split()
+
+
+@pytest.mark.slow("the fixture's process compiles a whole step, as a first one does")
+def test_the_next_process_needs_no_compiler(first_process):
+    folder, first = first_process
+    second = run_script(RUNS_ONCE, folder).communicate()[0].split()
     assert first[:2] == ["True", "True"] and second[:2] == ["True", "False"]
     assert first[2] == second[2]
 
 
-def test_ctrl_c_ends_a_long_run(tmp_path):
+@pytest.mark.slow("waits for a process that compiles a whole step, if it is the first to ask")
+def test_ctrl_c_ends_a_long_run(first_process):
     text = """
     fast.run((x, y), np.arange(4096), 32)
     order = np.tile(np.arange(4096), 20000)
@@ -703,7 +715,7 @@ def test_ctrl_c_ends_a_long_run(tmp_path):
         before = [p.data.copy() for p in model.parameters()]
         print("stopped", np.isfinite(fast(x[:1], y[:1]).item()), flush=True)
     """
-    process = run_script(text, tmp_path)
+    process = run_script(text, first_process[0])
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)

@@ -171,6 +171,7 @@ def test_compiled_code_is_found_by_the_next_process_and_formulas_never_mix(tmp_p
     assert compilations(folder) == (0, first)                       # both were written anew
 
 
+@pytest.mark.slow("five processes find no machine code that they may use, and compile")
 def test_a_cache_that_cannot_be_written_or_trusted_is_left_alone(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")

@@ -5,10 +5,10 @@ import json
 import pickle
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import deepnotes as dn
 from deepnotes import autograd, kernels, outputs
@@ -16,7 +16,7 @@ from deepnotes.autograd import Tensor
 from deepnotes.capture import capture
 from deepnotes.optim import LBFGS
 
-DATA = Path(__file__).parent / "data"
+DATA = ROOT / "tests" / "data"
 sys.path.insert(0, str(DATA))
 try:
     from make_lbfgs import CASES, STEPS, loss_of, start
