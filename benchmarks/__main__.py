@@ -22,6 +22,7 @@ def main():
     parser.add_argument("names", nargs="*", help=f"which of {', '.join(known)}; all, if none is named")
     parser.add_argument("--threads", default="1,all", help="numbers of cores, by commas; `all` is what there is")
     parser.add_argument("--quick", action="store_true", help="few rounds: a look, not a measurement")
+    parser.add_argument("--busy", action="store_true", help="others use this machine: processor time, the shortest round of each peer")
     parser.add_argument("--only", default="", help="run the cases whose name holds this text")
     parser.add_argument("--out", type=Path, default=_harness.RESULTS, help="folder for the tables")
     chosen = parser.parse_args()
@@ -47,6 +48,7 @@ def main():
                 command = [sys.executable, HERE / f"bench_{name}.py", "--threads", n, "--out", folder]
                 command += ["--only", chosen.only] if chosen.only else []
                 command += ["--rounds", 5] if chosen.quick else []
+                command += ["--busy"] if chosen.busy else []
                 if subprocess.run([str(part) for part in command], env=environment).returncode:
                     failed.append(f"{name} with {n} thread{'s' if n > 1 else ''}")
             results = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]

@@ -2,7 +2,8 @@
 
 A case is a name and one callable per peer, each doing the same work. Every round times every peer once, so that
 whatever slows the machine down slows all of them; a round is as many calls as last about `ROUND` seconds. The table
-shows the median over rounds, and the median of the rounds' own ratios. `python -m benchmarks` runs them all.
+shows the median over rounds, and the median of the rounds' own ratios; with `--busy` the processor time of each peer's
+shortest round, and the ratios of those. `python -m benchmarks` runs them all.
 """
 import argparse
 import json
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 ROUND = 0.0005
+BUSY = False            # whether others use the machine: then only processor time counts, and of that the shortest round
 SETTLE = 0.0            # seconds until a peer's threads, which keep looking for work after a call, have gone to sleep
 RESULTS = Path(__file__).parent / "results"
 
@@ -25,23 +27,29 @@ def options(description):
     parser.add_argument("--rounds", type=int, default=41, help="rounds per case")
     parser.add_argument("--only", default="", help="run the cases whose name holds this text")
     parser.add_argument("--out", type=Path, default=RESULTS / "local", help="folder for the tables")
+    parser.add_argument("--busy", action="store_true", help="others use this machine: processor time, the shortest round of each peer")
     parsed = parser.parse_args()
-    global SETTLE
+    global SETTLE, BUSY
+    BUSY = parsed.busy
     SETTLE = 0.02 if parsed.threads > 1 else 0.0
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DEEPNOTES_NUM_THREADS"):
         os.environ[name] = str(parsed.threads)
     return parsed
 
 
+def clock_of():
+    return time.process_time if BUSY else time.perf_counter
+
+
 def calls_per_round(call):
     "How many calls last about ROUND seconds."
     call()
-    n = 1
+    n, clock = 1, clock_of()
     while True:
-        start = time.perf_counter()
+        start = clock()
         for _ in range(n):
             call()
-        elapsed = time.perf_counter() - start
+        elapsed = clock() - start
         if elapsed > ROUND / 2 or n >= 10_000:
             return max(1, round(n * ROUND / elapsed)) if elapsed > 0 else n
         n *= 4
@@ -60,7 +68,7 @@ def compare(peers, rounds, once=False):
         For calls that are long and warm: one call is a round.
     """
     counts = {name: 1 if once else calls_per_round(call) for name, call in peers.items()}
-    times = {name: [] for name in peers}
+    times, clock = {name: [] for name in peers}, clock_of()
     for _ in range(rounds):
         for name, call in peers.items():
             n = counts[name]
@@ -68,11 +76,14 @@ def compare(peers, rounds, once=False):
                 time.sleep(SETTLE)
                 if not once:
                     call()
-            start = time.perf_counter()
+            start = clock()
             for _ in range(n):
                 call()
-            times[name].append((time.perf_counter() - start) / n)
+            times[name].append((clock() - start) / n)
     first = next(iter(peers))
+    if BUSY:
+        seconds = {name: min(t) for name, t in times.items()}
+        return seconds, {name: seconds[first] / least for name, least in seconds.items()}
     seconds = {name: statistics.median(t) for name, t in times.items()}
     ratios = {name: statistics.median(a / b for a, b in zip(times[first], t, strict=True)) for name, t in times.items()}
     return seconds, ratios
@@ -140,6 +151,7 @@ def run(name, cases, chosen, versions, targets=None, measured=()):
 def save(name, rows, chosen, versions, targets):
     "Write what has been measured so far as markdown and JSON."
     facts = {"threads": chosen.threads, "rounds": chosen.rounds, **machine()}
+    facts |= {"clock": "processor time, shortest rounds"} if BUSY else {}
     facts |= {key: value for key, value in versions.items() if value}
     result = {"facts": facts, "rows": rows, "targets": judged(rows, targets)}
     chosen.out.mkdir(parents=True, exist_ok=True)

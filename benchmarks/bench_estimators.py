@@ -4,6 +4,10 @@ import _harness
 chosen = _harness.options(__doc__)
 
 import functools  # noqa: E402
+import os  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
 import warnings  # noqa: E402
 from importlib import metadata  # noqa: E402
 
@@ -20,6 +24,19 @@ kernels.set_num_threads(chosen.threads)
 warnings.simplefilter("ignore", ConvergenceWarning)
 PEERS = {"deepnotes": estimators, "scikit-learn": neural_network}
 SEEDS = range(10)
+COLD = """
+import sys, time
+import numpy as np
+from sklearn import datasets
+X, y = datasets.load_digits(return_X_y=True)
+begin = time.{clock}()
+from {module} import MLPClassifier
+imported = time.{clock}()
+model = MLPClassifier(random_state=0, max_iter=5).fit(X, y)
+fitted = time.{clock}()
+model.predict(X[:32])
+print(imported - begin, fitted - imported, time.{clock}() - fitted)
+"""
 TARGETS = {"fit": {"worst": 0.4}, "an epoch with weights": {"worst": 1.05}}
 
 
@@ -71,6 +88,29 @@ def accuracy():
         yield "score", f"{name}, standard deviation", "", {peer: float(np.std(found)) for peer, found in scores.items()}
 
 
+def cold():
+    "Seconds of import, first fit and first prediction in a fresh process: with nothing compiled yet, then with the cache of that."
+    modules = {"deepnotes": "deepnotes.estimators", "scikit-learn": "sklearn.neural_network"}
+    with tempfile.TemporaryDirectory() as folder:
+        settings, clock = {**os.environ, "DEEPNOTES_CACHE_DIR": folder}, "process_time" if _harness.BUSY else "perf_counter"
+        for state, times in (("empty", 1), ("warm", 3)):
+            found = {}
+            for peer, module in modules.items():
+                program = [sys.executable, "-W", "ignore", "-c", COLD.format(module=module, clock=clock)]
+                runs = [subprocess.run(program, check=True, capture_output=True, text=True, env=settings) for _ in range(times)]
+                runs = [run.stdout.split() for run in runs]
+                found[peer] = [min(map(float, column)) for column in zip(*runs, strict=True)]
+            for k, what in enumerate(("import", "first fit, 5 epochs of digits", "first prediction, 32 rows")):
+                yield f"fresh process, {state} cache", what, "s", {peer: seconds[k] for peer, seconds in found.items()}
+
+
+def measured():
+    if chosen.only in ("", "score"):
+        yield from accuracy()
+    if chosen.only in ("", "fresh process"):
+        yield from cold()
+
+
 def cases():
     yield from fits()
     yield from weighted()
@@ -78,4 +118,4 @@ def cases():
 
 if __name__ == "__main__":
     versions = {name: metadata.version(name) for name in ("numpy", "scikit-learn")}
-    _harness.run("estimators", cases(), chosen, versions, TARGETS, accuracy() if chosen.only in ("", "score") else ())
+    _harness.run("estimators", cases(), chosen, versions, TARGETS, measured())

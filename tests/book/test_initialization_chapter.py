@@ -262,6 +262,27 @@ def test_bent_paths_join_what_straight_lines_separate():
     np.testing.assert_allclose(bent[[0, -1]], straight[[0, -1]], rtol=1e-4)         # the ends did not move
 
 
+def test_a_network_is_as_far_from_itself_as_from_others_and_matching_names_brings_them_near():
+    from deepnotes.activations import sigmoid, tanh
+    from deepnotes.comparing import paired
+
+    space = {"np": np, "Tensor": Tensor, "SGD": SGD, "sigmoid_op": sigmoid, "tanh_op": tanh, "paired": paired}
+    exec("from deepnotes.datasets import make_moons, standardize\n"
+         "from deepnotes.initialization import *\nfrom deepnotes.outputs import *", space)
+    for cell in cells_with("def start_many", "def nudged", "def on_curve", "def rename", "copies = []", "def match"):
+        fewer = cell.replace("range(1, 11)", "range(31, 37)").replace("(plain, 0), (nudged, 0)", "(plain, 30), (nudged, 30)")
+        exec(fewer.replace("range(12)", "range(8)").replace("* 10,", "* 6,"), space)
+    before, after, selves = space["apart_before"], space["apart_after"], space["selves"]
+    assert len(before) == len(after) == len(selves) == 6
+    assert selves.min() > 0.05 and np.median(selves) > 0.3 * np.median(before)
+    assert (after < before).sum() >= 5 and np.median(after) < 0.5 * np.median(before)
+    x = np.linspace(-1, 1, 14, dtype="float32").reshape(7, 2)       # a name changes nothing that is computed
+    answers = [space["run_many"]([Tensor(np.float32(w)) for w in net], Tensor(x), tanh).data
+               for net in (space["nets"][0], space["copies"][0], space["others"][0], space["aligned"][0])]
+    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(answers[2], answers[3], rtol=1e-3, atol=1e-4)
+
+
 def test_the_gain_that_the_gradient_asks_for_trains_ten_sigmoid_layers():
     from deepnotes.datasets import load_digits, standardize
 
