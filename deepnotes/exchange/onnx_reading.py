@@ -36,9 +36,12 @@ class Reader:
         What errors begin with.
     batch : int or None
         How many examples a file allows that fixes this; here any number will do.
+    opset : int
+        Which version of the operators a file follows.
     """
 
-    def __init__(self, where, batch=None):
+    def __init__(self, where, batch=None, opset=21):
+        self.opset = opset
         self.where, self.layers, self.before, self.batch = where, [], None, batch
         self.open = None                                    # the Linear of a MatMul, whose bias may follow
 
@@ -145,6 +148,25 @@ def _LayerNormalization(self, node, data_first, numbers, settings):
     self.layers.append(layer)
 
 
+def _InstanceNormalization(self, node, data_first, numbers, settings):
+    channels, eps, dtype = len(numbers[0]), settings.get("epsilon", 1e-5), numbers[0].dtype
+    axes = len(node.inputs[0].shape or ())
+    if axes in (3, 4):
+        layer = (L.InstanceNorm1d if axes == 3 else L.InstanceNorm2d)(channels, eps, affine=True, dtype=dtype)
+    else:
+        layer = L.GroupNorm(channels, channels, eps, dtype=dtype)           # the same, for any number of axes
+    layer.load_state_dict({"weight": numbers[0], "bias": numbers[1]})
+    self.layers.append(layer)
+
+
+def _GroupNormalization(self, node, data_first, numbers, settings):
+    if self.opset < 21:
+        raise self.refuse(node, f" is of opset {self.opset}, where each group has one weight; write the file with opset 21 or later")
+    layer = L.GroupNorm(settings["num_groups"], len(numbers[0]), settings.get("epsilon", 1e-5), dtype=numbers[0].dtype)
+    layer.load_state_dict({"weight": numbers[0], "bias": numbers[1]})
+    self.layers.append(layer)
+
+
 def _Reshape(self, node, data_first, numbers, settings):
     shape = numbers[-1].tolist()
     last = next((m for m in reversed(self.layers) if isinstance(m, L.Linear)), None)
@@ -166,7 +188,8 @@ def _Scaler(self, node, data_first, numbers, settings):
     self.before = np.asarray(settings["offset"], np.float32), np.asarray(settings["scale"], np.float32)
 
 
-for _function in (_Conv, _BatchNormalization, _LayerNormalization, _Reshape, _Clip, _Scaler):
+for _function in (_Conv, _BatchNormalization, _LayerNormalization, _InstanceNormalization,
+                  _GroupNormalization, _Reshape, _Clip, _Scaler):
     setattr(Reader, _function.__name__, _function)
 Reader._MaxPool = Reader._AveragePool = _pool
 
@@ -241,6 +264,7 @@ def from_onnx(source: Any, output: str | None = None) -> L.Sequential:
     if wanted not in values:
         raise ValueError(f"{reader.where}: there is no value {wanted!r}; the outputs are {', '.join(names)}. {_PAGE}, section Reading.")
     reader.batch = inputs[0].shape[0] if inputs[0].shape else None
+    reader.opset = graph.opset_imports.get("", reader.opset)
     for node, data_first, numbers in _chain(reader, values[wanted], inputs[0]):
         settings = {name: attribute.value for name, attribute in node.attributes.items()}
         reader.take(node, data_first, numbers, settings)

@@ -169,3 +169,41 @@ def test_an_unknown_node_is_named(tmp_path):
     graph = onnx_ir.Graph([x], [y], nodes=tape.nodes, opset_imports={"": 20}, name="g")
     with pytest.raises(ValueError, match=r"node angle \(ai.onnx.Tan\) has no layer here"):
         from_onnx(onnx_ir.Model(graph, ir_version=10))
+
+
+@pytest.mark.parametrize("name, model, shape", [
+    ("1d", layers.InstanceNorm1d(3, 1e-3, affine=True), (3, 4)), ("2d", layers.InstanceNorm2d(2, 1e-3, affine=True), (2, 4, 3)),
+    ("plain", layers.InstanceNorm2d(2), (2, 4, 3)),
+])
+def test_instances_come_back(name, model, shape, tmp_path):
+    rng = np.random.default_rng(0)
+    model = unlike_the_start(layers.Sequential(layers.Tanh(), model, layers.Flatten()), rng)
+    x = rng.normal(size=(5, *shape)).astype("f")
+    path = tmp_path / "m.onnx"
+    agrees(model, x, path)
+    np.testing.assert_allclose(ours(from_onnx(path), x), ours(model, x), atol=1e-6)
+    np.testing.assert_allclose(ours(from_onnx(path), x), run(path, x), atol=1e-5)
+
+
+def normalizing(op, opset, groups=None, eps=1e-3):
+    "A graph of one node, as other libraries write it, whose channels have weights."
+    rng = np.random.default_rng(1)
+    parts = [onnx.numpy_helper.from_array(rng.normal(size=4).astype("f"), part) for part in ("scale", "shift")]
+    more = {"num_groups": groups} if groups else {}
+    node = onnx.helper.make_node(op, ["input", "scale", "shift"], ["output"], name="norm", epsilon=eps, **more)
+    values = [onnx.helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, ["batch", 4, *"hwd"]) for end in ("input", "output")]
+    graph = onnx.helper.make_graph([node], "g", values[:1], values[1:], parts)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10)
+
+
+@pytest.mark.parametrize("op, groups", [("InstanceNormalization", None), ("GroupNormalization", 2), ("GroupNormalization", 4)])
+def test_groups_and_instances_of_others_are_read(op, groups, tmp_path):
+    onnx.save(normalizing(op, 21, groups), tmp_path / "m.onnx")
+    x = np.random.default_rng(0).normal(size=(3, 4, 2, 3, 2)).astype("f")
+    np.testing.assert_allclose(ours(from_onnx(tmp_path / "m.onnx"), x), run(tmp_path / "m.onnx", x), atol=1e-5)
+
+
+def test_weights_of_whole_groups_are_refused(tmp_path):
+    onnx.save(normalizing("GroupNormalization", 18, 4), tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match=r"node norm \(ai.onnx.GroupNormalization\) is of opset 18, where each group has one weight"):
+        from_onnx(tmp_path / "m.onnx")
