@@ -46,11 +46,11 @@ def scheduled(seed, lr=0.05, decay=0.0, dtype="float32"):
 
 def all_of(trainer):
     "All that a run is, down to the bits."
-    state = pickle.dumps([[(name, a.tobytes()) for name, a in sorted(trainer.model.state_dict().items())],
-                          [[(name, a.tobytes()) for name, a in arrays.items()] for arrays in trainer.optimizer.state.values()],
-                          [dict(group, params=None) for group in trainer.optimizer.param_groups],
-                          trainer.scheduler and trainer.scheduler.state_dict()])
-    return trainer.history.columns, state
+    state = [[(name, a.tobytes()) for name, a in sorted(trainer.model.state_dict().items())],
+             [[(name, a.tobytes()) for name, a in arrays.items()] for arrays in trainer.optimizer.state.values()],
+             [dict(group, params=None) for group in trainer.optimizer.param_groups],
+             trainer.scheduler and trainer.scheduler.state_dict()]
+    return copy.deepcopy(trainer.history.columns), state
 
 
 def single(build, member, *fits):
