@@ -80,6 +80,11 @@ class Book:
             returncode = subprocess.run(command, cwd=self.root, stdout=output, stderr=output).returncode
         return SimpleNamespace(returncode=returncode, output=log.read_text(encoding="utf-8", errors="replace"))
 
+    def read_index(self):
+        """What the built page's search looks in."""
+        text = (self.html / "searchindex.js").read_text(encoding="utf-8")
+        return json.loads(text[text.index("(") + 1 : text.rindex(")")])
+
     @property
     def html(self):
         return self.root / "_build" / "html"

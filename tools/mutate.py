@@ -56,6 +56,12 @@ WATCHED = {
     "kernels/losses": ["test_outputs.py", "test_outputs_chapter.py"],
     "kernels/steps": ["test_optimizers.py", "test_optimizers_chapter.py"],
     "training/epochs": ["test_training_loop.py", "test_training.py", "test_data_doors.py", "test_golden.py"],
+    "training/history": ["test_history.py", "test_training.py", "test_training_loop.py"],
+    "training/weights": ["test_weights.py", "test_training_loop.py"],
+    "training/probabilities": ["test_probabilities.py", "test_estimators.py"],
+    "autograd/promotion": ["test_numbers.py", "test_autograd.py", "test_autograd_ops.py"],
+    **{f"autograd/{name}": ["test_autograd_names.py", "test_autograd_ops.py", "test_autograd.py"]
+       for name in ("creation", "logic", "rounding", "running", "sorting", "trigonometry")},
 }
 #: and for modules of a package that have no line above
 BY_PACKAGE = {

@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from .execution import executed, versions
 from .measures import HEADER, measure
 
-_CHAPTER = re.compile(r"(?:^|/)\d\d_\w+$")
+_CHAPTER = re.compile(r"(?:^|/)\d\d[a-z]?_\w+$")
 EXPLAINED = (
     "Words are those of the prose before the exercises, without formulas; open cells those whose code stands on the page, without those "
     "of solutions; a line is as wide as its columns. The height of code and page is reckoned from lines and figures, to about three "

@@ -166,7 +166,7 @@ class Words:
             return ["", f"*Here the page has [a figure to play with]({self.page}).*", ""] if widget else []
         if name == "claim":
             return ["", f"> **{title}** *{options.get('verdict', '')}*", ">", *(f"> {line}" for line in body), ""]
-        if name == "born-here":
+        if name in ("born-here", "index"):
             return []
         return ["", *([f"**{title}**", ""] if title else []), *body, ""]  # notes, hints, tips: their text
 

@@ -171,3 +171,10 @@ def test_every_pages_skeletons_and_solutions_are_tried():
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "book").glob("test_*.py"))
     pages = {path.relative_to(ROOT / "nbs").with_suffix("").as_posix() for path, _ in SOLVABLE}
     assert not [page for page in pages if f'@checked("{page}")' not in tests]
+
+
+@named(EVERY)
+def test_a_solution_says_in_words_why_it_is_one(path, one):
+    head = re.search(rf"`+\{{solution-start\}} {one.label}\n.*?(?=`+\{{solution-end\}})", text(path), re.DOTALL)[0]
+    prose = re.sub(r"^`{3,}.*$|^:class:.*$", "", head, flags=re.MULTILINE)
+    assert len(prose.split()) >= 6, f"code without a sentence: {prose.strip()!r}"

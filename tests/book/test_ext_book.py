@@ -82,6 +82,18 @@ INDEX = """# A small book
 ```
 """
 
+GLOSSARY = """# Glossary
+
+```{glossary}
+dead ReLU
+dead unit
+  One that answers 0 to every example, a kink away from life.
+
+kink
+  Where a slope jumps.
+```
+"""
+
 CHAPTER = notebook(
     markdown("# Hidden units\n\n> Hidden units and their derivatives\n\n## What's `max` good for?\n\nIt folds."),
     markdown("$$\nf(x) = \\max(0, x)\n$$ (rectifier)\n\nSee {eq}`rectifier` {cite:p}`goodfellow2016`."),
@@ -133,6 +145,7 @@ def book(tmp_path_factory):
     book.module("units", UNITS)
     book.page("index", INDEX)
     book.page("01_units", CHAPTER)
+    book.page("glossary", GLOSSARY)
     book.page("bibliography", "# Bibliography\n\n```{bibliography}\n```\n")
     book.done = book.build()
     assert book.done.returncode == 0, book.done.output
@@ -216,6 +229,26 @@ def test_status_page_holds_run_time_and_versions(book):
     text = re.sub(r"<[^>]+>", " ", book.read("index"))
     assert re.search(r"Hidden units\s+\d+\.\d s\s+\d{4}-\d\d-\d\d", text)
     assert re.search(r"numpy\s+\d+\.\d+", text)
+
+
+def first_hits(book, typed, count=3):
+    "Pages and places in the order of Sphinx's search: main entries of the index by the share that was typed, then titles and texts."
+    found = book.read_index()
+    hits = [
+        (round(100 * len(typed) / len(entry)), found["docnames"][page], place)
+        for entry, places in found["indexentries"].items()
+        if typed.lower() in entry and 2 * len(typed) >= len(entry)
+        for page, place, main in places
+        if main
+    ]
+    hits += [(16, found["docnames"][page], place or "") for title, places in found["alltitles"].items() if typed.lower() in title.lower()
+             for page, place in places]
+    return [(page, place) for _, page, place in sorted(hits, key=lambda hit: (-hit[0], hit[1]))[:count]]
+
+
+@pytest.mark.parametrize("word", ["dead ReLU", "dead unit", "kink"])
+def test_a_term_of_the_glossary_is_the_first_hit_of_a_search(book, word):
+    assert first_hits(book, word)[0] == ("nbs/glossary", f"term-{word.replace(' ', '-')}")
 
 
 def test_status_page_shows_what_a_reader_meets_in_each_chapter(book):

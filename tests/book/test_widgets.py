@@ -26,11 +26,15 @@ SCRIPTS = sorted(WIDGETS.glob("*.js"))
 CSS = (WIDGETS / "dn-widgets.css").read_text()
 FIGURES = {
     "activation-explorer",
+    "angle-explorer",
+    "capture-explorer",
     "fit-explorer",
     "graph-stepper",
     "initialization-explorer",
     "loss-gradient",
     "optimizer-race",
+    "ranks-explorer",
+    "roofline-explorer",
     "softmax-explorer",
     "unfolding-hero",
     "unfolding-viewer",
@@ -142,6 +146,12 @@ def test_chapters_embed_known_figures_with_a_sentence_for_readers_without_javasc
         assert len(re.sub(r"<[^>]+>", "", without_data).strip()) > 20, (
             f"{where}: {name} needs a sentence inside its <div>"
         )
+
+
+def test_every_chapter_has_a_figure_to_play_with():
+    for path in sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb")):
+        text = path.read_text(encoding="utf-8")
+        assert 'data-widget=' in text or "UnfoldingViewer(" in text, f"{path.name} has no figure to play with"
 
 
 def constants(name, script="dn-math.js"):

@@ -169,6 +169,18 @@ window.dnChecks = function (ref) {
     group("fit " + i, 1e-9, [err(w, f.w), err(fit.mse(w, f.x, f.y), f.mse)]);
   });
 
+  const laws = window.dnLaws;
+  group("angles behind ReLU layers", 1e-9, [
+    ...ref.laws.relu.map(([c, k]) => err(laws.relu(c), k)),
+    err(laws.stacked(0.1, 6), ref.laws.stacked),
+    err(laws.cosines(0.1, 0.5, 6), ref.laws.around),
+  ]);
+  group("roof, captured step, ring", 1e-13, [
+    ...ref.laws.roof.map(([i, b, p, r]) => err(laws.roofline(i, b, p), r)),
+    ...ref.laws.step.map(([n, k, c, a, b]) => err([laws.plain(n, k, c), laws.captured(n, k)], [a, b])),
+    ...ref.laws.ring.map(([p, t]) => err(laws.ranks(p, 0.02, 4e6, 2e-5, 1 / 1.25e9), t)),
+  ]);
+
   const P = ref.frames.packed,
     frame = F["unfolding-viewer"].decode(P),
     V = ref.frames.values; // half a step of int16

@@ -300,6 +300,32 @@ def _frames():
     return {"packed": json.loads(text), "values": np.round(values, 9).tolist()}
 
 
+def _laws() -> dict:
+    """Cosines by the integral E[relu(u) relu(v)] 2, a roof, a captured step, a ring."""
+
+    def behind(c):  # both inputs standard normal with correlation c; He's factor 2 makes their size 1 again
+        if c >= 1 - 1e-12:
+            return 1.0
+        angle = float(np.arccos(c))
+        inner = scipy.integrate.quad(lambda t: max(0.0, np.cos(t)) * max(0.0, np.cos(t - angle)), -np.pi, np.pi,
+                                     points=[-np.pi / 2, np.pi / 2, angle - np.pi / 2])[0]
+        return 2 * inner * 2 / (2 * np.pi)  # E[r²] = 2 of a plane's normal point
+
+    stacked, around = [0.1], [0.1]
+    for _ in range(6):
+        stacked.append(behind(stacked[-1]))
+        around.append((around[-1] + 0.25 * behind(around[-1])) / 1.25)
+    ring = [[p, 0.02 / p + 2 * (p - 1) * (2e-5 + 4e6 / p / 1.25e9) * (p > 1)] for p in (1, 2, 7, 64)]
+    return {
+        "relu": [[c, behind(c)] for c in (-0.9, -0.3, 0.0, 0.5, 0.99)],
+        "stacked": stacked,
+        "around": around,
+        "roof": [[i, b, p, float(np.minimum(p, b * i))] for i, b, p in ((0.1, 20, 100), (5, 20, 100), (8, 20, 100))],
+        "step": [[n, k, c, n * c + n * k * 1e-3, n * 0.05 + n * k * 1e-3] for n, k, c in ((60, 1000, 5), (5, 10, 20))],
+        "ring": ring,
+    }
+
+
 def reference() -> dict:
     """All reference values, ready for JSON."""
     xs = np.concatenate([np.linspace(-7, 7, 57), [1e-8, -1e-8, 2.5, 26.0]])
@@ -319,6 +345,7 @@ def reference() -> dict:
         "paths": _paths(),
         "fits": _fits(),
         "frames": _frames(),
+        "laws": _laws(),
     }
 
 

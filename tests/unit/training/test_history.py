@@ -69,3 +69,31 @@ def test_what_would_make_a_frame_of_its_names_is_refused(history):
 def test_polars_takes_the_dict(history):
     polars = pytest.importorskip("polars")
     assert polars.DataFrame(dict(history))["val_loss"].to_list() == [None, 1.5]
+
+
+def test_the_plot_shows_each_quantity_with_its_validation_from_where_it_was_measured(history):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    history.append(loss=0.5, val_loss=1.25)
+    assert [ax.get_ylabel() for ax in History().plot()] == ["loss"]
+    two = History()
+    two.append(loss=2.0, accuracy=0.5)
+    assert [ax.get_ylabel() for ax in two.plot()] == ["loss", "accuracy"]
+    axes = history.plot()
+    try:
+        shown = {line.get_label(): line.get_data() for line in axes[0].lines}
+        assert len(axes) == 1 and axes[0].get_ylabel() == "loss" and list(shown) == ["training", "validation"]
+        np.testing.assert_array_equal(shown["training"], [[1, 2, 3], [2.0, 1.0, 0.5]])
+        np.testing.assert_array_equal(shown["validation"], [[1, 2, 3], [math.nan, 1.5, 1.25]])
+    finally:
+        plt.close("all")
+
+
+def test_it_shows_what_was_measured_last_and_a_long_one_its_ends(history):
+    assert repr(History()) == "History(no epochs yet)" and repr(history) == "History(epoch=2, loss=1, val_loss=1.5)"
+    history.append(loss=0.25)
+    assert repr(history) == "History(epoch=3, loss=0.25)"                    # nothing was validated in the last epoch
+    assert "…" not in history._repr_html_()
+    for epoch in range(4, 100):
+        history.append(loss=1 / epoch)
+    shown = history._repr_html_()
+    assert shown.count("…") == 3 and ">99<" in shown and ">50<" not in shown
