@@ -126,8 +126,8 @@ def captured_epoch(sizes, X, y, batch):
     return epoch
 
 
-def jax_epoch(sizes, X, y, batch):
-    "The whole epoch as one jitted scan over mini-batches; parameters and optimizer state are donated, data stay put."
+def jax_scan(sizes, batch):
+    "A function (state, X, y, order) that is a whole epoch: a scan over mini-batches, and a step of the rows that are left."
     import jax
     import jax.numpy as jnp
 
@@ -153,9 +153,21 @@ def jax_epoch(sizes, X, y, batch):
             c1, c2 = (-jnp.expm1(t * math.log(beta)) for beta in BETAS)
             params = jax.tree.map(lambda p, m, v: p - LR / c1 * m / (jnp.sqrt(v / c2) + EPS), params, m, v)
             return (params, m, v, t), loss
-        return jax.lax.scan(body, state, order.reshape(-1, batch))
+        whole = len(order) // batch * batch
+        state, losses = jax.lax.scan(body, state, order[:whole].reshape(-1, batch))
+        if whole == len(order):
+            return state, losses
+        state, last = body(state, order[whole:])
+        return state, jnp.append(losses, last)
 
-    run = jax.jit(scanned, donate_argnums=0)
+    return scanned
+
+
+def jax_epoch(sizes, X, y, batch):
+    "The whole epoch as one jitted scan over mini-batches; parameters and optimizer state are donated, data stay put."
+    import jax
+    import jax.numpy as jnp
+    run = jax.jit(jax_scan(sizes, batch), donate_argnums=0)
     params = [tuple(map(jnp.array, layer)) for layer in weights(sizes)]
     zeros = lambda: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
     state = [(params, zeros(), zeros(), jnp.zeros((), jnp.float32))]

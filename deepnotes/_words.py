@@ -32,13 +32,12 @@ def instead(words: Mapping[str, str], op: str = "") -> Callable[[_F], _F]:
         A decorator. The function has its signature and its types; a keyword that it knows is never refused.
     """
     def decorate(function):
-        known = inspect.signature(function).parameters
         name = op or function.__qualname__.removesuffix(".__init__")
 
         @functools.wraps(function)
         def told(*args, **named):
             for word in named:
-                if word in words and word not in known:
+                if word in words and word not in inspect.signature(function).parameters:
                     raise TypeError(f"{name}: there is no {word!r} here; use {words[word]}. {_PAGE}.")
             return function(*args, **named)
         return told

@@ -8,6 +8,7 @@ __all__ = ['KNOWN_GAINS', 'constant', 'zeros', 'ones', 'normal', 'uniform', 'tru
            'he_uniform', 'gain', 'orthogonal', 'identity', 'dirac', 'sparse', 'lsuv', 'output_bias']
 
 # %% ../nbs/library/initialization.ipynb #301b5dba
+import functools
 import math
 import operator
 import warnings
@@ -18,9 +19,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from . import activations, kernels
 from ._doors import shown
 from .autograd import Tensor, no_grad
-from .kernels import absolute, erf, exp, expm1, log1p, maximum, minimum, sigmoid, tanh, where
 
 # %% ../nbs/library/initialization.ipynb #98ba0eb2
 _CHAPTER = "See the chapter Initialization"
@@ -675,30 +676,18 @@ def _normal_mean(f, tol=1e-12):
     return float(total + whole.sum())
 
 # %% ../nbs/library/initialization.ipynb #0a933a16
-_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+def _as_given(function):
+    "An activation that answers an array with an array."
+    @functools.wraps(function)
+    def of(z, **parameters):
+        y = function(z, **parameters)
+        return y if isinstance(z, Tensor) else y.data
+    return of
 
-_FORMULAS = {
-    "linear": lambda z: z,
-    "sigmoid": sigmoid,
-    "tanh": tanh,
-    "softsign": lambda z: z / (1.0 + absolute(z)),
-    "relu": lambda z: maximum(z, 0.0),
-    "leaky_relu": lambda z, negative_slope=0.01: where(z > 0.0, z, negative_slope * z),
-    "elu": lambda z, alpha=1.0: where(z > 0.0, z, alpha * expm1(minimum(z, 0.0))),
-    "selu": lambda z: _SELU_SCALE * where(z > 0.0, z, _SELU_ALPHA * expm1(minimum(z, 0.0))),
-    "softplus": lambda z: maximum(z, 0.0) + log1p(exp(-absolute(z))),
-    "gelu": lambda z: 0.5 * z * (1.0 + erf(z / math.sqrt(2.0))),
-    "silu": lambda z: z * sigmoid(z),
-    "swish": lambda z, beta=1.0: z * sigmoid(beta * z),
-    "mish": lambda z: z * tanh(maximum(z, 0.0) + log1p(exp(-absolute(z)))),
-    "celu": lambda z, alpha=1.0: where(z > 0.0, z, alpha * expm1(minimum(z, 0.0) / alpha)),
-    "logsigmoid": lambda z: minimum(z, 0.0) - log1p(exp(-absolute(z))),
-    "relu6": lambda z: minimum(maximum(z, 0.0), 6.0),
-    "hardtanh": lambda z: minimum(maximum(z, -1.0), 1.0),
-    "hardsigmoid": lambda z: minimum(maximum(z / 6.0 + 0.5, 0.0), 1.0),
-    "hardswish": lambda z: z * minimum(maximum(z / 6.0 + 0.5, 0.0), 1.0),
-    "tanhshrink": lambda z: z - tanh(z),
-}
+
+_FORMULAS = {"linear": lambda z: z, **{name: _as_given(getattr(activations, name)) for name in (
+    "sigmoid", "tanh", "softsign", "relu", "leaky_relu", "elu", "selu", "softplus", "gelu", "silu", "swish", "mish", "celu",
+    "logsigmoid", "relu6", "hardtanh", "hardsigmoid", "hardswish", "tanhshrink")}}
 
 #: The gains that PyTorch's `calculate_gain` returns, for comparison with what `gain` computes.
 KNOWN_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "relu": math.sqrt(2.0),
@@ -751,7 +740,8 @@ def gain(activation: str | Callable, mode: Literal["forward", "backward"] = "for
                          f"{_CHAPTER}, section A gain for any activation.")
     g = f if mode == "forward" else _derivative
     arguments = parameters if mode == "forward" else {"f": f, "parameters": parameters}
-    moment = _normal_mean(lambda z: np.square(_numbers(g(z, **arguments))))
+    with kernels.backend("numpy"):          # in double precision, which nothing else asks for: no loop is compiled for it
+        moment = _normal_mean(lambda z: np.square(_numbers(g(z, **arguments))))
     if not (math.isfinite(moment) and moment > 1e-24):
         raise ValueError(f"gain: the mean square of {activation!r} ({mode}) under N(0, 1) is {moment:g}; a gain needs one "
                          f"that is finite, settled and not 0. {_CHAPTER}, section A gain for any activation.")

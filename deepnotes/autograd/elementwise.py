@@ -66,12 +66,30 @@ class ElementwiseNode(Node):
         return parts
 
 
+def _is_bare(formula):
+    "Whether the code of a function has all that `inspect` would say of the names of its parameters."
+    if type(formula) is not types.FunctionType or hasattr(formula, "__signature__") or hasattr(formula, "__wrapped__"):
+        return False
+    return not (formula.__code__.co_flags & _GATHERS or formula.__code__.co_kwonlyargcount)
+
+
 def _names_of(formula):
     "The names of a formula's parameters. `inspect` makes an object of each, 125 times whenever Python starts."
-    code = formula.__code__ if type(formula) is types.FunctionType else None
-    if code is None or code.co_flags & _GATHERS or code.co_kwonlyargcount or hasattr(formula, "__signature__"):
+    if not _is_bare(formula):
         return list(inspect.signature(formula).parameters)
-    return list(code.co_varnames[:code.co_argcount])
+    return list(formula.__code__.co_varnames[:formula.__code__.co_argcount])
+
+
+def _signature(formula):
+    "As `inspect` has it; formulas whose parameters are the same names and nothing else share one."
+    if not _is_bare(formula) or formula.__defaults__ or formula.__annotations__ or formula.__code__.co_posonlyargcount:
+        return inspect.signature(formula)
+    return _signature_of(formula.__code__.co_varnames[:formula.__code__.co_argcount])
+
+
+@functools.cache
+def _signature_of(names):
+    return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names])
 
 
 _GATHERS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
@@ -81,8 +99,8 @@ def _isolated(formula):
     "The formula with only the globals it loads: an attribute as in kernels.exp is not our operation of the same name"
     if not isinstance(formula, types.FunctionType) or hasattr(formula, "kernel"):
         return formula
-    loads = globals_loaded(formula.__code__)
-    known = {name: _isolated(value) for name, value in formula.__globals__.items() if name in loads}
+    known = {name: _isolated(formula.__globals__[name]) for name in sorted(globals_loaded(formula.__code__))
+             if name in formula.__globals__}
     copy = types.FunctionType(formula.__code__, known, formula.__name__, formula.__defaults__, formula.__closure__)
     copy.__module__ = formula.__module__
     return copy
@@ -98,7 +116,7 @@ class _Elementwise:
     "What elementwise_op knows: the forward kernel, and for each input the backward kernel and what it reads"
 
     def __init__(self, name, formula, derivatives, result):
-        self.signature = inspect.signature(formula.formula if isinstance(formula, kernels.Kernel) else formula)
+        self.signature = _signature(formula.formula if isinstance(formula, kernels.Kernel) else formula)
         names = list(self.signature.parameters)
         self.name, self.arity, self.result = name, len(names), result
         self.kernel = getattr(formula, "kernel", formula)

@@ -51,12 +51,15 @@ def globals_loaded(code):
     "Names of the globals that a code object loads, out of its bytes: `dis` takes ten times as long, at each start of Python."
     # Bytes are read here, and below with `dis`, to know what a function depends on, never to change it. A syntax tree cannot tell:
     # a formula from a prompt has no text, and what its names mean (global, closed over, its own) only the compiler has decided.
-    names, high, steps = set(), 0, code.co_code
-    for at in range(0, len(steps), 2):
-        argument = high | steps[at + 1]
-        if steps[at] == _LOAD_GLOBAL:
-            names.add(code.co_names[argument >> 1])             # the last bit says whether it is called next
-        high = argument << 8 if steps[at] == dis.EXTENDED_ARG else 0
+    names, words, arguments = set(), code.co_code[::2], code.co_code[1::2]
+    at = words.find(_LOAD_GLOBAL)                               # looked for in C: most formulas load few
+    while at >= 0:
+        argument, before = arguments[at], 1
+        while at >= before and words[at - before] == dis.EXTENDED_ARG:
+            argument |= arguments[at - before] << 8 * before
+            before += 1
+        names.add(code.co_names[argument >> 1])                 # the last bit says whether it is called next
+        at = words.find(_LOAD_GLOBAL, at + 1)
     return names
 
 
@@ -152,17 +155,18 @@ def _llvm():
     return llvmlite.binding
 
 
-def _text(module, file=None):
-    "The text of a module, or of a file beside it, without importing it; also out of a zip archive."
-    spec = importlib.util.find_spec(module)
-    path = spec.origin if file is None else os.path.join(os.path.dirname(spec.origin), file)
-    return spec.loader.get_data(path)
+def _texts(package, files):
+    "The texts of files of a package, without importing it or looking for each; also out of a zip archive."
+    spec = importlib.util.find_spec(package)
+    folder = os.path.dirname(spec.origin)
+    return [spec.loader.get_data(os.path.join(folder, *file.split("/"))) for file in files]
 
 
 def _stamp():
     "What all compiled loops depend on: the modules that write and make them, the compiler, and the processor."
     llvm = _llvm()
-    text = b"".join([*[_text(f"deepnotes.{name}") for name in STAMPED], _text("numba", "_version.py")])
+    ours = [name.replace(".", "/") + ".py" for name in STAMPED]
+    text = b"".join(_texts("deepnotes", ours) + _texts("numba", ["_version.py"]))
     target = (platform.machine(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(),
               [os.environ.get("NUMBA_" + name) for name in ("CPU_NAME", "CPU_FEATURES", "OPT", "ENABLE_AVX")])
     versions = (sys.modules["llvmlite"].__version__, np.__version__, sys.version, sys.platform)

@@ -10,7 +10,6 @@ __all__ = ['FEW', 'take', 'scatter_add', 'take_along_axis', 'put_along_axis_add'
 
 # %% ../../nbs/library/kernels/gather.ipynb #65929fba
 import builtins
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -351,11 +350,18 @@ index_get = Kernel("index_get", _index_get, fills_out=True)
 index_add = Kernel("index_add", _index_add)
 
 # %% ../../nbs/library/kernels/gather.ipynb #71d8202d
-@dataclass(frozen=True, repr=False)
 class Refusal:
     "How a check of values raises: the exception and its text, which may name the lowest, the highest and the wrong value."
-    error: type
-    text: str
+    # Not a dataclass: `dataclasses` and the methods that it writes take 2 ms at each start of Python.
+
+    def __init__(self, error: type, text: str):
+        self.error, self.text = error, text
+
+    def __eq__(self, other):
+        return isinstance(other, Refusal) and (self.error, self.text) == (other.error, other.text)
+
+    def __hash__(self):
+        return hash((self.error, self.text))
 
     def __repr__(self):
         return self.error.__name__

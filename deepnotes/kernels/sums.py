@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BLOCK', 'SUM_PART', 'sum', 'mean', 'sum_to', 'add_squares', 'cumsum', 'normalized_axes', 'sum_of_row',
            'wide_sum_of_row', 'sum_of_products', 'sum_rows', 'sum_of_all', 'sum_all', 'sum_parts', 'add_columns',
-           'sum_columns', 'mean_columns', 'mean_rows', 'mean_all', 'mean_parts', 'sum_to_axes', 'sum_to_loop',
-           'add_squares_rows', 'add_squares_loop']
+           'sum_columns', 'mean_columns', 'mean_rows', 'mean_all', 'mean_parts', 'sum_totals', 'mean_totals',
+           'sum_to_axes', 'sum_to_loop', 'add_squares_rows', 'add_squares_loop']
 
 # %% ../../nbs/library/kernels/sums.ipynb #41eda1e6
 import builtins
@@ -184,6 +184,22 @@ def mean_parts(out, parts, count):
         total += parts[i]
     out[0] = total / count
 
+
+def sum_totals(out, parts):
+    for j in range(parts.shape[1]):
+        total = np.float64(0)
+        for i in range(parts.shape[0]):
+            total += parts[i, j]
+        out[j] = total
+
+
+def mean_totals(out, parts, count):
+    for j in range(parts.shape[1]):
+        total = np.float64(0)
+        for i in range(parts.shape[0]):
+            total += parts[i, j]
+        out[j] = total / count
+
 # %% ../../nbs/library/kernels/sums.ipynb #47db5c9a
 SUM_PART = 65536
 _WIDE = np.dtype(np.float64)
@@ -222,12 +238,30 @@ def _long_loop(function):
     loop.calls = calls
     return loop
 
+def _outer_loop(function):
+    "A sum over axes on both sides of those that stay: of rows, then of their totals; `function` makes the result of these."
+    code = lazily(function, lambda d: (array_type(d), array_type(_WIDE, 2), *("float64",) * (function is mean_totals)))
+
+    def calls(out, x):
+        before, n, behind = x.shape
+        partial = np.empty((before, n))
+        return [(_sums_of_parts(x.dtype), [partial.reshape(-1), x.reshape(before * n, behind)]),
+                (code(x.dtype), [out, partial, *(float(before * behind),) * (function is mean_totals)])]
+
+    def loop(out, x):
+        (parts, args), (last, last_args) = calls(out, x)
+        threads.split(parts, len(args[1]), x.size, args)
+        last(*last_args)
+
+    loop.calls = calls
+    return loop
+
 # %% ../../nbs/library/kernels/sums.ipynb #997bfa3c
-def _reduction_loop(all_of_it, of_rows, of_columns, of_parts):
-    "What finds the loop for a launch that reduces over axes, of four."
+def _reduction_loop(all_of_it, of_rows, of_columns, of_parts, of_totals):
+    "What finds the loop for a launch that reduces over axes, of five."
     alone = lazily(all_of_it, lambda d: (array_type(d, 0), array_type(d)))
     rows = lazily(of_rows, lambda d: (array_type(d), array_type(d, 2)))
-    columns, long = _column_loop(of_columns), _long_loop(of_parts)
+    columns, long, outer = _column_loop(of_columns), _long_loop(of_parts), _outer_loop(of_totals)
 
     def prepare(out, x, axes=None):
         axes = normalized_axes(axes, x.ndim)
@@ -241,12 +275,16 @@ def _reduction_loop(all_of_it, of_rows, of_columns, of_parts):
             return Plan(loop, (reshaped(out, (n,)), reshaped(x, (n, x.size // n))), n, x.size, (True, True))
         if builtins.max(axes) == k - 1:
             return Plan(columns, (reshaped(out, (n,)), reshaped(x, (x.size // n, n))), 1, x.size, ())
+        stay = [a for a in range(x.ndim) if a not in axes]
+        if stay[-1] - stay[0] == len(stay) - 1 and 0 < stay[0] and stay[-1] < x.ndim - 1:
+            before = math.prod(x.shape[:stay[0]])
+            return Plan(outer, (reshaped(out, (n,)), reshaped(x, (before, n, x.size // (before * n)))), 1, x.size, ())
         return None
 
     return prepare
 
 
-_prepare_sum = _reduction_loop(sum_all, sum_rows, sum_columns, sum_parts)
+_prepare_sum = _reduction_loop(sum_all, sum_rows, sum_columns, sum_parts, sum_totals)
 
 
 def _sum(out, x, axes=None):
@@ -265,7 +303,7 @@ def _mean(out, x, axes=None):
         out[...] = total / math.prod([x.shape[a] for a in axes])
 
 
-_prepare_mean = _reduction_loop(mean_all, mean_rows, mean_columns, mean_parts)
+_prepare_mean = _reduction_loop(mean_all, mean_rows, mean_columns, mean_parts, mean_totals)
 mean = Kernel("mean", _mean, lambda kernel: planned(_prepare_mean, kernel, static=True), fills_out=True)
 
 # %% ../../nbs/library/kernels/sums.ipynb #9d19b846

@@ -16,17 +16,30 @@ import math
 import numpy as np
 
 from .core import Kernel, dispatch
-from ..compiler.written import written
 from .formulas import _formula_reference, elementwise, elementwise_loop
 
 # %% ../../nbs/library/kernels/vocabulary.ipynb #bd840dd1
+def _of_one(name, function):
+    return lambda x: dispatch(name, function, (x,))
+
+
+def _of_two(name, function):
+    return lambda x, y: dispatch(name, function, (x, y))
+
+
+def _of_three(name, function):
+    return lambda x, y, z: dispatch(name, function, (x, y, z))
+
+
+_DISPATCHING = {1: _of_one, 2: _of_two, 3: _of_three}
+
+
 def _vocabulary(name, function, ufunc=None, compiled=True):
     "A dispatching function with its elementwise kernel attached, so that it can be launched as well as called."
     nin = function.nin if isinstance(function, np.ufunc) else len(inspect.signature(function).parameters)
-    xs = ", ".join("xyz"[:nin])
-    word = written(f"def {name}({xs}): return dispatch({name!r}, function, ({xs},))\n", name, dispatch=dispatch, function=function)
-    word.__module__ = __name__
-    word.__qualname__ = name
+    word = _DISPATCHING[nin](name, function)
+    word.__code__ = word.__code__.replace(co_name=name)         # what a traceback says
+    word.__name__ = word.__qualname__ = name
     word.__doc__ = (f"`{name}` of arrays, of scalars inside a compiled formula, or of Tensors.\n\n"
                     "    Chapter: The engine room, section One formula, two speeds")
     kernel = elementwise(word, name, ufunc, compiled)

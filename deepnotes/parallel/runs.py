@@ -200,16 +200,18 @@ class _Shelf:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def place(self, setting, seed):
+        "The setting as a file can hold it, and the file of a run."
         try:
-            text = json.dumps([_plain(setting, "setting"), seed], sort_keys=True)
+            plain = _plain(setting, "setting")
+            text = json.dumps([plain, seed], sort_keys=True)
         except TypeError as error:
             raise TypeError(f"sweep: to be kept in a folder, a setting is made of numbers, strings, lists and mappings, but "
                             f"got{_told(setting)}. See the chapter Many runs, section Kept on disk.") from error
-        return self.folder / f"run-{hashlib.sha256(text.encode()).hexdigest()[:24]}.safetensors"
+        return plain, self.folder / f"run-{hashlib.sha256(text.encode()).hexdigest()[:24]}.safetensors"
 
     def find(self, setting, seed):
         "The result of a run, or None."
-        path = self.place(setting, seed)
+        _, path = self.place(setting, seed)
         if not path.exists():
             return None
         kept = checkpoints.load(path)
@@ -221,8 +223,8 @@ class _Shelf:
         return {name: kept["result"][name] for name in kept["columns"]}
 
     def keep(self, setting, seed, result):
-        path = self.place(setting, seed)
-        checkpoints.save({"program": self.program, "setting": _plain(setting, "setting"), "seed": seed,
+        plain, path = self.place(setting, seed)
+        checkpoints.save({"program": self.program, "setting": plain, "seed": seed,
                           "columns": list(result), "result": result}, path)
 
 

@@ -29,7 +29,7 @@ from ..optimizers import Optimizer, ParamGroup
 from .runs import Runs, _bar, _seeds, _settings, _told
 from ..training import History, Loader, Trainer
 from ..training.arrays import counts_for, loader_for, taken
-from ..training.epochs import add_results, end_epoch, take_position
+from ..training.epochs import end_epoch, take_position
 from ..training.measuring import measure
 from ..training.metrics import _binary_hits
 from ..training.preparing import prepared_step
@@ -145,40 +145,37 @@ class _Memory:
 class _Steps:
     "The recorded step for batches of so many rows, and the loops that feed it: `steps` in a row for any member."
 
-    def __init__(self, plan, arrays, order, steps, memory, feeds):
-        self.plan, self.steps, self.memory = plan, steps, memory
-        self.batch, self.row = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        self.results = [np.zeros((steps, *x.shape), x.dtype) for x in plan.outputs]
+    def __init__(self, plan, arrays, order, results, memory, feeds):
+        self.plan, self.steps, self.memory, self.results = plan, len(results[0]), memory, results
+        self.batch, self.row, self.chunk = np.zeros(1, np.int64), np.zeros(1, np.int64), 8
         before = [feed_call(a, values, self.row) for a, values in feeds]
         before += [gather_call(buffer, x, order, self.batch) for buffer, x in zip(plan.buffers, arrays, strict=True)]
-        behind = [store_call(out, x, self.row) for out, x in zip(self.results, plan.outputs, strict=True)]
+        behind = [store_call(out, x, self.row) for out, x in zip(results, plan.outputs, strict=True)]
         front, back = Program(before), Program([*behind, advance_call(self.batch), advance_call(self.row)])
-        self.program, self.first = front.then(plan.program).then(back), len(before)
-        self.moving = []
+        self.program, self.first, self.moving = front.then(plan.program).then(back), len(before), []
         for program in (front, plan.program):
             words = np.array(program.pointers, np.int64)
             inside, which, behind_it = memory.place(program.words[words])
-            self.moving.append((program.words, words[inside], which[inside], behind_it[inside]))
+            if inside.any():
+                places = [low[which[inside]] + behind_it[inside] for low in memory.low]
+                self.moving.append((program.words, words[inside], places))
 
     def move(self, member):
         "Work in the memory of this member from now on."
-        low = self.memory.low[member]
-        for table, words, which, behind_it in self.moving:
-            table[words] = low[which] + behind_it
+        for table, words, places in self.moving:
+            table[words] = places[member]
 
     def run(self, steps):
         "The first `steps` batches; every 50 milliseconds or so Python comes to see whether Ctrl-C was pressed."
         self.batch[0] = self.row[0] = done = 0
-        chunk = 32
         while done < steps:
-            now, began = min(chunk, steps - done), time.perf_counter()
+            now, began = min(self.chunk, steps - done), time.perf_counter()
             failed = self.program.run(now)
             if failed >= 0:
                 self.plan.failed(failed - self.first)
             done, spent = done + now, time.perf_counter() - began
-            chunk = max(1, min(8 * chunk, int(0.05 * now / max(spent, 1e-9))))
+            self.chunk = max(1, min(8 * now, int(0.05 * now / max(spent, 1e-9))), self.chunk if spent < 0.05 else 1)
         self.plan.runs += steps
-        return [out[:steps].copy() for out in self.results]
 
 # %% ../../nbs/library/parallel/stacks.ipynb #a9e7ac5f
 def _stays_apart(steps):
@@ -191,8 +188,8 @@ def _stays_apart(steps):
             for a in memory.members[0]:
                 a.reshape(-1).view(np.uint8).fill(filling)
             steps.move(1)
-            results = steps.run(1)
-            ends.append([a.tobytes() for a in (*results, *memory.members[1])])
+            steps.run(1)
+            ends.append([a.tobytes() for a in (*[x[:1] for x in steps.results], *memory.members[1])])
             if any((a.reshape(-1).view(np.uint8) != filling).any() for a in memory.members[0]):
                 return False
     finally:
@@ -213,26 +210,36 @@ class _Epochs:
         self.feeds = [(a, np.zeros(steps)) for a, _ in _feeds(first, 1)]
         cuts = [slice(0, whole_batches), slice(whole_batches, steps)]
         orders = [self.order, self.order[whole_batches * batch_size:]]
+        outputs = next(plan for plan in plans if plan is not None).outputs
+        self.results = [np.zeros((steps, *x.shape), x.dtype) for x in outputs]
+        self.losses = self.results[0].reshape(steps)
         self.parts = [
-            _Steps(plan, arrays, order, cut.stop - cut.start, memory, [(a, values[cut]) for a, values in self.feeds])
+            _Steps(plan, arrays, order, [x[cut] for x in self.results], memory, [(a, values[cut]) for a, values in self.feeds])
             for plan, cut, order in zip(plans, cuts, orders, strict=True) if plan is not None]
         self.counted = counts_for(first, *arrays[1:])
         self.answers = arrays[1][:1].size if first._hits is _binary_hits else 1
-        self.total = steps
+        self.total, self.known = steps, self.counted_now() if (self.counted == 1).all() else None
 
-    def sizes(self):
-        used = np.add.reduceat(self.counted[self.order], np.arange(0, len(self.order), self.batch_size)).tolist()
-        return [(n, n * self.answers) for n in used]
+    def counted_now(self):
+        "How many examples count in each batch of this order; Python's numbers, as a single run adds them."
+        return np.add.reduceat(self.counted[self.order], np.arange(0, len(self.order), self.batch_size)).tolist()
 
     def steps(self, number, total):
-        "The first `total` batches of a member, as columns."
-        parts = []
+        "The first `total` batches of a member; losses and right answers stand in `results` then."
         for part in self.parts:
             now, total = min(total, part.steps), max(0, total - part.steps)
             if now:
                 part.move(number)
-                parts.append(part.run(now))
-        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+                part.run(now)
+
+    def sums(self, done):
+        "What `add_results` makes of the first `done` batches: the same additions in the same order."
+        used, loss = (self.known or self.counted_now())[:done], 0.0
+        for value, n in zip(self.losses[:done].tolist(), used, strict=True):
+            loss += value * n
+        answers = [n * self.answers for n in used]
+        right = self.results[1][:done].sum().item() if len(self.results) > 1 else 0
+        return {"loss": loss, "rows": sum(used), "right": right, "answers": sum(answers)}
 
     def move_back(self):
         for part in self.parts:
@@ -245,23 +252,22 @@ class _Epochs:
         for (_, mine), (_, values) in zip(self.feeds, _feeds(trainer, self.total), strict=True):
             mine[...] = values
         try:
-            with interrupts.allowed(), np.errstate(all="ignore"):
-                results = self.steps(number, self.total)
+            with interrupts.allowed():
+                self.steps(number, self.total)
         except BaseException:
             self.memory.restore(number, before)
             raise
-        bad = np.flatnonzero(~np.isfinite(results[0]))
-        done = int(bad[0]) if len(bad) else self.total
-        if len(bad):
-            value = float(results[0][done])
+        done, value = self.total, 0.0
+        if not np.isfinite(self.losses).all():
+            done = int(np.flatnonzero(~np.isfinite(self.losses))[0])
+            value = float(self.losses[done])
             self.memory.restore(number, before)
-            results = self.steps(number, done) if done else [column[:0] for column in results]
-        trainer._sums = trainer._no_sums()
-        add_results(trainer, results, self.sizes())
+            self.steps(number, done)
+        trainer._sums = self.sums(done)
         Segments(None, trainer.model, trainer.optimizer, trainer.scheduler, trainer._per_step)._move_schedule(done)
         loader.step = done
         trainer._position = loader.state_dict()
-        if len(bad):
+        if done < self.total:
             rows = self.order[done * self.batch_size:(done + 1) * self.batch_size]
             trainer._report(loader, value, tuple(a[rows] for a in self.arrays))
 

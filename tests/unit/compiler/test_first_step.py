@@ -13,7 +13,7 @@ from book_helpers import ROOT
 import deepnotes as dn
 from deepnotes import activations, autograd, kernels, layers, outputs
 from deepnotes._doors import as_array, is_masked, is_missing
-from deepnotes.autograd.elementwise import _names_of
+from deepnotes.autograd.elementwise import _names_of, _signature
 from deepnotes.compiler.cache import globals_loaded
 
 FIT = """
@@ -128,3 +128,9 @@ def test_a_layer_s_class_or_what_makes_one_is_an_activation(activation):
 def test_what_makes_no_layer_is_refused(wrong):
     with pytest.raises(TypeError, match="MLP: activation must be a name, or a class or function that makes a Module"):
         dn.MLP(2, [3], 1, activation=wrong)
+
+
+@pytest.mark.parametrize("formula", [lambda x: x, lambda g, x, y, out: g, lambda x, y=2: x, lambda x, /, y: x, keyword, Bound().method,
+                                     Bound(), gathers, kernels.exp, kernels.where])
+def test_the_signature_of_a_formula_is_that_which_inspect_finds(formula):
+    assert _signature(formula) == inspect.signature(formula)

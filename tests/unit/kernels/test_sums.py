@@ -43,8 +43,36 @@ def test_sums_and_means(backend):
 
 
 @BACKENDS
+def test_sums_over_axes_on_both_sides_of_those_that_stay(backend):
+    x = EQUAL[:10**6].reshape(2000, 1, 500, 2).transpose(0, 3, 1, 2)          # as it lies no loop can read it
+    total = float(EQUAL[0, 0]) * 10**6
+    with kernels.backend(backend):
+        for given in (x, np.ascontiguousarray(x), x[::-1]):
+            assert off(ag.sum(given, (0, 3)).data, total) < LIMIT and ag.sum(given, (0, 3)).shape == (2, 1)
+            assert off(ag.sum_to(given, 2, 1, 1).data, total) < LIMIT
+            assert off(ag.mean(given, (0, 2, 3)).data, EQUAL[0, 0]) < LIMIT
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_they_are_loops_that_a_captured_step_calls(dtype):
+    x = np.arange(4 * 3 * 5 * 2, dtype=dtype).reshape(4, 3, 5, 2)
+    for kernel, out, axes in ((kernels.sum, np.empty(3, dtype), ((0, 2, 3),)), (kernels.mean, np.empty((3, 1, 1), dtype), ((0, 2, 3),)),
+                              (kernels.sum_to, np.empty((3, 1, 1), dtype), ()), (kernels.sum, np.empty((3, 5), dtype), ((0, 3),))):
+        kernels.launch(kernel, out, x, *axes)
+        lines = kernel.compiled.calls(out, x, *axes)
+        assert len(lines) == 2, kernel
+        again = out.copy()
+        out[...] = 0
+        for loop, args in lines:
+            loop(*args)
+        exact = (x.mean if kernel is kernels.mean else x.sum)((axes or ((0, 2, 3),))[0])
+        assert (out == again).all() and (again.ravel() == exact.ravel()).all()
+
+
+@BACKENDS
 @pytest.mark.parametrize("shape, axis", [((7, 5), None), ((7, 5), 0), ((7, 5), 1), ((3, 40, 3), 1), ((2, 600), 1),
-                                         ((9000, 2), 0), ((300_000,), 0), ((2, 9000), (1,))])
+                                         ((9000, 2), 0), ((300_000,), 0), ((2, 9000), (1,)), ((4, 3, 5), (0, 2)),
+                                         ((3, 2, 2, 700), (0, 3))])
 def test_means_of_what_no_sum_holds(shape, axis, backend):
     "Near the end of the range the sum is infinite and the mean is not; nor is a sum whose parts cancel."
     top = np.finfo("f4").max

@@ -164,10 +164,10 @@ def test_a_program_that_reaches_the_first_member_by_another_way_is_found_out(par
     before = [all_of(trainer) for trainer in members]
     steps = epochs.parts[part]
     assert stacks._stays_apart(steps)
-    table, words, which, behind = steps.moving[1]
+    table, words, places = steps.moving[-1]
     for hidden in range(len(words)):
         left = np.arange(len(words)) != hidden
-        steps.moving[1] = table, words[left], which[left], behind[left]
+        steps.moving[-1] = table, words[left], [member[left] for member in places]
         assert not stacks._stays_apart(steps)
     assert [all_of(trainer) for trainer in members] == before
 
