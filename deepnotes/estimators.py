@@ -523,6 +523,9 @@ class _Perceptron(BaseEstimator):
 
     def _validated(self, X, *y, **settings):
         "What scikit-learn makes of the data; where it refuses a table, the message names column and row."
+        for given, which in zip((X, *y), "Xy", strict=False):
+            if hasattr(given, "collect"):
+                raise TypeError(f"{type(self).__name__}: {which} must be an array of numbers: {_cure(given)}. {_PAGE}.")
         try:
             return validate_data(self, X, *y, dtype=[np.float64, np.float32], **settings)
         except (TypeError, ValueError):

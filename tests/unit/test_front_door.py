@@ -90,6 +90,8 @@ def test_the_stub_names_what_the_front_door_offers():
     ("ReLU", "did you mean dn.layers.ReLU"), ("Adam", "did you mean dn.optim.Adam"), ("Conv2d", "did you mean dn.convolution.Conv2d"),
     ("cross_entropy", "did you mean dn.outputs.cross_entropy"), ("tensor", "did you mean dn.autograd.tensor"),
     ("nn", "use dn.layers for layers, dn.outputs for losses"), ("DataLoader", "use dn.Loader"),
+    ("inference_mode", "use dn.no_grad"), ("from_numpy", "use dn.Tensor"), ("randn", "use dn.Tensor"), ("F", "use dn.activations"),
+    ("EarlyStopping", "use dn.callbacks.EarlyStopping"),
 ])
 def test_names_of_other_libraries_lead_to_ours(name, said):
     with pytest.raises(AttributeError, match=f"deepnotes has no attribute '{name}'.*{said}"):

@@ -115,3 +115,12 @@ def test_text_labels_are_numbered_by_the_estimators_and_explained_by_the_trainer
     assert list(net.classes_) == ["x", "y", "z"] and set(net.predict(NUMBERS)) <= {"x", "y", "z"}
     with pytest.raises(TypeError, match=r"y must hold real numbers, .*number the classes from 0: classes, y = np\.unique"):
         fitted(NUMBERS, labels)
+
+
+@pytest.mark.parametrize("name", ["X", "y"])
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_a_frame_that_is_not_computed_yet_says_how(kind, name):
+    data = {"X": pl.DataFrame({"a": A, "b": B}), "y": pl.Series("y", Y)}
+    data[name] = pl.DataFrame(data[name]).lazy()
+    with pytest.raises(TypeError, match=rf"{kind.__name__}: {name} must be .* LazyFrame has not been computed yet; use collect\(\)"):
+        kind().fit(data["X"], data["y"])
