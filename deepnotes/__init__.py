@@ -20,31 +20,6 @@ _NAMES = {
     "MLP": "layers", "Module": "layers", "Linear": "layers", "Sequential": "layers",
     "Loader": "training", "Trainer": "training",
 }
-# Names that people bring along from elsewhere, and where the same is here.
-_ELSEWHERE = {
-    "nn": "dn.layers for layers, dn.outputs for losses, dn.activations for functions",
-    "functional": "dn.activations for functions, dn.outputs for losses",
-    "losses": "dn.outputs", "models": "dn.layers.Sequential, dn.MLP", "metrics": "dn.training.metrics",
-    "DataLoader": "dn.Loader", "utils": "dn.Loader for batches, dn.optimizers for clipping",
-    "F": "dn.activations for functions, dn.outputs for losses", "from_numpy": "dn.Tensor",
-    "randn": "dn.Tensor(np.random.default_rng(0).normal(size=…))", "rand": "dn.Tensor(np.random.default_rng(0).random(…))",
-    "inference_mode": "dn.no_grad", "EarlyStopping": "dn.callbacks.EarlyStopping",
-    "manual_seed": "seed=0 of dn.Trainer, rng=0 of layers", "keras": "dn.layers, dn.Trainer",
-    "Dense": "dn.Linear, and an activation of dn.layers behind it", "Model": "dn.Module", "Input": "nothing: dn.Linear says its inputs",
-    "Conv2D": "dn.convolution.Conv2d", "MaxPooling2D": "dn.convolution.MaxPool2d", "AveragePooling2D": "dn.convolution.AvgPool2d",
-    "BatchNormalization": "dn.layers.BatchNorm1d", "LayerNormalization": "dn.layers.LayerNorm", "LeakyRelu": "dn.layers.LeakyReLU",
-    "CrossEntropyLoss": "dn.outputs.cross_entropy", "NLLLoss": "dn.outputs.nll_loss", "MSELoss": "dn.outputs.mse_loss",
-    "L1Loss": "dn.outputs.l1_loss", "HuberLoss": "dn.outputs.huber_loss", "KLDivLoss": "dn.outputs.kl_div",
-    "SmoothL1Loss": "dn.outputs.smooth_l1_loss", "MultiMarginLoss": "dn.outputs.multi_margin_loss",
-    "HingeEmbeddingLoss": "dn.outputs.hinge_embedding_loss",
-    "BCEWithLogitsLoss": "dn.outputs.binary_cross_entropy_with_logits", "BCELoss": "dn.outputs.binary_cross_entropy",
-    "lr_scheduler": "dn.schedules", "ModelCheckpoint": "dn.callbacks.Checkpoint", "ReduceLROnPlateau": "dn.schedules.ReduceLROnPlateau",
-    "TensorDataset": "dn.Loader", "MLPClassifier": "dn.estimators.MLPClassifier", "MLPRegressor": "dn.estimators.MLPRegressor",
-    "save": "dn.Trainer.save, dn.checkpoints.save_weights", "load": "dn.Trainer.load, dn.checkpoints.load_weights",
-    "device": "nothing: everything runs on the CPU", "cuda": "nothing: everything runs on the CPU",
-    "jit": "dn.capture.capture", "compile": "dn.capture.capture, which dn.Trainer does by itself",
-    "set_seed": "seed=0 of dn.Trainer, rng=0 of layers",
-}
 # Modules that users call by a short name; they live in a package.
 _WITHIN = {name: f"training.{name}" for name in ("callbacks", "checkpoints", "loader")}
 
@@ -62,8 +37,9 @@ def __getattr__(name):
 
 def _instead(name):
     "Where a name that is not here is: of another library, or one floor below. Only names that a person types are looked for."
-    if name in _ELSEWHERE:
-        return f": use {_ELSEWHERE[name]}"
+    from deepnotes._words import NAMES
+    if name in NAMES:
+        return f": use {NAMES[name]}"
     if name.startswith("_"):
         return ""
     for module in ("layers", "optim", "outputs", "activations", "schedules", "convolution", "autograd", "training", "datasets"):

@@ -14,20 +14,25 @@ __all__ = ['ReLU', 'LeakyReLU', 'ReLU6', 'Threshold', 'Sigmoid', 'Tanh', 'LogSig
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._doors import shown
 from ._words import MLP as _WORDS_OF_MLP
-from ._words import instead
+from ._words import instead, stranger
 from . import activations, autograd, initialization, kernels
 from ._modules import Module, Parameter
 from .autograd import OUTPUT, Tensor, as_tensor, elementwise_op, record
 from .kernels import launch
 
 _all_ = ["Parameter", "Module"]
+
+# %% ../nbs/library/layers.ipynb #a90b3c51
+if not TYPE_CHECKING:                       # to a type checker it would mean that the module has every name
+    def __getattr__(name):
+        raise stranger(__name__, name)
 
 # %% ../nbs/library/layers.ipynb #29ddc46f
 _LINEAR_RULES = (lambda g, x, W: g @ W.T, lambda g, x, W: x.T @ g, lambda g, x, W: g.sum(0))

@@ -10,19 +10,24 @@ __all__ = ['Adadelta', 'Adamax', 'NAdam', 'RAdam', 'Rprop', 'LBFGS', 'SGD', 'Ada
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import kernels
 from ._checks import see
 from ._doors import shown
-from ._words import ADAM, SCALED_STEP, STEP, instead
+from ._words import ADAM, SCALED_STEP, STEP, instead, stranger
 from .autograd import Tensor, enable_grad
 from .kernels import rarer_steps
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, ParamGroup, RMSprop, clip_grad_norm_, clip_grad_value_
 
 _all_ = ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW", "Optimizer", "ParamGroup", "clip_grad_norm_", "clip_grad_value_"]
+
+# %% ../nbs/library/optim.ipynb #a90b3c53
+if not TYPE_CHECKING:                       # to a type checker it would mean that the module has every name
+    def __getattr__(name):
+        raise stranger(__name__, name)
 
 # %% ../nbs/library/optim.ipynb #514c2ca8
 class Adadelta(Optimizer):

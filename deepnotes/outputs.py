@@ -9,17 +9,23 @@ __all__ = ['mse_loss', 'l1_loss', 'binary_cross_entropy_with_logits', 'binary_cr
 
 # %% ../nbs/library/outputs.ipynb #4285b4b1
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import autograd, kernels
 from ._doors import shown
+from ._words import stranger
 from .autograd import Tensor, as_tensor, elementwise_op, record
 from .kernels import absolute, clip, exp, launch, log, log1p
 from .kernels import losses as loss_kernels
 from .kernels import maximum, sign, square, where
+
+# %% ../nbs/library/outputs.ipynb #a90b3c52
+if not TYPE_CHECKING:                       # to a type checker it would mean that the module has every name
+    def __getattr__(name):
+        raise stranger(__name__, name)
 
 # %% ../nbs/library/outputs.ipynb #efbf7893
 def _read(section):

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _doors, kernels
+from .._words import TENSOR, _PAGE
 from ..compiler.life import own_lock
 from ..kernels import launch
 from .naming import both_names
@@ -458,6 +459,14 @@ class Tensor:
             return None
         kind = ", requires_grad" if self._node is LEAF else f", grad_fn: {self._node.name}" if self._node is not None else ""
         return matrix(self._data, f"Tensor {self._data.shape} {self._data.dtype}{kind}")
+
+    if not TYPE_CHECKING:                   # to a type checker it would mean that a tensor has every attribute
+        def __getattr__(self, name):
+            "Only what was found nowhere else comes here: words of other libraries; all else fails as it would without this."
+            if name in TENSOR and not hasattr(type(self), name):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}; use {TENSOR[name]}. {_PAGE}.",
+                                     name=name, obj=self)
+            return object.__getattribute__(self, name)
 
     # Copies hold numbers, gradient and hooks; never a graph, whose rules are code and whose arrays belong to others.
 

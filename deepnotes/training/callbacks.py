@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from .._checks import see, whole
 from .._doors import as_numbers, shown
+from .._words import stranger
 
 if TYPE_CHECKING:  # matplotlib is imported when something is drawn, and the Trainer imports this module
     from matplotlib.axes import Axes
@@ -23,6 +24,11 @@ if TYPE_CHECKING:  # matplotlib is imported when something is drawn, and the Tra
     from deepnotes.training.trainer import Trainer
 
 _PAGE = see("Callbacks")
+
+# %% ../../nbs/library/training/callbacks.ipynb #a90b3c54
+if not TYPE_CHECKING:                       # to a type checker it would mean that the module has every name
+    def __getattr__(name):
+        raise stranger(__name__, name)
 
 # %% ../../nbs/library/training/callbacks.ipynb #d686763d
 class Callback:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from .._checks import see, whole
 from .._doors import as_numbers, column_names, in_order, shown
+from .._words import LOADER, instead
 from .weights import _row_weights
 
 _PAGE = see("Mini-batches from anywhere")
@@ -70,6 +71,7 @@ class Loader:
     Chapter: Mini-batches from anywhere, section Shuffled by seed
     """
 
+    @instead(LOADER)
     def __init__(self, X: ArrayLike | os.PathLike | Iterable, y: ArrayLike | os.PathLike | None = None,
                  batch_size: int = 32, shuffle: bool = True, seed: int = 0, drop_last: bool = False, *,
                  sample_weight: ArrayLike | None = None,
@@ -84,6 +86,9 @@ class Loader:
             if isinstance(X, str | os.PathLike | np.ndarray) or not (callable(X) or isinstance(X, Iterable)):
                 raise TypeError(f"Loader: without y, X must be an iterable of pairs (x, y), got {type(X).__name__}. "
                                 f"{_PAGE}, section Whatever can be iterated.")
+            rows = {getattr(part, "shape", ())[:1] for part in X} if isinstance(X, tuple) and len(X) == 2 else set()
+            if len(rows) == 1 and rows.isdisjoint({(), (2,)}):
+                raise TypeError(f"Loader: got one pair of {len(X[0])} rows each; give X and y as two arguments, Loader(X, y). {_PAGE}.")
             if sample_weight is not None or class_weight is not None:
                 raise ValueError(f"Loader: an iterable brings its weights itself, as triples (x, y, weight). {_PAGE}.")
             self.arrays, self._pairs, self.in_memory = None, X, False

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 
 import deepnotes as dn
+from deepnotes import _words
 
 ABSENT = {"estimators"} if importlib.util.find_spec("sklearn") is None else set()       # what needs more than is installed here
 
@@ -101,7 +102,7 @@ def test_names_of_other_libraries_lead_to_ours(name, said):
 
 def test_where_the_names_of_others_lead_there_is_something():
     import re
-    for words in dn._ELSEWHERE.values():
+    for words in _words.NAMES.values():
         for path in re.findall(r"dn\.([\w.]+)", words):
             value = dn
             for part in path.split("."):

@@ -34,6 +34,7 @@ TYPED = {
     "Trainer.predict": (_words.ASK, lambda **words: Trainer(model()).predict(X, **words)),
     "Trainer.predict_proba": (_words.ASK, lambda **words: Trainer(model()).predict_proba(X, **words)),
     "Trainer.forward": (_words.ASK, lambda **words: Trainer(model()).forward(X, **words)),
+    "Loader": (_words.LOADER, lambda **words: dn.Loader(X, Y, **words)),
     "MLP": (_words.MLP, lambda **words: MLP(2, [3], 2, **words)),
     **{kind.__name__: (of(kind), lambda kind=kind, **words: kind(model().parameters(), **words)) for kind in OPTIMIZERS},
 }
@@ -83,6 +84,34 @@ def test_metrics_by_their_names_elsewhere(name):
         Trainer(model(), "mse_loss", metrics=[name])
 
 
+@pytest.mark.parametrize("name", _words.TENSOR)
+def test_methods_of_others_tensors(name):
+    t = dn.Tensor([1.0, 2.0], requires_grad=True)
+    assert not hasattr(t, name) and not hasattr(dn.Tensor, name)
+    with pytest.raises(AttributeError, match=re.escape(f"'Tensor' object has no attribute {name!r}; use {_words.TENSOR[name]}. See")):
+        getattr(t, name)
+    with pytest.raises(AttributeError, match="^'Tensor' object has no attribute 'nonsense'$"):
+        t.nonsense                                                  # noqa: B018
+    again = pickle.loads(pickle.dumps(copy.deepcopy(t)))
+    assert again.requires_grad and np.array_equal(again.numpy(), [1, 2]) and np.asarray(t.detach()).shape == (2,)
+
+
+@pytest.mark.parametrize("module, name", [("layers", "Dense"), ("layers", "LSTM"), ("layers", "CrossEntropyLoss"), ("layers", "Conv1d"),
+                                          ("outputs", "CrossEntropyLoss"), ("optim", "lr_scheduler"), ("callbacks", "ModelCheckpoint")])
+def test_names_of_others_in_a_module(module, name):
+    module = getattr(dn, module)
+    with pytest.raises(AttributeError, match=re.escape(f"module {module.__name__!r} has no attribute {name!r}; use {_words.NAMES[name]}.")):
+        getattr(module, name)
+    with pytest.raises(AttributeError, match=f"^module {module.__name__!r} has no attribute 'nonsense'$"):
+        module.nonsense                                             # noqa: B018
+
+
+def test_one_pair_of_arrays_is_not_taken_for_batches():
+    with pytest.raises(TypeError, match=re.escape("got one pair of 4 rows each; give X and y as two arguments, Loader(X, y)")):
+        dn.Loader((X, Y), batch_size=2)
+    assert len(list(dn.Loader(((X, Y), (X, Y))))) == 2              # two batches are two batches
+
+
 @pytest.mark.parametrize("name", _words.MODEL)
 def test_methods_of_others(name):
     for net in (model(), Linear(2, 2)):
@@ -114,7 +143,7 @@ def test_other_attributes_fail_as_python_says():
 
 def paths():
     told = [text for words in (_words.TRAINER, _words.FIT, _words.ASK, _words.MLP, _words.ADAM, _words.LOSSES, _words.OPTIMIZERS,
-                               _words.METRICS, _words.MODEL, dn._ELSEWHERE) for text in words.values()]
+                               _words.METRICS, _words.MODEL, _words.TENSOR, _words.LOADER, _words.NAMES) for text in words.values()]
     return sorted({path for text in told for path in re.findall(r"\bdn\.([\w.]*\w)", text)})
 
 

@@ -14,7 +14,8 @@ from deepnotes.autograd.tape import OPS, Tensor, observing
 
 LIBRARY = Path(deepnotes.__file__).parent
 CLASS = next(node for node in ast.parse(inspect.getsource(tape)).body if isinstance(node, ast.ClassDef) and node.name == "Tensor")
-WRITTEN = {node.name: node for node in CLASS.body if isinstance(node, ast.FunctionDef)}
+WRITTEN = {node.name: node for part in CLASS.body for node in (part.body if isinstance(part, ast.If) else [part])
+           if isinstance(node, ast.FunctionDef)}
 OTHER_NAMES = {"abs": "absolute", "pow": "power", "clamp": "clip", "amax": "max", "amin": "min", "view": "reshape", "T": "permute",
                "sub": "subtract", "mul": "multiply", "div": "divide", "neg": "negative", "tile": "repeat", "ravel": "flatten",
                "t": "permute", "contiguous": "clone", **{f"a{name}": f"arc{name}" for name in "sin cos tan tan2 sinh cosh tanh".split()},
