@@ -163,6 +163,7 @@ TENSOR = {
     "allclose": "np.allclose(t.numpy(), other.numpy())", "median": "np.median(t.numpy())", "unique": "np.unique(t.numpy())",
     "gelu": "dn.activations.gelu(t)", "elu": "dn.activations.elu(t)", "silu": "dn.activations.silu(t)",
     "leaky_relu": "dn.activations.leaky_relu(t)",
+    "__array_namespace__": "np.asarray(t.detach()): the standard's namespace has linear algebra, and names that differ from a Tensor's",
 }
 
 # %% ../nbs/library/words.ipynb #7c41f9be
