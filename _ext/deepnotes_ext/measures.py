@@ -30,7 +30,7 @@ def _watch_pairs(shell):
     "Tell how many pairs each comparison of a cell had."
     import deepnotes.comparing as comparing
 
-    made, Paired = [], comparing.Paired
+    made, told, Paired = [], [], comparing.Paired
 
     class Watched(Paired):
         def __init__(self, *numbers, **named):
@@ -39,7 +39,11 @@ def _watch_pairs(shell):
 
     def tell(result=None):
         if made:
-            shell.display_pub.publish({{}}, {{"{PAIRS}": list(made)}})
+            told.append(list(made))
+            # as glue does, so that it stands on no page: a figure's output would carry its label a second time
+            prefix = "application/papermill.record/"
+            scrapbook = {{"name": f"{PAIRS}.{{len(told)}}", "mime_prefix": prefix}}
+            shell.display_pub.publish({{prefix + "text/plain": str(made)}}, {{"{PAIRS}": list(made), "scrapbook": scrapbook}})
             made.clear()
 
     Watched.__name__, Watched.__qualname__, Watched.__module__ = Paired.__name__, Paired.__qualname__, Paired.__module__

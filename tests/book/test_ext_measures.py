@@ -3,10 +3,12 @@
 import importlib.util
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 from book_helpers import ROOT, code, markdown, notebook
 from deepnotes_ext.measures import PAIRS, WATCH, code_height, measure, outside_solutions, pairs_of, words_of
 from deepnotes_ext.notebooks import convert_notebook
+from myst_nb.ext.glue import extract_glue_data_cell
 
 import deepnotes.comparing as comparing
 
@@ -85,11 +87,15 @@ def test_the_run_itself_tells_how_many_pairs_each_comparison_had(monkeypatch):
     comparing.paired(range(10), range(1, 11))
     tell(None)
     tell(None)  # a cell without a comparison leaves nothing
-    assert published == [({}, {PAIRS: [3, 10]})]
+    [(data, metadata)] = published
+    assert metadata[PAIRS] == [3, 10] and list(data) == ["application/papermill.record/text/plain"]
     assert repr(found).startswith("Paired(") and found.pairs == 3
     outputs = [{"output_type": "display_data", "data": data, "metadata": metadata} for data, metadata in published]
     page = {"cells": [{**code("paired(a, b)"), "outputs": outputs}]}
     assert list(pairs_of(page)) == [3, 10] and measure(page).experiments() == "2 of 3 to 10 pairs"
+    executed = nbformat.from_dict(page)
+    extract_glue_data_cell(executed.cells[0])
+    assert executed.cells[0].outputs == []  # nothing of it is rendered: a figure's label would stand twice
 
 
 def test_the_tool_has_a_row_for_every_chapter(tmp_path):
