@@ -15,6 +15,7 @@ import inspect
 import linecache
 import math
 import symtable
+import sys
 import types as pytypes
 import warnings
 
@@ -120,7 +121,9 @@ def syntax_of(function):
     So of several on one line the right one is found, and a file that was changed since it was imported is not believed.
     """
     code = function.__code__
-    functions, imported = _read("".join(linecache.getlines(code.co_filename, function.__globals__)))
+    home = sys.modules.get(function.__module__)      # its loader knows the text of a module out of an archive
+    names_at_home = function.__globals__ if home is None else vars(home)
+    functions, imported = _read("".join(linecache.getlines(code.co_filename, names_at_home)))
     for node in functions.get(code.co_firstlineno, ()):
         for names in (imported, ()):                 # a notebook compiles each statement by itself
             for place, candidate in enumerate(_compiled(node, code, names)):

@@ -243,18 +243,20 @@ def test_a_change_in_any_module_that_writes_loops_renames_all_files(tmp_path, mo
     no_loops = {"compiler", "compiler.__main__", "compiler.borrowed", "kernels", "kernels.configuration"}
     assert set(cache.STAMPED) == {name for name in modules if name.split(".")[0] in below} - no_loops
     find = importlib.util.find_spec
+    copies = {name: tmp_path.joinpath(*name.split(".")).with_suffix(".py") for name in cache.STAMPED}
 
     def find_copy(name):
-        module = name.removeprefix("deepnotes.")
-        return types.SimpleNamespace(origin=tmp_path / f"{module}.py", loader=find(name).loader) if module in cache.STAMPED else find(name)
+        found = find(name)
+        return types.SimpleNamespace(origin=str(tmp_path / "__init__.py"), loader=found.loader) if name == "deepnotes" else found
 
-    for name in cache.STAMPED:
-        shutil.copy(find(f"deepnotes.{name}").origin, tmp_path / f"{name}.py")
+    for name, copy in copies.items():
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(find(f"deepnotes.{name}").origin, copy)
     monkeypatch.setattr(importlib.util, "find_spec", find_copy)
     assert cache._stamp() == cache.stamp()
     seen = {cache.stamp()}
     for name in cache.STAMPED:
-        with open(tmp_path / f"{name}.py", "a") as file:
+        with open(copies[name], "a") as file:
             file.write("# changed")
         seen.add(cache._stamp())
     assert len(seen) == 1 + len(cache.STAMPED)
