@@ -10,7 +10,7 @@ import pytest
 
 # The README's commands are for a POSIX shell and make; on Windows the same tasks are `python tools/tasks.py …`.
 # It has neither owners nor modes that the cache could look at, and does not fork.
-collect_ignore = ["user/test_readme.py", "unit/compiler/test_cache_security.py", "unit/compiler/test_life.py"] if os.name == "nt" else []
+collect_ignore = ["tools/test_readme.py", "unit/compiler/test_cache_security.py", "unit/compiler/test_life.py"] if os.name == "nt" else []
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path(sys.executable).parent  # the environment's own programs: jupyter-book, nbdev_export, ruff …

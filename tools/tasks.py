@@ -227,7 +227,7 @@ def test(arguments):
 
 
 # Tests of the book and the tool-chain, which need what only developers install.
-AROUND = ("book", "tools", "user/test_readme.py")
+AROUND = ("book", "tools")
 # What a library of numpy alone has to do; the rest of the tests compare with what is not there.
 BARE = ("user", "unit/kernels/test_kernels.py", "unit/autograd/test_autograd.py", "unit/test_layers.py", "unit/test_optimizers.py")
 
