@@ -37,7 +37,7 @@ CODE = "pyodide.asm.wasm"  # a third of its size when packed; the pages' worker 
 MARK = '<script type="application/json" id="dn-live">'
 
 
-ABSENT = 75  # the status by which `.ci/run` tells a network that is not there from a fault
+ABSENT = 75  # the status by which a script tells a network that is not there from a fault
 
 
 class Missing(Exception):
