@@ -8,6 +8,7 @@ small (8-16-3, two batches of 32), so that what is counted is the machinery. Run
 """
 
 import argparse
+import gc
 import sys
 from collections import Counter
 from pathlib import Path
@@ -28,11 +29,13 @@ def calls_of(function):
         if event == "call" and (file.startswith(LIBRARY) or file.startswith("<deepnotes")):
             found.append((file.removeprefix(LIBRARY).lstrip("/\\"), frame.f_code.co_name))
 
+    gc.disable()                                     # what it frees calls back, whenever it comes
     sys.setprofile(note)
     try:
         function()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return found
 
 
