@@ -211,6 +211,8 @@ def eager(seed):
 
 @pytest.mark.parametrize("build, why", [(own_code, "code that is not this library's"), (eager, "capture=False")])
 def test_what_is_not_recorded_trains_one_by_one_to_the_same_bits_and_says_why(build, why):
+    # A process looks twice at a step of somebody else's code before it records it: its first run rounds as plain Python does.
+    single(build, {"seed": 0}, ((X, Y), SIZES))
     members = stack(build, seeds=2)
     members.fit(X, Y, **SIZES)
     assert members.stacked is False and why in members.reason
