@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import kernels
-from ._words import _PAGE, MODEL
+from ._words import MODEL, sought
 from .autograd.tape import _writable
 from .autograd import Tensor, no_grad
 from .kernels import launch
@@ -186,10 +186,7 @@ class Module:
     if not TYPE_CHECKING:                   # to a type checker it would mean that a module has every attribute
         def __getattr__(self, name):
             "Only what was found nowhere else comes here: words of other libraries; all else fails as it would without this."
-            if name in MODEL and not hasattr(type(self), name):
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}; use {MODEL[name]}. {_PAGE}.",
-                                     name=name, obj=self)
-            return object.__getattribute__(self, name)
+            return sought(self, name, MODEL)
 
     def __copy__(self):
         return deepcopy(self)               # one that shared its parameters would train those of the original

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIT', 'ASK', 'LOADER', 'TRAINER', 'STEP', 'SCALED_STEP', 'ADAM', 'MLP', 'LOSSES', 'OPTIMIZERS', 'METRICS', 'MODEL',
-           'TENSOR', 'NAMES', 'instead', 'word_for', 'stranger']
+           'TENSOR', 'NAMES', 'instead', 'word_for', 'sought', 'stranger']
 
 # %% ../nbs/library/words.ipynb #b02ca159
 import functools
@@ -165,6 +165,29 @@ TENSOR = {
     "leaky_relu": "dn.activations.leaky_relu(t)",
     "__array_namespace__": "np.asarray(t.detach()): the standard's namespace has linear algebra, and names that differ from a Tensor's",
 }
+
+
+def sought(thing: object, name: str, words: Mapping[str, str]) -> object:
+    """What `__getattr__` of a class with words of other libraries does.
+
+    Parameters
+    ----------
+    thing : object
+        What was asked for an attribute and has it nowhere.
+    name : str
+        The attribute.
+    words : mapping of str to str
+        Their names, and our way.
+
+    Raises
+    ------
+    AttributeError
+        With our way, if the name is one of theirs and no property of this name failed; else as Python says.
+    """
+    if name in words and not hasattr(type(thing), name):
+        raise AttributeError(f"{type(thing).__name__!r} object has no attribute {name!r}; use {words[name]}. {_PAGE}.",
+                             name=name, obj=thing)
+    return object.__getattribute__(thing, name)
 
 # %% ../nbs/library/words.ipynb #7c41f9be
 _FORWARD = "nothing: layers look forward only; the chapter Activation functions builds a cell with gates"

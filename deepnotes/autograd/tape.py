@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _doors, kernels
-from .._words import TENSOR, _PAGE
+from .._words import TENSOR, sought
 from ..compiler.life import own_lock
 from ..kernels import launch
 from .naming import both_names
@@ -463,10 +463,7 @@ class Tensor:
     if not TYPE_CHECKING:                   # to a type checker it would mean that a tensor has every attribute
         def __getattr__(self, name):
             "Only what was found nowhere else comes here: words of other libraries; all else fails as it would without this."
-            if name in TENSOR and not hasattr(type(self), name):
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}; use {TENSOR[name]}. {_PAGE}.",
-                                     name=name, obj=self)
-            return object.__getattribute__(self, name)
+            return sought(self, name, TENSOR)
 
     # Copies hold numbers, gradient and hooks; never a graph, whose rules are code and whose arrays belong to others.
 
